@@ -1,0 +1,129 @@
+"""Decimal arithmetic: the context, the operand grammar, the operations, numbers as text.
+
+The rules are those of the General Decimal Arithmetic specification (Cowlishaw, version 1.70)
+with the parameters of IEEE 754-2008 decimal128. Nothing here does I/O.
+"""
+
+import decimal
+import re
+from collections.abc import Callable, Sequence
+from decimal import Context, Decimal
+from types import MethodType
+
+from calcd.errors import RequestError, quoted
+from calcd.operations import Operation
+
+# decimal128: largest and smallest adjusted exponent, whatever the precision in force.
+EMAX = 6144
+EMIN = -6143
+
+# A result whose first digit is farther than this from the point is printed with an exponent.
+PLAIN_PLACES = 34
+
+# The specification's eight modes, by its own names without the "round-".
+ROUNDINGS = {
+    "half-even": decimal.ROUND_HALF_EVEN,
+    "half-up": decimal.ROUND_HALF_UP,
+    "half-down": decimal.ROUND_HALF_DOWN,
+    "up": decimal.ROUND_UP,
+    "down": decimal.ROUND_DOWN,
+    "ceiling": decimal.ROUND_CEILING,
+    "floor": decimal.ROUND_FLOOR,
+    "05up": decimal.ROUND_05UP,
+}
+
+# Narrower than what Decimal() takes: no underscores, no other scripts' digits, no NaN.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+# ``run`` takes the context and the operands as numbers.
+OPERATIONS = (
+    Operation(("SOMA", "ADD"), ("augend", "addend"), "the sum of two numbers", Context.add),
+    Operation(
+        ("SUB",), ("minuend", "subtrahend"), "the first number less the second", Context.subtract
+    ),
+    Operation(
+        ("MUL",), ("multiplicand", "multiplier"), "the product of two numbers", Context.multiply
+    ),
+    Operation(
+        ("DIV",), ("dividend", "divisor"), "the first number divided by the second", Context.divide
+    ),
+)
+
+
+class Arithmetic:
+    """Calculates in one precision and rounding. Not to be shared between threads.
+
+    ``precision`` is in significant digits, ``rounding`` a key of ``ROUNDINGS``.
+    """
+
+    def __init__(self, precision: int = 34, rounding: str = "half-even") -> None:
+        self.context = Context(
+            prec=precision,
+            rounding=ROUNDINGS[rounding],
+            Emin=EMIN,
+            Emax=EMAX,
+            capitals=1,
+            clamp=1,
+            traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow],
+        )
+        # Operands are taken as they are written, however long: only a result is rounded.
+        self.exact = Context(
+            prec=decimal.MAX_PREC,
+            Emin=decimal.MIN_EMIN,
+            Emax=decimal.MAX_EMAX,
+            traps=[decimal.InvalidOperation, decimal.Overflow],
+        ).create_decimal
+        # Bound to the context once, by every name as it is mostly typed, for the fast path.
+        self.operators: dict[str, Callable[[Decimal, Decimal], Decimal]] = {
+            spelling: MethodType(operation.run, self.context)
+            for operation in OPERATIONS
+            for name in operation.names
+            for spelling in (name, name.lower())
+        }
+        # Only a result of more digits than this can have its first digit beyond the places.
+        self._may_be_wide = precision > PLAIN_PLACES
+
+    def number(self, operand: str) -> Decimal:
+        """Read an operand exactly; raise ``RequestError`` INVALID-NUMBER or OVERFLOW."""
+        if _NUMBER.fullmatch(operand):
+            return self.exact(operand)
+        if "," in operand:
+            raise RequestError(
+                "INVALID-NUMBER",
+                f"{quoted(operand)} has a comma: write a point before the decimals, "
+                "and a blank between operands",
+            )
+        raise RequestError("INVALID-NUMBER", f"{quoted(operand)} is not a decimal number")
+
+    def calculate(self, operation: Operation, operands: Sequence[str]) -> str:
+        """Run an operation of the table on operands as written, and give the result as text.
+
+        Raise ``RequestError`` where there is no finite result.
+        """
+        try:
+            return self.text(operation.run(self.context, *map(self.number, operands)))
+        except decimal.DivisionByZero:
+            raise RequestError("DIVISION-BY-ZERO", "division by zero") from None
+        except decimal.Overflow:
+            raise RequestError(
+                "OVERFLOW", f"the result is beyond 9.99E+{EMAX}, the largest number there is"
+            ) from None
+        except decimal.InvalidOperation as signal:
+            if decimal.DivisionUndefined not in signal.args[0]:
+                raise
+            raise RequestError("DIVISION-UNDEFINED", "0 divided by 0 is undefined") from None
+
+    def text(self, number: Decimal) -> str:
+        """Print a finite number so that it reads back with the same value and quantum.
+
+        Plain notation where the exponent is zero or negative and the first digit within
+        ``PLAIN_PLACES`` of the point, else the specification's to-scientific-string.
+        """
+        text = str(number)
+        if "E-" in text:  # there the specification goes scientific from the seventh place on
+            if number.adjusted() >= -PLAIN_PLACES:
+                return format(number, "f")
+        elif self._may_be_wide and "E" not in text and number.adjusted() >= PLAIN_PLACES:
+            return format(number, "E")
+        return text

@@ -1,0 +1,251 @@
+"""One client's conversation: bytes in, bytes out, and no I/O in between.
+
+Inside, a line is text with one character for each byte (latin-1): that costs one decoding for
+a whole read, loses nothing, and only UPPER looks at it as UTF-8.
+"""
+
+import re
+from collections.abc import Callable
+
+import calcd
+from calcd.arithmetic import OPERATIONS, Arithmetic
+from calcd.errors import RequestError, quoted
+from calcd.operations import Operation, split_request
+from calcd.telnet import IAC, TelnetFilter
+
+_CTRL_D = b"\x04"
+_CTRL_D_FIRST = re.compile(rb"^\x04", re.MULTILINE)
+
+# Of these bytes alone (no n, so neither nan nor inf; no underscore; no control characters)
+# str.split() finds the fields that the grammar means, and decimal takes the numbers that it
+# means: one test of a whole read stands for one of each operand.
+_PLAIN = b"0123456789+-.eE \t\r\n" + b"SOMAUBLDIV" + b"somaubldiv"
+
+
+class Session:
+    """Answers one client's requests; knows nothing of sockets, threads or the time.
+
+    ``receive`` is given what each read brought and returns what is to be sent. The shell round
+    it looks at ``finished``, ``started`` and ``complete`` to decide how long to wait for more,
+    and calls ``keep_silence`` or ``time_out`` when that time is over.
+
+    ``max_line`` is in bytes, without the line end. ``on_request`` is called with each request
+    and its reply, and ``on_bug`` with the request inside the ``except`` block of an exception
+    that nobody expected; both are text with one character for each byte.
+    """
+
+    def __init__(
+        self,
+        arithmetic: Arithmetic,
+        max_line: int = 1024,
+        on_request: Callable[[str, str], None] | None = None,
+        on_bug: Callable[[str], None] | None = None,
+    ) -> None:
+        self.finished = ""  # how the session ended, in a word; until then empty
+        self.requests = 0
+        self.errors = 0
+        self.pings = 0
+        self.line = b""  # the one that has no end yet
+        self.line_ends = 0  # seen so far: tells whether ``line`` is still the same one
+        self._arithmetic = arithmetic
+        self._max_line = max_line
+        self._on_request = on_request
+        self._on_bug = on_bug
+        self._telnet = TelnetFilter()
+        self._in_one_piece = False  # whether a single read brought all of it
+
+    @property
+    def started(self) -> bool:
+        """Whether a line was started, and not with blanks alone, that has no end yet."""
+        return self.line.strip(b" \t") != b""
+
+    @property
+    def complete(self) -> bool:
+        """Whether a whole request is there that only lacks its newline.
+
+        A client that never sends one sends its request in one piece. Once a client has sent a
+        newline it is known to end its lines, and the start of one is never a request.
+        """
+        if self.line_ends or not self._in_one_piece:
+            return False
+        name, rest = split_request(self.line.decode("latin-1"))
+        operation = _NAMED.get(name.upper())
+        if operation is None:  # an error whatever follows, once the name has ended
+            return rest != ""
+        return len(operation.split(rest)) >= operation.least
+
+    def receive(self, data: bytes) -> bytes:
+        """Take the bytes of one read, ``b""`` at the end of input; return the replies."""
+        if self.finished:
+            return b""
+        if not data:
+            self.finished = "closed"
+            return self.keep_silence()
+        if IAC in data or self._telnet.held:
+            data = self._telnet.strip(data)
+        ended = "interrupted" if self._telnet.interrupted else ""
+        block = self.line + data if self.line else data
+        if _CTRL_D in block and (found := _CTRL_D_FIRST.search(block)):
+            block, ended = block[: found.start()], "ctrl-d"
+        cut = block.rfind(b"\n") + 1
+        self._in_one_piece = cut > 0 or not self.line
+        self.line = block[cut:]
+        replies = self._answer_lines(block[:cut]) if cut else ""
+        if not self.finished:
+            self.finished = ended
+            if len(self.line.removesuffix(b"\r")) > self._max_line or (
+                len(self._telnet.held) > self._max_line
+            ):
+                replies += self._line_too_long()
+        return replies.encode("latin-1")
+
+    def keep_silence(self) -> bytes:
+        """Answer the started line as it stands: its client waits, or has ended its input."""
+        line, self.line = self.line.removesuffix(b"\r"), b""
+        return self._answer_by_rules([line.decode("latin-1")]).encode("latin-1")
+
+    def time_out(self) -> bytes:
+        """Give up a started line that was not finished in time."""
+        self.finished = "line-timeout"
+        self.requests += 1
+        reply = self._fail("TIMEOUT", "the line was not finished in time: end it with a newline")
+        return (reply + "\n").encode("latin-1")
+
+    def _answer_lines(self, block: bytes) -> str:
+        """Answer whole lines, newlines included."""
+        newlines = block.count(b"\n")
+        returns = block.count(b"\r")
+        self.line_ends += newlines
+        lines = block.decode("latin-1").split("\n")
+        lines.pop()  # what follows the last newline
+        if (
+            not block.translate(None, _PLAIN)
+            and (not returns or returns == newlines == block.count(b"\r\n"))
+            and (len(block) <= self._max_line or max(map(len, lines)) <= self._max_line)
+            and self._on_request is None
+        ):
+            return self._answer_plainly(lines, "\r\n" if returns else "\n")
+        return self._answer_by_rules(lines)
+
+    def _answer_plainly(self, lines: list[str], end: str) -> str:
+        """Answer lines of plain bytes, nearly all of them sums: the fast path.
+
+        It tries what the rules would come to; whatever fails is answered by the rules.
+        """
+        exact = self._arithmetic.exact
+        operators = self._arithmetic.operators
+        text = self._arithmetic.text
+        replies = []
+        for line in lines:
+            try:
+                name, left, right = line.split()
+                replies.append(text(operators[name](exact(left), exact(right))))
+            except Exception:
+                reply = self._answer(line.removesuffix("\r"))
+                if reply is not None:
+                    replies.append(reply)
+        self.requests += len(replies)
+        replies.append("")
+        return end.join(replies)
+
+    def _answer_by_rules(self, lines: list[str]) -> str:
+        """Answer lines that may have their CR still; each reply ends as its request did."""
+        replies = []
+        for line in lines:
+            request = line.removesuffix("\r")
+            if len(request) > self._max_line:
+                replies.append(self._line_too_long())
+                break
+            reply = self._answer(request)
+            if reply is None:
+                continue
+            self.requests += 1
+            replies += [reply, "\n" if request == line else "\r\n"]
+            if self.finished:
+                break
+        return "".join(replies)
+
+    def _answer(self, request: str) -> str | None:
+        """Answer one request, without its line end; None if it is blank."""
+        name, rest = split_request(request)
+        if not name:
+            return None
+        try:
+            operation = _operation_named(name)
+            operands = operation.take(rest)
+            if isinstance(operation, Command):
+                reply = str(operation.run(self, *operands))
+            else:
+                reply = self._arithmetic.calculate(operation, operands)
+        except RequestError as error:
+            reply = self._fail(error.code, error.words)
+        except Exception:  # a fault of ours must cost its request, not the session
+            if self._on_bug is not None:
+                self._on_bug(request)
+            reply = self._fail("INTERNAL", "a fault of the server, which has logged it")
+        if self._on_request is not None:
+            self._on_request(request, reply)
+        return reply
+
+    def _line_too_long(self) -> str:
+        self.finished = "line-too-long"
+        self.requests += 1
+        words = f"a line has at most {self._max_line} bytes"
+        return self._fail("LINE-TOO-LONG", words) + "\n"
+
+    def _fail(self, code: str, words: str) -> str:
+        self.errors += 1
+        return str(RequestError(code, words))
+
+    # The operations that are not arithmetic: operands in, reply out.
+
+    def _upper(self, text: str) -> str:
+        try:
+            upper = text.encode("latin-1").decode("utf-8").upper()
+        except UnicodeDecodeError:
+            raise RequestError("INVALID-TEXT", f"{quoted(text)} is not UTF-8") from None
+        if upper.startswith("ERR "):
+            raise RequestError("INVALID-TEXT", "the reply would read as an error")
+        return upper.encode("utf-8").decode("latin-1")
+
+    def _ping(self) -> str:
+        self.pings += 1
+        return "PONG"
+
+    def _version(self) -> str:
+        return f"calcd {calcd.__version__}"
+
+    def _help(self, name: str = "") -> str:
+        if name:
+            operation = _operation_named(name)
+            also = "".join(f", also {alias}" for alias in operation.names[1:])
+            return f"{operation.usage}: {operation.meaning}{also}"
+        names = ", ".join("|".join(operation.names) for operation in TABLE)
+        return f"{names}; HELP SOMA tells how SOMA is used"
+
+    def _quit(self) -> str:
+        self.finished = "quit"
+        return "BYE"
+
+
+class Command(Operation):
+    """An operation whose ``run`` takes the session and the operands as written."""
+
+
+TABLE = (
+    *OPERATIONS,
+    Command(("MAIUSCULA", "UPPER"), ("text...",), "the text in upper case", Session._upper),
+    Command(("PING",), (), "PONG: a sign of life", Session._ping),
+    Command(("VERSION",), (), "the server's name and version", Session._version),
+    Command(("HELP",), ("[operation]",), "the operations, or how one is used", Session._help),
+    Command(("QUIT",), (), "BYE, and the end of the session", Session._quit),
+)
+_NAMED = {name: operation for operation in TABLE for name in operation.names}
+
+
+def _operation_named(name: str) -> Operation:
+    try:
+        return _NAMED[name.upper()]
+    except KeyError:
+        words = f"{quoted(name)} is no operation: HELP lists them"
+        raise RequestError("UNKNOWN-OPERATION", words) from None

@@ -1,0 +1,57 @@
+"""Telnet commands in a byte stream, stripped (RFC 854, RFC 855). No I/O.
+
+calcd never negotiates; a telnet client works without. But what such a client sends by itself
+(Ctrl-C is ``IAC IP IAC DO TIMING-MARK``) must not stick to the next line.
+"""
+
+import re
+
+IAC = b"\xff"
+_IP = 0xF4
+_SB = 0xFA
+_NEGOTIATION = range(0xFB, 0xFF)  # WILL, WONT, DO, DONT: an option byte follows
+_COMMANDS = range(0xEC, 0xFA)  # EOF (RFC 1184) to GA: nothing follows
+_SUBNEGOTIATION = re.compile(rb"(?:[^\xff]|\xff[^\xf0])*\xff\xf0", re.DOTALL)
+
+
+class TelnetFilter:
+    """Takes bytes as they come and gives back those that are text."""
+
+    def __init__(self) -> None:
+        self.held = b""  # a command that the last read cut in two
+        self.interrupted = False  # IAC IP came: what followed it is dropped
+
+    def strip(self, data: bytes) -> bytes:
+        """Return ``data`` less its commands; ``IAC IAC`` stands for one byte 255."""
+        data = self.held + data
+        self.held = b""
+        text = bytearray()
+        start = 0
+        while (at := data.find(IAC, start)) >= 0:
+            text += data[start:at]
+            start = _end_of_command(data, at)
+            if start < 0:
+                self.held = data[at:]
+                return bytes(text)
+            command = data[at + 1]
+            if command == _IP:
+                self.interrupted = True
+                return bytes(text)
+            if command == IAC[0]:
+                text += IAC
+        return bytes(text + data[start:])
+
+
+def _end_of_command(data: bytes, at: int) -> int:
+    """Return where the command that begins at ``at`` ends; -1 if the rest is yet to come."""
+    if at + 1 == len(data):
+        return -1
+    command = data[at + 1]
+    if command == _SB:
+        found = _SUBNEGOTIATION.match(data, at + 2)
+        return found.end() if found else -1
+    if command in _NEGOTIATION:
+        return at + 3 if at + 2 < len(data) else -1
+    if command in _COMMANDS or command == IAC[0]:
+        return at + 2
+    return at + 1  # no command: IAC goes alone, lest a newline be lost with it

@@ -1,0 +1,69 @@
+"""Fixtures: a daemon to talk to, and a look at what every test leaves behind."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from helpers import Daemon, Daemons, daemons_in, wait_until
+from hypothesis import settings
+
+# How long an example takes says nothing on a machine that does other things as well.
+settings.register_profile("calcd", deadline=None)
+settings.load_profile("calcd")
+
+
+def _left_behind() -> dict[str, set[str]]:
+    """Name this process's threads, descriptors and children."""
+    descriptors = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # the descriptor that lists the others
+            descriptors.add(f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}")
+    children = set()
+    for task in os.listdir("/proc/self/task"):
+        with suppress(OSError):  # a thread may end meanwhile
+            children |= set(Path(f"/proc/self/task/{task}/children").read_text().split())
+    return {
+        "threads": {f"{thread.name} {thread.ident}" for thread in threading.enumerate()},
+        "descriptors": descriptors,
+        "children": children,
+    }
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    """Fail a test that leaves a thread, a descriptor or a process behind."""
+    before = _left_behind()
+    yield
+    left: dict[str, set[str]] = {}
+
+    def nothing_left() -> bool:
+        left.update({kind: now - before[kind] for kind, now in _left_behind().items()})
+        return not any(left.values())
+
+    try:
+        wait_until(nothing_left, "the test's things to go", 5)
+    except AssertionError:
+        pytest.fail(f"left behind: {left}")
+
+
+@pytest.fixture
+def start_daemon(tmp_path: Path) -> Iterator[Daemons]:
+    """Start daemons with options of the test's own."""
+    with daemons_in(tmp_path) as daemons:
+        yield daemons
+
+
+@pytest.fixture
+def daemon(start_daemon: Daemons) -> Daemon:
+    """Give a running daemon with the default settings, on a free port."""
+    return start_daemon()
+
+
+@pytest.fixture(scope="session")
+def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Give a daemon for the whole run, to tests that leave it as it is."""
+    with daemons_in(tmp_path_factory.mktemp("shared")) as daemons:
+        yield daemons()

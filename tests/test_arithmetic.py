@@ -1,0 +1,206 @@
+"""The arithmetic: decimal128 by the General Decimal Arithmetic specification."""
+
+import decimal
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calcd.arithmetic import EMAX, EMIN, OPERATIONS, ROUNDINGS, Arithmetic
+from calcd.errors import RequestError
+
+NAMED = {name: operation for operation in OPERATIONS for name in operation.names}
+
+
+def calculate(name: str, *operands: str, precision: int = 34, rounding: str = "half-even") -> str:
+    """Give the result as text; for an error, its code."""
+    try:
+        return Arithmetic(precision, rounding).calculate(NAMED[name], operands)
+    except RequestError as error:
+        return error.code
+
+
+@pytest.mark.parametrize(
+    ("name", "left", "right", "result"),
+    [
+        ("SOMA", "2", "2", "4"),
+        ("ADD", "0.1", "0.2", "0.3"),
+        ("SUB", "5", "3", "2"),
+        ("MUL", "0.1", "0.2", "0.02"),
+        ("DIV", "1", "3", "0." + "3" * 34),
+        ("DIV", "2", "3", "0." + "6" * 33 + "7"),
+        # the quantum is kept
+        ("SOMA", "1.50", "1.50", "3.00"),
+        ("MUL", "1.20", "3", "3.60"),
+        ("DIV", "2.40", "2", "1.20"),
+        ("SUB", "1.0", "1.0", "0.0"),
+        # signs of zero
+        ("SUB", "0", "0", "0"),
+        ("MUL", "-1", "0", "-0"),
+        ("SOMA", "-0", "-0", "-0"),
+        # the grammar of an operand
+        ("SOMA", "+3.", "-.5", "2.5"),
+        ("SOMA", "6.02e23", "0e21", "6.02E+23"),
+        ("SOMA", "007", "1E-0002", "7.01"),
+        # rounding to 34 digits, half to even
+        ("SOMA", "1" + "0" * 33, "0.5", "1" + "0" * 33),
+        ("SOMA", "1" + "0" * 32 + "1", "0.5", "1" + "0" * 32 + "2"),
+        # an operand is taken as it is written, however long: only the result is rounded
+        ("SUB", "1" + "0" * 39 + "7", "1" + "0" * 40, "7"),
+        ("SOMA", "0." + "4" * 40, "0", "0." + "4" * 34),
+        # plain notation within 34 places of the point
+        ("MUL", "1e-17", "1e-17", "0." + "0" * 33 + "1"),
+        ("MUL", "1e-17", "1e-18", "1E-35"),
+        ("MUL", "1e-17", "1.5e-17", "0." + "0" * 33 + "15"),
+        ("SOMA", "9" * 34, "0", "9" * 34),
+        ("SOMA", "0e-34", "0", "0." + "0" * 34),
+        ("SOMA", "0e-35", "0", "0E-35"),
+        # a positive exponent stays one: 2E+3 and 2000 differ in their quantum
+        ("SOMA", "2e3", "0e3", "2E+3"),
+        ("SOMA", "2e3", "0", "2000"),
+        ("MUL", "1e33", "10", "1.0E+34"),
+        # the ends of the range: the clamp pads, what is too small rounds to a subnormal or zero
+        ("MUL", "1e6144", "1", "1." + "0" * 33 + "E+6144"),
+        ("SOMA", "1e6111", "0e6111", "1E+6111"),
+        ("DIV", "1e-6176", "2", "0E-6176"),
+        ("DIV", "3e-6176", "2", "2E-6176"),
+        ("MUL", "1e-4000", "1e-4000", "0E-6176"),
+        ("SUB", "1e7000", "1e7000", "0E+6111"),
+        ("SOMA", "0e9999999999999999999999", "0e9999999999999999999999", "0E+6111"),
+        ("MUL", "1e-9999999999999999999999", "1", "0E-6176"),
+        ("DIV", "1e9000", "1e8999", "1E+1"),
+        # what has no finite result
+        ("DIV", "1", "0", "DIVISION-BY-ZERO"),
+        ("DIV", "-1", "-0.00", "DIVISION-BY-ZERO"),
+        ("DIV", "0", "0", "DIVISION-UNDEFINED"),
+        ("DIV", "0e5", "-0", "DIVISION-UNDEFINED"),
+        ("MUL", "9e6144", "9", "OVERFLOW"),
+        ("SOMA", "9e6145", "1", "OVERFLOW"),
+        ("SOMA", "1e9999999999999999999999", "1", "OVERFLOW"),
+    ],
+)
+def test_results(name: str, left: str, right: str, result: str) -> None:
+    assert calculate(name, left, right) == result
+
+
+@pytest.mark.parametrize(
+    "operand",
+    [
+        *("", "+", "-", ".", "e5", "1e", "1e+", "--1", "1-", "1.2.3", "0x10", "1e5.0", "1 e5"),
+        *("1_000", "nan", "NaN", "sNaN", "inf", "Infinity", "-inf", "nan123"),
+        *("1,5", "1.000,50", "٣", "\uff11", "½", "1\xa0", "1\x0b", "1\x00", "1\r"),
+    ],
+)
+def test_what_is_no_number(operand: str) -> None:
+    assert calculate("SOMA", operand, "1") == "INVALID-NUMBER"
+    assert calculate("DIV", "1", operand) == "INVALID-NUMBER"
+
+
+def test_a_comma_is_told_to_be_a_point() -> None:
+    with pytest.raises(RequestError, match=r"'1,5' .*point"):
+        Arithmetic().number("1,5")
+
+
+def test_a_bad_operand_is_quoted_escaped_and_cut() -> None:
+    with pytest.raises(RequestError) as caught:
+        Arithmetic().number("\x1b[2J" + "x" * 1000)
+    assert caught.value.words.startswith(r"'\x1b[2Jxxxx")
+    assert "..." in caught.value.words
+    assert len(caught.value.words) < 100
+
+
+@pytest.mark.parametrize(
+    ("rounding", "up", "down", "negative"),
+    [
+        ("half-even", "1.2", "1.2", "-1.2"),
+        ("half-up", "1.3", "1.2", "-1.3"),
+        ("half-down", "1.2", "1.2", "-1.2"),
+        ("up", "1.3", "1.3", "-1.3"),
+        ("down", "1.2", "1.2", "-1.2"),
+        ("ceiling", "1.3", "1.3", "-1.2"),
+        ("floor", "1.2", "1.2", "-1.3"),
+        ("05up", "1.2", "1.2", "-1.2"),
+    ],
+)
+def test_each_rounding(rounding: str, up: str, down: str, negative: str) -> None:
+    assert calculate("SOMA", "1.25", "0", precision=2, rounding=rounding) == up
+    assert calculate("SOMA", "1.24", "0", precision=2, rounding=rounding) == down
+    assert calculate("SOMA", "-1.25", "0", precision=2, rounding=rounding) == negative
+
+
+def test_05up_rounds_away_from_zero_after_a_0_or_5() -> None:
+    assert calculate("SOMA", "1.01", "0", precision=2, rounding="05up") == "1.1"
+    assert calculate("SOMA", "1.51", "0", precision=2, rounding="05up") == "1.6"
+
+
+@pytest.mark.parametrize("precision", [1, 2, 9, 34, 35, 50, 1000])
+def test_each_precision_has_its_digits(precision: int) -> None:
+    assert calculate("DIV", "1", "3", precision=precision) == "0." + "3" * precision
+
+
+def test_a_wide_result_is_scientific_beyond_34_places() -> None:
+    assert calculate("SOMA", "9" * 34, "0.5", precision=50) == "9" * 34 + ".5"
+    assert calculate("SOMA", "9" * 34, "1", precision=50) == "1." + "0" * 34 + "E+34"
+    assert calculate("MUL", "1" * 20, "1" * 20, precision=50) == (
+        "1.23456790123456790120987654320987654321E+38"
+    )
+
+
+numbers = st.one_of(
+    st.decimals(allow_nan=False, allow_infinity=False),
+    st.builds(
+        lambda sign, digits, exponent: Decimal((sign, tuple(digits), exponent)),
+        st.integers(0, 1),
+        st.lists(st.integers(0, 9), min_size=1, max_size=40),
+        st.one_of(st.integers(-60, 60), st.integers(-6300, 6300)),
+    ),
+)
+
+
+@given(
+    st.sampled_from(sorted(NAMED)),
+    numbers,
+    numbers,
+    st.sampled_from([1, 7, 34, 50]),
+    st.sampled_from(sorted(ROUNDINGS)),
+)
+def test_results_are_the_decimal_modules(
+    name: str, left: Decimal, right: Decimal, precision: int, rounding: str
+) -> None:
+    method = {"SOMA": "add", "ADD": "add", "SUB": "subtract", "MUL": "multiply", "DIV": "divide"}
+    context = decimal.Context(
+        precision, ROUNDINGS[rounding], EMIN, EMAX, 1, 1, [], [decimal.Overflow]
+    )
+    expected = Decimal("NaN")
+    try:
+        expected = getattr(context, method[name])(left, right)
+    except decimal.Overflow:
+        assert calculate(name, str(left), str(right), precision=precision, rounding=rounding) == (
+            "OVERFLOW"
+        )
+        return
+    result = calculate(name, str(left), str(right), precision=precision, rounding=rounding)
+    if expected.is_finite():
+        assert Decimal(result).as_tuple() == expected.as_tuple()
+    else:
+        assert result in ("DIVISION-BY-ZERO", "DIVISION-UNDEFINED")
+
+
+@given(numbers, numbers)
+def test_a_sum_is_right_to_the_last_digit(left: Decimal, right: Decimal) -> None:
+    """Against rational arithmetic, which shares nothing with the decimal module."""
+    result = calculate("SOMA", str(left), str(right))
+    if result == "OVERFLOW":
+        return
+    got = Decimal(result)
+    exact = Fraction(left) + Fraction(right)
+    half_a_unit = Fraction(10) ** int(got.as_tuple().exponent) / 2
+    assert abs(Fraction(got) - exact) <= half_a_unit
+
+
+@given(numbers)
+def test_a_number_printed_reads_back_the_same(number: Decimal) -> None:
+    arithmetic = Arithmetic(50)
+    assert arithmetic.number(arithmetic.text(number)).as_tuple() == number.as_tuple()

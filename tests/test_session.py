@@ -1,0 +1,381 @@
+"""The session: bytes in, bytes out, whatever the bytes and wherever they are cut."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import calcd
+from calcd.arithmetic import Arithmetic
+from calcd.operations import Operation
+from calcd.session import TABLE, Session
+
+
+def session(max_line: int = 1024) -> Session:
+    return Session(Arithmetic(), max_line)
+
+
+def ask(*reads: bytes, max_line: int = 1024) -> bytes:
+    """Give a session these reads, then the end of input; return all it replies."""
+    fresh = session(max_line)
+    return b"".join(map(fresh.receive, (*reads, b"")))
+
+
+def code(request: str) -> str:
+    """Give the code of the error that a request is answered with."""
+    reply = ask(request.encode() + b"\n").decode()
+    found = re.fullmatch(r"ERR ([A-Z-]+) [^\n]+\n", reply)
+    assert found, reply
+    return found[1]
+
+
+# Lines
+
+
+def test_one_reply_for_each_request_in_order() -> None:
+    assert ask(b"SOMA 2 2\nsub 5 3\nMUL 0.1 0.2\n") == b"4\n2\n0.02\n"
+
+
+def test_a_reply_ends_as_its_request_did() -> None:
+    assert ask(b"SOMA 2 2\r\nSUB 5 3\nPING\r\nPING\n") == b"4\r\n2\nPONG\r\nPONG\n"
+    assert ask(b"SOMA 2 2\r\nSUB 5 3\r\n") == b"4\r\n2\r\n"
+
+
+def test_blank_lines_get_no_reply() -> None:
+    assert ask(b"\n \n\t\r\n\r\nSOMA 2 2\n\n") == b"4\n"
+    assert ask(b"\n") == b""
+
+
+def test_blanks_around_fields_do_not_count() -> None:
+    assert ask(b"  SOMA\t 2   2 \t\n") == b"4\n"
+    assert ask(b"\tping \r\n") == b"PONG\r\n"
+
+
+def test_a_last_line_without_newline_is_a_request() -> None:
+    assert ask(b"SOMA 2 2\nSUB 5 3") == b"4\n2\n"
+    assert ask(b"SOMA 2 2\r") == b"4\n"
+
+
+@pytest.mark.parametrize("inside", [b"\x0b", b"\x0c", b"\x1c", b"\x85", b"\xa0", b"\r", b"\x00"])
+def test_only_spaces_and_tabs_separate(inside: bytes) -> None:
+    assert ask(b"SOMA 2" + inside + b"2\n").startswith(b"ERR WRONG-OPERANDS ")
+    assert ask(b"SOMA 2 2" + inside + b" \n").startswith(b"ERR INVALID-NUMBER ")
+
+
+def test_a_carriage_return_within_lines_that_end_in_crlf() -> None:
+    assert ask(b"SOMA 1\r2 2\r\nSOMA 2 2\r\n").startswith(b"ERR INVALID-NUMBER ")
+
+
+# Operations
+
+
+@pytest.mark.parametrize("name", ["SOMA", "soma", "Soma", "ADD", "add", "aDd"])
+def test_names_are_case_insensitive(name: str) -> None:
+    assert ask(f"{name} 2 2\n".encode()) == b"4\n"
+
+
+def test_ping_version_quit() -> None:
+    assert ask(b"PING\nversion\nQUIT\nPING\n") == f"PONG\ncalcd {calcd.__version__}\nBYE\n".encode()
+
+
+def test_upper_takes_the_rest_of_the_line() -> None:
+    assert ask("MAIUSCULA olá,  coração \n".encode()) == "OLÁ,  CORAÇÃO\n".encode()
+    assert ask("upper\tstraße\r\n".encode()) == b"STRASSE\r\n"
+
+
+def test_upper_of_a_text_that_would_read_as_an_error_is_one() -> None:
+    assert code("UPPER err no") == "INVALID-TEXT"
+    assert ask(b"UPPER err\nUPPER error no\nUPPER err\tno\n") == b"ERR\nERROR NO\nERR\tNO\n"
+
+
+def test_help_is_one_line_with_every_name() -> None:
+    reply = ask(b"HELP\n").decode()
+    assert reply.count("\n") == 1
+    for operation in TABLE:
+        for name in operation.names:
+            assert re.search(rf"\b{name}\b", reply)
+
+
+@pytest.mark.parametrize("operation", TABLE, ids=lambda operation: operation.names[0])
+def test_help_of_each_operation_is_one_line_with_its_usage(operation: Operation) -> None:
+    for name in operation.names:
+        reply = ask(f"help {name.lower()}\n".encode()).decode()
+        assert reply.startswith(operation.names[0])
+        assert reply.count("\n") == 1
+        assert "ERR" not in reply
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ("SOMAR 2 2", "UNKNOWN-OPERATION"),
+        ("2 2", "UNKNOWN-OPERATION"),
+        ("HELP ME", "UNKNOWN-OPERATION"),
+        ("SOMA", "WRONG-OPERANDS"),
+        ("SOMA 1", "WRONG-OPERANDS"),
+        ("SOMA 1 2 3", "WRONG-OPERANDS"),
+        ("PING 1", "WRONG-OPERANDS"),
+        ("HELP SOMA SUB", "WRONG-OPERANDS"),
+        ("UPPER", "WRONG-OPERANDS"),
+        ("UPPER  \t", "WRONG-OPERANDS"),
+        ("SOMA 1,5 2", "INVALID-NUMBER"),
+        ("SOMA nan 2", "INVALID-NUMBER"),
+        ("SOMA 1_0 2", "INVALID-NUMBER"),
+        ("SOMA ٣ 2", "INVALID-NUMBER"),
+        ("DIV 1 0", "DIVISION-BY-ZERO"),
+        ("DIV 0 0", "DIVISION-UNDEFINED"),
+        ("MUL 9e6144 9", "OVERFLOW"),
+    ],
+)
+def test_each_error_has_its_code(request_: str, expected: str) -> None:
+    assert code(request_) == expected
+
+
+def test_the_words_of_an_error_say_what_to_do() -> None:
+    assert b"SOMA takes 2 operands, 1 came: SOMA augend addend" in ask(b"ADD 1\n")
+    assert b"HELP takes 0 to 1 operand, 2 came" in ask(b"HELP a b\n")
+    assert b"'2,5' " in ask(b"SOMA 2,5 1\n")
+    assert rb"'SOM\xc3\x81' is no operation: HELP lists them" in ask("SOMÁ 2 2\n".encode())
+
+
+def test_text_that_is_not_utf8() -> None:
+    assert ask(b"UPPER ol\xe1\n").startswith(b"ERR INVALID-TEXT ")
+
+
+def test_an_error_does_not_end_the_session() -> None:
+    assert ask(b"FOO\nSOMA 2 2\n").endswith(b"\n4\n")
+
+
+def test_a_bug_is_reported_and_costs_its_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Session) -> str:
+        raise AssertionError("a bug")
+
+    ping = next(row for row in TABLE if row.names == ("PING",))
+    monkeypatch.setitem(ping.__dict__, "run", broken)
+    bugs: list[str] = []
+    buggy = Session(Arithmetic(), on_bug=bugs.append)
+    replies = buggy.receive(b"PING\nSOMA 2 2\n")
+    assert replies.startswith(b"ERR INTERNAL ")
+    assert replies.endswith(b"\n4\n")
+    assert bugs == ["PING"]
+    assert not buggy.finished
+
+
+# Lines that are too long
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_line_of_the_limit_is_answered(end: bytes) -> None:
+    line = b"SOMA 0000000001 2"
+    assert ask(line + end, max_line=len(line)) == b"3" + end
+    assert ask(b"x" * 50 + end, max_line=len(line)).startswith(b"ERR LINE-TOO-LONG ")
+
+
+def test_a_longer_line_ends_the_session_after_what_came_before() -> None:
+    replies = ask(b"SOMA 2 2\nSOMA 1 " + b"1" * 2000 + b"\nSOMA 3 3\n")
+    assert re.fullmatch(rb"4\nERR LINE-TOO-LONG [^\n]+\n", replies)
+
+
+def test_a_line_too_long_is_told_before_it_ends() -> None:
+    long = session(max_line=10)
+    assert long.receive(b"SOMA 1 1111").startswith(b"ERR LINE-TOO-LONG ")
+    assert long.finished == "line-too-long"
+    assert long.receive(b"\nPING\n") == b""
+
+
+def test_a_carriage_return_may_still_be_the_line_end() -> None:
+    cr = session(max_line=8)
+    assert cr.receive(b"SOMA 2 2\r") == b""
+    assert cr.receive(b"\n") == b"4\r\n"
+
+
+def test_a_telnet_command_without_end_is_bounded_too() -> None:
+    assert ask(b"\xff\xfa" + b"x" * 2000).startswith(b"ERR LINE-TOO-LONG ")
+
+
+# Ends of a session
+
+
+@pytest.mark.parametrize(
+    ("data", "replies", "finished"),
+    [
+        (b"PING\nQUIT\nPING\n", b"PONG\nBYE\n", "quit"),
+        (b"PING\n\x04PING\n", b"PONG\n", "ctrl-d"),
+        (b"\x04", b"", "ctrl-d"),
+        (b"PING\nSOM\xff\xf4\xff\xfd\x06A 2 2\n", b"PONG\n", "interrupted"),
+        (b"UPPER a\x04b\n", b"A\x04B\n", ""),
+    ],
+)
+def test_what_ends_a_session(data: bytes, replies: bytes, finished: str) -> None:
+    ending = session()
+    assert ending.receive(data) == replies
+    assert ending.finished == finished
+    byte_by_byte = session()
+    assert b"".join(byte_by_byte.receive(data[i : i + 1]) for i in range(len(data))) == replies
+    assert byte_by_byte.finished == finished
+
+
+def test_end_of_input_is_an_end() -> None:
+    ended = session()
+    assert ended.receive(b"") == b""
+    assert ended.finished == "closed"
+
+
+def test_a_started_line_can_be_given_up() -> None:
+    slow = session()
+    slow.receive(b"SOMA 2")
+    assert slow.started
+    assert slow.time_out().startswith(b"ERR TIMEOUT ")
+    assert slow.finished == "line-timeout"
+
+
+def test_blanks_alone_do_not_start_a_line() -> None:
+    blank = session()
+    blank.receive(b" \t")
+    assert not blank.started
+    assert not blank.complete
+
+
+# Clients that never send a newline
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"SOMA 2 2",
+        b"div 1 0",
+        b"PING",
+        b"HELP",
+        b"UPPER a",
+        b"SOMA 1,5 2",
+        b"SOMA 1 2 3",
+        b"SOMAR 2 2",
+        b"SOMA 2 2\r",
+    ],
+)
+def test_a_request_in_one_piece_is_complete(request_: bytes) -> None:
+    silent = session()
+    for _ in range(3):
+        assert silent.receive(request_) == b""
+        assert silent.complete
+        assert silent.keep_silence() == ask(request_)
+        assert not silent.started
+
+
+@pytest.mark.parametrize("request_", [b"S", b"SOMA", b"SOMA 2", b"SOMA 2 ", b"FOO", b"UPPER", b" "])
+def test_half_a_request_is_not_complete(request_: bytes) -> None:
+    half = session()
+    half.receive(request_)
+    assert not half.complete
+
+
+def test_a_request_in_several_pieces_is_not_complete() -> None:
+    typed = session()
+    for byte in b"SOMA 2 2":
+        assert typed.receive(bytes([byte])) == b""
+        assert not typed.complete
+    assert typed.receive(b"\n") == b"4\n"
+
+
+def test_after_the_first_newline_nothing_without_one_is_complete() -> None:
+    framed = session()
+    assert framed.receive(b"\nSOMA 2 2") == b""
+    assert not framed.complete
+    assert framed.receive(b"\n") == b"4\n"
+    assert framed.receive(b"SOMA 2 2") == b""
+    assert not framed.complete
+
+
+# What the shell counts
+
+
+def test_requests_errors_and_pings_are_counted() -> None:
+    counted = session()
+    counted.receive(b"SOMA 2 2\n\nFOO\nPING\nDIV 1 0\n" + b"MUL 2 2\n" * 10)
+    assert (counted.requests, counted.errors, counted.pings) == (14, 2, 1)
+    counted.receive(b"SOMA 1 " + b"1" * 2000)
+    assert (counted.requests, counted.errors) == (15, 3)
+
+
+def test_each_request_can_be_watched() -> None:
+    seen: list[tuple[str, str]] = []
+    watched = Session(Arithmetic(), on_request=lambda *each: seen.append(each))
+    assert watched.receive(b"SOMA 2 2\n\nFOO\r\n").startswith(b"4\nERR ")
+    assert seen[0] == ("SOMA 2 2", "4")
+    assert seen[1][0] == "FOO"
+    assert len(seen) == 2
+
+
+# Properties
+
+requests = st.sampled_from(
+    [
+        *(b"SOMA 2 2", b"sub 5 3", b"Mul 0.1 0.2", b"DIV 1 3", b"DIV 1 0", b"ADD  1\t2 "),
+        *(b"PING", b"HELP", b"UPPER ol\xc3\xa1", b"UPPER \xff\xfe", b"FOO", b"SOMA 1_0 2"),
+        *(b"", b" ", b"\t", b"SOMA 2\xff\xf12 3", b"SOMA \xff\xfd\x061 1", b"soma 1\r2 2"),
+        *(b"x" * 40, b"SOMA nan 1", b"SOMA 1 2 3", b"\xff", b"\xff\xfa", b"a\x04", b"QUIT"),
+    ]
+)
+ends = st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\r\r\n"])
+streams = st.one_of(
+    st.lists(st.tuples(requests, ends).map(b"".join), max_size=12).map(b"".join),
+    st.binary(max_size=120),
+)
+
+
+@given(streams, requests)
+def test_every_cut_in_two_gives_the_same_replies(stream: bytes, last: bytes) -> None:
+    stream += last
+    whole = ask(stream, max_line=30)
+    for cut in range(1, len(stream)):
+        assert ask(stream[:cut], stream[cut:], max_line=30) == whole
+
+
+@given(streams, st.data())
+def test_any_cuts_give_the_same_replies(stream: bytes, data: st.DataObject) -> None:
+    whole = ask(stream, max_line=30)
+    assert ask(*(stream[i : i + 1] for i in range(len(stream))), max_line=30) == whole
+    cuts = sorted(data.draw(st.lists(st.integers(1, max(1, len(stream))), max_size=8, unique=True)))
+    pieces = [stream[i:j] for i, j in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    assert ask(*filter(None, pieces), max_line=30) == whole
+
+
+@given(st.binary(max_size=400).map(lambda data: data.replace(b"\xff", b"").replace(b"\x04", b"")))
+def test_any_bytes_get_one_reply_for_each_line_that_is_not_blank(data: bytes) -> None:
+    replies = ask(data)
+    lines = [line for line in data.split(b"\n") if line.removesuffix(b"\r").strip(b" \t")]
+    quit_at = next(
+        (i for i, line in enumerate(lines, 1) if line.strip(b" \t\r").upper() == b"QUIT"),
+        len(lines),
+    )
+    assert replies.count(b"\n") == quit_at
+    assert b"ERR INTERNAL" not in replies
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_at_all_meet_a_bug(data: bytes) -> None:
+    bugs: list[str] = []
+    tried = Session(Arithmetic(), on_bug=bugs.append)
+    tried.receive(data)
+    tried.receive(b"")
+    assert not bugs
+    assert tried.finished
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["SOMA", "SUB", "MUL", "DIV", "soma", "Div", "PING", "UPPER", "INF"]),
+            st.lists(st.text("0123456789+-.eEnNaif_ ,\t", max_size=6), max_size=3),
+        ).map(lambda request: " ".join([request[0], *request[1]])),
+        max_size=6,
+    )
+)
+def test_the_fast_path_says_what_the_rules_say(lines: list[str]) -> None:
+    stream = "".join(line + "\n" for line in lines).encode()
+    by_rules = Session(Arithmetic(), on_request=lambda *_: None)
+    assert session().receive(stream) == by_rules.receive(stream)
