@@ -1,0 +1,373 @@
+"""The server: limits, deadlines and closings, over real sockets."""
+
+import logging
+import os
+import re
+import resource
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers import PATIENCE, Daemon, Daemons, read_all, wait_until
+
+from calcd.endpoints import listen, parse_endpoint
+from calcd.handler import CHUNK, Handler
+from calcd.server import Server
+from calcd.session import Session
+from calcd.settings import Settings
+
+
+@contextmanager
+def serving(**settings: object) -> Iterator[tuple[Server, Callable[[], socket.socket]]]:
+    """Run a server in this process; give it, and a way to connect to it."""
+    listeners, _ = listen([parse_endpoint("tcp://127.0.0.1:0")])
+    server = Server(listeners, replace(Settings(), **settings))  # type: ignore[arg-type]
+    loop = threading.Thread(target=server.serve_forever)
+    loop.start()
+    address = listeners[0].socket.getsockname()
+    try:
+        yield server, lambda: socket.create_connection(address, PATIENCE)
+    finally:
+        server.drain(5)
+        loop.join()
+
+
+def ask(connection: socket.socket, request: bytes) -> bytes:
+    """Ask one request; return its reply, with its line end."""
+    connection.sendall(request)
+    reply = b""
+    while not reply.endswith(b"\n"):
+        part = connection.recv(4096)
+        assert part, f"the server closed after {reply!r}"
+        reply += part
+    return reply
+
+
+# Clients that ask
+
+
+def test_everything_sent_ahead_is_answered_in_order(shared_daemon: Daemon) -> None:
+    requests = b"".join(b"SOMA %d 0.5\n" % i for i in range(50_000))
+    with shared_daemon.connect() as connection:
+        sender = threading.Thread(target=connection.sendall, args=(requests,))
+        sender.start()
+        received = b""
+        while received.count(b"\n") < 50_000:
+            received += connection.recv(1 << 20)
+        sender.join()
+    assert received == b"".join(b"%d.5\n" % i for i in range(50_000))
+
+
+def test_many_clients_at_once_each_get_their_own_replies(shared_daemon: Daemon) -> None:
+    with ExitStack() as open_ones:
+        clients = [open_ones.enter_context(shared_daemon.connect()) for _ in range(60)]
+        for number, client in enumerate(clients):
+            client.sendall(b"MUL %d 3\n" % number)
+        for number, client in enumerate(clients):
+            assert client.recv(100) == b"%d\n" % (number * 3)
+
+
+def test_one_read_becomes_one_write() -> None:
+    class Connection:
+        """A socket that notes what is done to it."""
+
+        def __init__(self) -> None:
+            self.reads = [b"SOMA 1 1\n" * 1000, b""]
+            self.writes: list[bytes] = []
+
+        def recv(self, size: int) -> bytes:
+            assert size == CHUNK
+            return self.reads.pop(0)
+
+        def sendall(self, data: bytes) -> None:
+            self.writes.append(data)
+
+        def setsockopt(self, *_: object) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    class QuietServer:
+        settings = Settings()
+        stopping = False
+
+    connection = Connection()
+    Handler(connection, ("127.0.0.1", 1), QuietServer())  # type: ignore[arg-type]
+    assert connection.writes == [b"2\n" * 1000]
+
+
+def test_half_close_gets_every_reply(shared_daemon: Daemon) -> None:
+    assert shared_daemon.ask(b"SOMA 2 2\nSUB 5 3") == b"4\n2\n"
+
+
+# Ends that the server decides
+
+
+def test_twenty_clients_with_300_000_digits_are_all_told(shared_daemon: Daemon) -> None:
+    replies = []
+
+    def send_digits() -> None:
+        with shared_daemon.connect() as connection:
+            connection.sendall(b"1" * 300_000)
+            replies.append(read_all(connection))
+
+    clients = [threading.Thread(target=send_digits) for _ in range(20)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    assert len(replies) == 20
+    assert {reply.split()[1] for reply in replies} == {b"LINE-TOO-LONG"}
+
+
+def test_what_follows_quit_does_not_reset_the_reply(shared_daemon: Daemon) -> None:
+    with shared_daemon.connect() as connection:
+        connection.sendall(b"SOMA 2 2\nQUIT\n" + b"PING\n" * 200_000)
+        time.sleep(0.05)  # lest the reply be read before a reset could come
+        assert read_all(connection) == b"4\nBYE\n"
+
+
+def test_a_silent_client_is_let_go_in_its_time_without_a_word(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--idle-timeout", "0.3")
+    with daemon.connect() as connection:
+        began = time.monotonic()
+        assert read_all(connection) == b""
+        assert 0.25 < time.monotonic() - began < 2
+    daemon.logs("requests=0 errors=0 seconds=[0-9.]+ how=idle-timeout")
+
+
+def test_blank_lines_do_not_keep_a_connection(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--idle-timeout", "0.4")
+    with daemon.connect() as connection:
+        assert drip(connection, b"\n \n", 0.05) == b""
+    daemon.logs("how=idle-timeout")
+
+
+def test_requests_keep_a_connection(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--idle-timeout", "0.5")
+    with daemon.connect() as connection:
+        for _ in range(8):
+            time.sleep(0.1)
+            assert ask(connection, b"PING\n") == b"PONG\n"
+
+
+def test_an_idle_timeout_of_0_is_for_ever(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--idle-timeout", "0", "--line-timeout", "0.2", "--message-wait", "0")
+    with daemon.connect() as connection:
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+
+
+def drip(connection: socket.socket, data: bytes, pause: float) -> bytes:
+    """Send ``data`` a byte at a time, over and over, until the server closes."""
+    connection.settimeout(pause)
+    received = b""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        for byte in data:
+            try:
+                connection.send(bytes([byte]))
+                part = connection.recv(1000)
+            except TimeoutError:
+                continue
+            if not part:
+                return received
+            received += part
+    raise AssertionError("the server never closed")
+
+
+def test_a_drip_of_bytes_does_not_stretch_a_lines_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--line-timeout", "0.5")
+    with daemon.connect() as connection:
+        began = time.monotonic()
+        assert drip(connection, b"1", 0.05).startswith(b"ERR TIMEOUT ")
+        assert 0.4 < time.monotonic() - began < 2
+    daemon.logs("requests=1 errors=1 seconds=[0-9.]+ how=line-timeout")
+
+
+def test_each_line_has_its_own_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--line-timeout", "0.4")
+    with daemon.connect() as connection:
+        connection.sendall(b"SOM")
+        for _ in range(10):  # never without a started line, but each is ended in time
+            time.sleep(0.06)
+            assert ask(connection, b"A 1 1\nSOM") == b"2\n"
+
+
+def test_a_client_that_reads_nothing_is_cut_in_its_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--send-timeout", "0.3")
+    with daemon.connect() as connection:
+        connection.setblocking(False)
+        with suppress(BlockingIOError):  # until nothing moves either way
+            while True:
+                connection.send(b"DIV 1 3\n" * 10_000)
+        daemon.logs("how=unread")
+    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+def test_a_client_that_resets_leaves_no_traceback(daemon: Daemon) -> None:
+    for unread in (b"", b"SOMA 2 2\n" * 1000, b"SOMA 2"):
+        with daemon.connect() as connection:
+            connection.sendall(b"SOMA 1 1\n" + unread)
+            connection.recv(1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    daemon.logs("how=reset", 3)
+    assert "Traceback" not in daemon.log
+
+
+# Limits
+
+
+def test_the_1025th_is_told_busy_and_the_next_place_freed_is_given(daemon: Daemon) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 1200:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1200, hard))
+    with ExitStack() as open_ones:
+        clients = [open_ones.enter_context(daemon.connect()) for _ in range(1024)]
+        assert ask(clients[-1], b"PING\n") == b"PONG\n"
+        for _ in range(3):
+            with daemon.connect() as one_more:
+                one_more.sendall(b"SOMA 2 2\n")
+                assert re.fullmatch(rb"ERR BUSY 1024 [^\n]+\n", read_all(one_more))
+        clients[0].close()
+        daemon.logs("ended")
+        with daemon.connect() as one_more:
+            assert ask(one_more, b"PING\n") == b"PONG\n"
+        assert len(daemon.logs("limit reached")) == 1
+    daemon.logs("limit left")
+
+
+def test_busy_is_told_to_a_client_that_sends_much(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--max-connections", "1")
+    with daemon.connect() as first:
+        assert ask(first, b"PING\n") == b"PONG\n"
+        with daemon.connect() as second:
+            second.sendall(b"1" * 3_000_000)
+            assert read_all(second).startswith(b"ERR BUSY ")
+        assert ask(first, b"PING\n") == b"PONG\n"
+
+
+def test_one_address_has_its_own_limit(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--max-connections-per-host", "2")
+    with ExitStack() as open_ones:
+        for _ in range(2):
+            client = open_ones.enter_context(daemon.connect())
+            assert ask(client, b"PING\n") == b"PONG\n"
+        assert daemon.ask(b"").startswith(b"ERR BUSY ")
+        other = socket.create_connection((daemon.host, daemon.port), PATIENCE, ("127.0.0.9", 0))
+        with other:
+            assert ask(other, b"PING\n") == b"PONG\n"
+    daemon.logs("limit left: .* from 127.0.0.1")
+    assert daemon.ask(b"PING\n") == b"PONG\n"
+
+
+def test_places_freed_are_given_while_clients_come_and_go(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--max-connections", "4")
+    for number in range(100):
+        with daemon.connect() as client:
+            assert ask(client, b"SOMA %d 1\n" % number) == b"%d\n" % (number + 1)
+            client.sendall(b"QUIT\n")
+            assert read_all(client) == b"BYE\n"
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_without_descriptors_clients_wait_and_the_loop_does_not_spin(daemon: Daemon) -> None:
+    pid = daemon.process.pid
+    limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    with daemon.connect() as first, daemon.connect() as second:
+        assert ask(first, b"PING\n") == ask(second, b"PING\n") == b"PONG\n"
+        taken = len(os.listdir(f"/proc/{pid}/fd"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, limit[1]))
+        with daemon.connect() as waiting:
+            waiting.sendall(b"SOMA 2 2\n")
+            daemon.logs("limit reached: cannot accept: Too many open files: clients wait")
+            before = cpu_seconds(pid)
+            time.sleep(0.5)
+            assert cpu_seconds(pid) - before < 0.2
+            assert ask(first, b"SOMA 3 3\n") == b"6\n"
+            second.close()
+            assert waiting.recv(100) == b"4\n"
+    daemon.logs("limit left: the system has room")
+
+
+def test_a_lower_limit_holds_from_the_reload_on(tmp_path: Path, start_daemon: Daemons) -> None:
+    settings = tmp_path / "calcd.conf"
+    settings.write_text("[calcd]\nlisten = tcp://127.0.0.1:0\nmax_connections = 5\n")
+    daemon = start_daemon("-c", str(settings))
+    with daemon.connect() as first, daemon.connect() as second:
+        assert ask(first, b"PING\n") == ask(second, b"PING\n") == b"PONG\n"
+        settings.write_text("[calcd]\nlisten = tcp://127.0.0.1:0\nmax_connections = 2\n")
+        daemon.process.send_signal(1)
+        daemon.logs("settings in force: .* max_connections=2 ")
+        assert daemon.ask(b"").startswith(b"ERR BUSY ")
+        assert ask(first, b"PING\n") == ask(second, b"PING\n") == b"PONG\n"
+
+
+def test_a_thread_that_the_system_refuses_is_a_polite_busy(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving() as (server, connect):
+        with connect() as first:
+            assert ask(first, b"PING\n") == b"PONG\n"  # its thread will be the idle one
+
+            def refuse(_: threading.Thread) -> None:
+                raise RuntimeError("can't start new thread")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                with connect() as second:
+                    second.sendall(b"PING\n")
+                    assert read_all(second).startswith(b"ERR BUSY ")
+            assert ask(first, b"PING\n") == b"PONG\n"
+        with connect() as third:
+            assert ask(third, b"PING\n") == b"PONG\n"
+        wait_until(lambda: server.places.taken == 0, "the places to be free")
+    assert "can't start new thread" in caplog.text
+
+
+# Bugs
+
+
+def test_a_bug_in_a_request_is_logged_and_the_session_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> str:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("calcd.arithmetic.Arithmetic.text", broken)
+    with serving() as (_, connect), connect() as connection:
+        assert ask(connection, b"SOMA 2 2\n").startswith(b"ERR INTERNAL ")
+        assert ask(connection, b"PING\n") == b"PONG\n"
+    bug = next(record for record in caplog.records if record.exc_info)
+    assert bug.levelno == logging.ERROR
+    assert "'SOMA 2 2'" in bug.getMessage()
+
+
+def test_a_bug_outside_requests_ends_its_connection_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise AssertionError("a bug")
+
+    with serving() as (server, connect):
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "receive", broken)
+            with connect() as connection:
+                connection.sendall(b"PING\n")
+                assert read_all(connection) == b""
+        with connect() as connection:
+            assert ask(connection, b"PING\n") == b"PONG\n"
+        wait_until(lambda: server.places.taken == 0, "the places to be free")
+    assert "a bug ended it" in caplog.text
