@@ -9,13 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
 PATIENCE = 20.0  # seconds that anything may take before a test calls it lost
 ROOT = Path(__file__).parent.parent
-
-_numbers = count()
 
 
 def wait_until(happened: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
@@ -46,14 +43,13 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 
 class NotifySocket:
-    """The service manager's end of sd_notify: an abstract datagram socket of our own."""
+    """The service manager's end of sd_notify."""
 
-    def __init__(self) -> None:
-        name = f"calcd-test-{os.getpid()}-{next(_numbers)}"
-        self.address = "@" + name
+    def __init__(self, path: Path) -> None:
+        self.address = str(path)
         self.received: list[str] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind("\0" + name)
+        self._socket.bind(self.address)
         self._socket.setblocking(False)
 
     def has(self, state: str) -> bool:
@@ -73,7 +69,7 @@ class Daemon:
 
     def __init__(self, command: list[str], log_file: Path, **environment: str) -> None:
         self.log_file = log_file
-        self.notified = NotifySocket()
+        self.notified = NotifySocket(log_file.with_suffix(".notify"))
         with log_file.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
@@ -83,10 +79,15 @@ class Daemon:
                 env=clean_environment(NOTIFY_SOCKET=self.notified.address, **environment),
                 cwd=log_file.parent,
             )
-        wait_until(
-            lambda: self.notified.has("READY=1") or self.process.poll() is not None, "READY=1"
-        )
-        assert self.process.poll() is None, self.log
+        try:
+            wait_until(
+                lambda: self.notified.has("READY=1") or self.process.poll() is not None, "READY=1"
+            )
+            assert self.process.poll() is None, self.log
+        except BaseException:
+            self.process.kill()
+            self.stop()
+            raise
         self.endpoints = re.findall(r"listening on (\S+[^,\s])", self.log)
 
     @property
