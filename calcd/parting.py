@@ -34,7 +34,8 @@ class Parting(threading.Thread):
         self._lock = threading.Lock()
         self._coming: list[socket.socket] = []
         self._ended = False
-        self._quiet = QUIET
+        self.quiet = QUIET
+        self.most: float = MOST
         self._end_at: float | None = None  # the stop's deadline, once there is one
 
     def see_out(self, connection: socket.socket) -> None:
@@ -52,14 +53,12 @@ class Parting(threading.Thread):
             self._coming.append(connection)
             self._wake_up()
 
-    def finish(self, seconds: float, quiet: float) -> None:
-        """See the last connections out, within ``seconds``, and end the thread.
-
-        ``quiet`` takes the place of ``QUIET``, for those who part already as well.
-        """
+    def finish(self, seconds: float) -> None:
+        """See the last connections out, within ``seconds``, and end the thread."""
         with self._lock:
-            self._quiet, self._end_at = quiet, monotonic() + seconds
-            self._wake_up()
+            if not self._ended:
+                self._end_at = monotonic() + seconds
+                self._wake_up()
         self.join()
 
     def _wake_up(self) -> None:
@@ -99,9 +98,8 @@ class Parting(threading.Thread):
         for connection in coming:
             self._selector.register(connection, selectors.EVENT_READ, connection)
             self._parting[connection] = (now, now)
-        if self._end_at is None:  # at the stop nobody new comes, and nobody must make way
-            for connection in list(self._parting)[: max(0, len(self._parting) - MOST)]:
-                self._close(connection)
+        while len(self._parting) > self.most:
+            self._close(next(iter(self._parting)))
 
     def _read_away(self, connection: socket.socket) -> None:
         try:
@@ -118,7 +116,7 @@ class Parting(threading.Thread):
     def _sweep(self) -> None:
         now = monotonic()
         for connection, (since, heard) in list(self._parting.items()):
-            if now > since + LONGEST or now > heard + self._quiet:
+            if now > since + LONGEST or now > heard + self.quiet:
                 self._close(connection)
 
     def _close(self, connection: socket.socket) -> None:

@@ -2,13 +2,14 @@
 
 import errno
 import logging
+import math
 import os
 import selectors
 import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_ROOM_PAUSE = 0.1  # seconds to the next try: without a pause the loop would spin
 _QUIET_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
+_WOKEN_AT_ONCE = 32  # threads
+_WOKEN_PAUSE = 0.05  # seconds that the next ones wait for those that are busy
 _LAST_THREADS = 1.0  # seconds that threads have to end when their connections are gone
 
 Address = tuple[str, int] | str
@@ -130,8 +133,7 @@ class Server(socketserver.ThreadingTCPServer):
             self._parting.see_out(request)
         with self._gone:
             host = self._connections.pop(request, None)
-            if not self._connections:
-                self._gone.notify_all()
+            self._gone.notify_all()
         if host is not None:
             settings = self.settings
             self.places.free(host, settings.max_connections, settings.max_connections_per_host)
@@ -156,16 +158,35 @@ class Server(socketserver.ThreadingTCPServer):
         self._accept_those_who_wait()
         self.server_close()
         self.stopping = True
-        with self._gone:
-            for connection in self._connections:
-                _shut(connection, socket.SHUT_RD)  # wakes a thread that waits for its client
-            self._gone.wait_for(lambda: not self._connections, deadline - monotonic())
-            cut = len(self._connections)
-            for connection in self._connections:
-                _shut(connection, socket.SHUT_RDWR)
-        self._parting.finish(deadline - monotonic(), _QUIET_AT_STOP)
+        # At the stop nobody new comes, so nobody has to make way for the next to part.
+        self._parting.quiet, self._parting.most = _QUIET_AT_STOP, math.inf
+        self._tell_all_to_stop(deadline)
+        cut = self._wait_for_end(list(self._connections), deadline - monotonic())
+        for connection in cut:
+            _shut(connection, socket.SHUT_RDWR)
+        self._parting.finish(deadline - monotonic())
         self._pool.end(_LAST_THREADS)
-        return cut
+        return len(cut)
+
+    def _tell_all_to_stop(self, deadline: float) -> None:
+        """Wake the threads that wait for their clients, a few at a time.
+
+        Thousands at once would fight for the interpreter longer than they have work to do.
+        """
+        waiting = list(self._connections)
+        for first in range(0, len(waiting), _WOKEN_AT_ONCE):
+            woken = waiting[first : first + _WOKEN_AT_ONCE]
+            for connection in woken:
+                _shut(connection, socket.SHUT_RD)
+            self._wait_for_end(woken, min(_WOKEN_PAUSE, deadline - monotonic()))
+
+    def _wait_for_end(
+        self, connections: Collection[socket.socket], seconds: float
+    ) -> set[socket.socket]:
+        """Wait until these connections have ended; return those that have not in ``seconds``."""
+        with self._gone:
+            self._gone.wait_for(lambda: self._connections.keys().isdisjoint(connections), seconds)
+            return self._connections.keys() & set(connections)
 
     def _accept_those_who_wait(self) -> None:
         """Accept the clients that the kernel has connected already: closing would reset them.

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from time import monotonic
 from typing import Any
 
 # Starting a thread halves the rate of short connections; keeping one costs 26 KiB.
@@ -49,7 +50,8 @@ class IdleThreads:
             self._threads.discard(threading.current_thread())
 
     def end(self, seconds: float) -> None:
-        """End the idle threads and wait for all of them, ``seconds`` at most for each."""
+        """End the idle threads and wait for all of them, ``seconds`` at most."""
+        deadline = monotonic() + seconds
         with self._lock:
             self._ended = True
             idle, self._idle = self._idle, 0
@@ -57,4 +59,4 @@ class IdleThreads:
         for _ in range(idle):
             self._jobs.put(None)
         for thread in threads:
-            thread.join(seconds)
+            thread.join(max(0, deadline - monotonic()))

@@ -1,0 +1,99 @@
+"""Parting: connections are closed after a FIN, and without a reset."""
+
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from helpers import PATIENCE, read_all, wait_until
+
+from calcd.parting import Parting
+
+
+@pytest.fixture
+def parting() -> Iterator[Parting]:
+    """Give a running thread that sees connections out."""
+    thread = Parting()
+    thread.start()
+    yield thread
+    thread.finish(5)
+
+
+def connected() -> tuple[socket.socket, socket.socket]:
+    """Give a client's end and the server's end of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), PATIENCE)
+        return client, listener.accept()[0]
+
+
+def test_the_last_word_arrives_however_much_is_unread(parting: Parting) -> None:
+    client, server = connected()
+    with client:
+        client.sendall(b"x" * 100_000)
+        server.sendall(b"the last word")
+        parting.see_out(server)
+        client.sendall(b"x" * 2_000_000)
+        assert read_all(client) == b"the last word"
+
+
+def test_it_ends_when_the_client_closes(parting: Parting) -> None:
+    parting.quiet = PATIENCE
+    client, server = connected()
+    parting.see_out(server)
+    client.close()
+    began = time.monotonic()
+    parting.finish(PATIENCE)
+    assert time.monotonic() - began < 2
+    assert server.fileno() == -1
+
+
+def test_it_ends_when_the_client_has_been_quiet(parting: Parting) -> None:
+    parting.quiet = 0.2
+    client, server = connected()
+    with client:
+        parting.see_out(server)
+        began = time.monotonic()
+        parting.finish(PATIENCE)
+        assert 0.15 < time.monotonic() - began < 2
+
+
+def test_it_ends_in_its_time_although_the_client_keeps_sending(
+    parting: Parting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calcd.parting.LONGEST", 0.3)
+    client, server = connected()
+
+    def closed_on_us() -> bool:
+        try:
+            client.sendall(b"x")
+        except ConnectionError:
+            return True
+        return False
+
+    with client:
+        began = time.monotonic()
+        parting.see_out(server)
+        wait_until(closed_on_us, "the server to close")
+        assert 0.2 < time.monotonic() - began < 2
+
+
+def test_the_oldest_makes_way(parting: Parting) -> None:
+    parting.quiet, parting.most = PATIENCE, 2
+    pairs = [connected() for _ in range(4)]
+    for _, server in pairs:
+        parting.see_out(server)
+        time.sleep(0.05)
+    assert [server.fileno() == -1 for _, server in pairs] == [True, True, False, False]
+    for client, _ in pairs:
+        client.close()
+
+
+def test_a_connection_that_comes_too_late_is_closed_at_once() -> None:
+    ended = Parting()
+    ended.start()
+    ended.finish(1)
+    client, server = connected()
+    with client:
+        ended.see_out(server)
+        assert server.fileno() == -1
+        assert read_all(client) == b""

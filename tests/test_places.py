@@ -1,0 +1,80 @@
+"""Places: limits on connections, and what the log says of them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers import PATIENCE, clean_environment
+
+from calcd.places import SPARE_DESCRIPTORS, Places
+
+
+def test_a_place_freed_is_given_again() -> None:
+    places = Places()
+    assert [places.take("", 2, 0) for _ in range(2)] == ["", ""]
+    assert "2 connections are open" in places.take("", 2, 0)
+    places.free("", 2, 0)
+    assert places.take("", 2, 0) == ""
+    assert places.taken == 2
+
+
+def test_each_host_has_its_own_limit_and_none_has_no_limit() -> None:
+    places = Places()
+    assert places.take("a", 9, 1) == ""
+    assert "your address" in places.take("a", 9, 1)
+    assert places.take("b", 9, 1) == ""
+    assert [places.take("", 9, 1) for _ in range(3)] == ["", "", ""]
+    assert places.taken == 5
+
+
+def test_a_limit_is_logged_once_each_way(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    places = Places()
+    for _ in range(20):
+        places.take("a", 20, 0)
+    for _ in range(5):  # at the limit, clients come and go
+        assert places.take("a", 20, 0)
+        places.free("a", 20, 0)
+        places.take("a", 20, 0)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    for _ in range(5):
+        places.free("a", 20, 0)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_a_hosts_limit_is_logged_once_each_way(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    places = Places()
+    for _ in range(3):
+        places.take("a", 0, 1)
+    places.free("a", 0, 1)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "fitting", "raised"),
+    [
+        (256, 4096, 1024, 1024, 1024 + SPARE_DESCRIPTORS),
+        (4096, 4096, 1024, 1024, 4096),
+        (256, 1024, 1024, 1024 - SPARE_DESCRIPTORS, 1024),
+        (64, 64, 1024, 32, 64),
+    ],
+)
+def test_the_soft_limit_is_raised_to_fit(
+    soft: int, hard: int, wanted: int, fitting: int, raised: int
+) -> None:
+    script = (
+        "import resource; from calcd.places import fit_descriptors\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
+        f"print(fit_descriptors({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert result.stdout == f"{fitting} {raised} {hard}{os.linesep}"
