@@ -1,0 +1,1212 @@
+"""calcc as its users run it: a process with pipes, files and terminals, against real sockets.
+
+Where the server has to do its work it is the daemon; where it has to fail it is a script, run
+in a thread of the test for each connection in turn.
+"""
+
+import fcntl
+import os
+import pty
+import select
+import shutil
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import PATIENCE, Daemon, Daemons, clean_environment, read_all, wait_until
+
+from calcd import client
+
+CLIENT = Path(client.__file__)
+COMMAND = [sys.executable, str(CLIENT)]
+NETCAT = shutil.which("nc.openbsd")
+HOST = "127.0.0.1"
+REQUESTS = b"SOMA 2 2\nsub 5 3\nMUL 0.1 0.2\nDIV 1 3\n"
+REPLIES = b"4\n2\n0.02\n0.3333333333333333333333333333333333\n"
+
+Script = Callable[[socket.socket], None]
+
+
+# -- Running the client --------------------------------------------------------------------------
+
+
+def calcc(
+    *arguments: object,
+    stdin: Any = b"",
+    stdout: Any = subprocess.PIPE,
+    command: list[str] = COMMAND,
+    **environment: str,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the client to its end. ``stdin`` is what it reads, or a file."""
+    source = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+    return subprocess.run(
+        [*command, *map(str, arguments)],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE,
+        check=False,
+        env=clean_environment(**environment),
+        **source,
+    )
+
+
+@contextmanager
+def running(*arguments: object, **streams: Any) -> Iterator[Any]:
+    """Give a client that runs, with pipes for its streams; it is ended with the block."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [*COMMAND, *map(str, arguments)]
+    with subprocess.Popen(
+        command, bufsize=0, env=clean_environment(), **{**pipes, **streams}
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def shell(script: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a shell script in which ``calcc`` is the client."""
+    function = f'calcc() {{ {sys.executable} {CLIENT} "$@"; }}\n'
+    return calcc(command=["bash", "-c", function + script])
+
+
+def wait_until_asleep(process: Any) -> None:
+    """Wait until a process waits for something: from then on a signal interrupts that."""
+    stat = Path(f"/proc/{process.pid}/stat")
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", "it to wait")
+
+
+def small_pipe() -> tuple[int, int]:
+    """Give a pipe that holds a page, so that one read from the server is more than fits."""
+    pipe = os.pipe()
+    fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, 4096)
+    return pipe
+
+
+def wait_until_full(process: Any, pipe: int) -> None:
+    """Wait until a process waits for room in a pipe; we hold the same end of it."""
+    wait_until(lambda: not select.select([], [pipe], [], 0)[1], "the pipe to be full")
+    wait_until_asleep(process)
+
+
+def complaint(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Give the one line that the client had to say on standard error."""
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("calcc: ")
+    return line.removeprefix("calcc: ")
+
+
+# -- Servers that do as a test says --------------------------------------------------------------
+
+
+class Servers:
+    """Starts servers that run a script for each connection, one after the other."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()  # set at the end of the test: see silent()
+        self._threads: list[threading.Thread] = []
+        self._failures: list[BaseException] = []
+
+    def __call__(self, *scripts: Script, at: Any = (HOST, 0)) -> int:
+        """Start one, on a free port of 127.0.0.1 unless told where; give its port."""
+        family = socket.AF_UNIX if isinstance(at, str) else socket.AF_INET
+        if family == socket.AF_INET and ":" in at[0]:
+            family = socket.AF_INET6
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.bind(at)
+        listener.listen()
+        listener.settimeout(PATIENCE)
+        thread = threading.Thread(target=self._serve, args=(listener, scripts))
+        self._threads.append(thread)
+        thread.start()
+        return 0 if family == socket.AF_UNIX else int(listener.getsockname()[1])
+
+    def _serve(self, listener: socket.socket, scripts: tuple[Script, ...]) -> None:
+        try:
+            with listener:
+                for script in scripts:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.settimeout(PATIENCE)
+                        script(connection)
+        except BaseException as failure:
+            self._failures.append(failure)
+
+    def silent(self, _connection: socket.socket) -> None:
+        """Be there until the end of the test, and do nothing."""
+        assert self.over.wait(PATIENCE)
+
+    def wait(self) -> None:
+        """Wait until all scripts have ended, and the servers with them."""
+        for thread in self._threads:
+            thread.join()
+        assert not self._failures
+
+    def stop(self) -> None:
+        self.over.set()
+        self.wait()
+
+
+@pytest.fixture
+def serve() -> Iterator[Servers]:
+    """Give a way to start servers that run scripts."""
+    servers = Servers()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def refusing() -> Iterator[int]:
+    """Give a port of 127.0.0.1 that refuses: taken, so that it stays so, and not listening."""
+    with socket.socket() as holder:
+        holder.bind((HOST, 0))
+        yield holder.getsockname()[1]
+
+
+def echo(connection: socket.socket) -> None:
+    """Send back what comes, as it comes."""
+    while data := connection.recv(1 << 16):
+        connection.sendall(data)
+
+
+def answer(replies: bytes) -> Script:
+    """Send these once everything was asked."""
+
+    def script(connection: socket.socket) -> None:
+        read_all(connection)
+        connection.sendall(replies)
+
+    return script
+
+
+def receive(connection: socket.socket, expected: bytes) -> None:
+    """Read exactly this."""
+    data = b""
+    while len(data) < len(expected):
+        more = connection.recv(len(expected) - len(data))
+        assert more, f"only {data!r}"
+        data += more
+    assert data == expected
+
+
+def reset(connection: socket.socket) -> None:
+    """End the connection with RST."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+# -- Streaming -----------------------------------------------------------------------------------
+
+
+def test_standard_input_is_asked_and_replies_go_to_standard_output(shared_daemon: Daemon) -> None:
+    done = calcc(shared_daemon.host, shared_daemon.port, stdin=REQUESTS)
+    assert (done.stdout, done.stderr, done.returncode) == (REPLIES, b"", 0)
+
+
+def test_standard_input_may_be_a_file(shared_daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "requests").write_bytes(REQUESTS)
+    with (tmp_path / "requests").open() as requests, (tmp_path / "replies").open("wb") as replies:
+        done = calcc(shared_daemon.host, shared_daemon.port, stdin=requests, stdout=replies)
+    assert done.returncode == 0
+    assert (tmp_path / "replies").read_bytes() == REPLIES
+
+
+def test_a_last_line_without_newline_is_asked(shared_daemon: Daemon) -> None:
+    done = calcc(shared_daemon.host, shared_daemon.port, stdin=b"SOMA 2 2\nSUB 5 3")
+    assert (done.stdout, done.returncode) == (b"4\n2\n", 0)
+
+
+@pytest.mark.parametrize("stdin", ["</dev/null", "<&-"])
+def test_nothing_to_read_is_the_end_of_input(stdin: str, shared_daemon: Daemon) -> None:
+    done = shell(f"calcc {shared_daemon.host} {shared_daemon.port} {stdin}")
+    assert (done.stdout, done.stderr, done.returncode) == (b"", b"", 0)
+
+
+def test_replies_come_while_input_is_still_open(shared_daemon: Daemon) -> None:
+    with running(shared_daemon.host, shared_daemon.port) as process:
+        for number in range(3):
+            process.stdin.write(b"SOMA %d 1\n" % number)
+            assert process.stdout.read(10) == b"%d\n" % (number + 1)
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
+
+
+def test_the_end_of_input_half_closes_and_the_last_reply_is_waited_for(serve: Servers) -> None:
+    port = serve(answer(b"late\n"))  # which reads to the end before it says anything
+    done = calcc(HOST, port, stdin=b"SOMA 2 2\n")
+    assert (done.stdout, done.returncode) == (b"late\n", 0)
+
+
+def test_a_server_that_closes_ends_the_run_without_waiting_for_input(serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"QUIT\n")
+        connection.sendall(b"BYE\n")
+
+    with running(HOST, serve(script)) as process:
+        process.stdin.write(b"QUIT\n")
+        assert process.wait(PATIENCE) == 0
+        assert process.stdout.read() == b"BYE\n"
+
+
+def test_streams_that_another_program_made_non_blocking(shared_daemon: Daemon) -> None:
+    requests, replies = os.pipe(), small_pipe()
+    for end in requests[0], replies[1]:
+        os.set_blocking(end, False)
+    count = 50_000
+    with (
+        os.fdopen(requests[1], "wb") as sink,
+        os.fdopen(replies[0], "rb") as source,
+        running(
+            shared_daemon.host, shared_daemon.port, stdin=requests[0], stdout=replies[1]
+        ) as process,
+    ):
+
+        def ask() -> None:
+            with sink:
+                sink.write(b"PING\n" * count)
+
+        os.close(requests[0])
+        asking = threading.Thread(target=ask)
+        asking.start()
+        wait_until_full(process, replies[1])
+        os.close(replies[1])
+        assert source.read() == b"PONG\n" * count
+        asking.join()
+        assert process.wait(PATIENCE) == 0
+        assert process.stderr.read() == b""
+
+
+def test_three_hundred_thousand_requests_come_back_whole(shared_daemon: Daemon) -> None:
+    count = 300_000
+    requests = b"".join(b"SOMA %d 1\n" % number for number in range(count))
+    done = calcc(shared_daemon.host, shared_daemon.port, stdin=requests)
+    assert done.stdout == b"".join(b"%d\n" % (number + 1) for number in range(count))
+    assert (done.stderr, done.returncode) == (b"", 0)
+
+
+def test_memory_does_not_grow_with_the_input(serve: Servers, tmp_path: Path) -> None:
+    requests = tmp_path / "requests"
+    with requests.open("wb") as file:
+        for _ in range(64):
+            file.write(b"%01023d\n" % 7 * 1024)
+    # The kernel counts the most that a process ever had from before it became another program,
+    # so that it must be started by one that is small itself.
+    script = """if True:
+        import os, subprocess, sys
+        client = subprocess.Popen(sys.argv[1:])
+        _, status, usage = os.wait4(client.pid, 0)
+        print(os.waitstatus_to_exitcode(status), usage.ru_maxrss, file=sys.stderr)
+        client.returncode = 0
+    """
+    command = [sys.executable, "-c", script, *COMMAND, HOST, str(serve(echo))]
+    with requests.open("rb") as file, (tmp_path / "replies").open("wb") as replies:
+        done = calcc(command=command, stdin=file, stdout=replies)
+    status, most = map(int, done.stderr.split())
+    assert (tmp_path / "replies").stat().st_size == requests.stat().st_size == 64 << 20
+    assert status == 0
+    assert most < 32 << 10  # KiB
+
+
+def test_replies_that_nobody_reads_keep_the_client_from_reading(serve: Servers) -> None:
+    chunk = b"%01023d\n" % 7 * 64
+    with running(HOST, serve(echo)) as process:
+        os.set_blocking(process.stdin.fileno(), False)
+        sent = 0
+        while select.select([], [process.stdin], [], 0.3)[1]:
+            sent += os.write(process.stdin.fileno(), chunk)
+            assert sent < 256 << 20  # all that the sockets' and pipes' buffers hold is far less
+        process.stdin.close()
+        received = 0
+        while data := process.stdout.read(1 << 20):
+            received += len(data)
+        assert received == sent
+
+
+# -- The same as netcat --------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(NETCAT is None, reason="nc.openbsd is not installed")
+@pytest.mark.parametrize(
+    "requests",
+    [
+        pytest.param(REQUESTS, id="results"),
+        pytest.param(b"SOMA 2\nfoo\n\nDIV 1 0\nSOMA 1,5 2\nSOMA 2 2\n", id="errors"),
+        pytest.param(b"SOMA 2 2\r\nSOMA 3 3\n\r\n \t\r\nDIV 0 0\r\nPING\r\n", id="CRLF"),
+        pytest.param(b"SOMA 2 2\nSOMA 3 3", id="no last newline"),
+        pytest.param(b"MAIUSCULA ol\xc3\xa1\nMAIUSCULA \xff\xfe\x00\n", id="text"),
+        pytest.param(b"PING\nQUIT\nPING\n", id="QUIT"),
+        pytest.param(b"PING\n" + b"9" * 5000 + b"\nPING\n", id="line too long"),
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"DIV 1 7\nx\n" * 20_000, id="many"),
+    ],
+)
+def test_the_transcript_is_netcats(requests: bytes, shared_daemon: Daemon) -> None:
+    where = shared_daemon.host, shared_daemon.port
+    theirs = calcc("-N", *where, stdin=requests, command=[str(NETCAT)])
+    assert calcc(*where, stdin=requests).stdout == theirs.stdout
+
+
+@pytest.mark.parametrize("options", [["-N"], ["-q", "0"], ["-q", "1"], ["-q", "-1"], ["-Nq1"]])
+def test_the_options_of_a_netcat_in_a_script(options: list[str], serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        receive(connection, REQUESTS)
+        assert connection.recv(1) == b""
+        for reply in REPLIES.splitlines(keepends=True):
+            serve.over.wait(0.05)
+            connection.sendall(reply)
+
+    done = calcc(*options, HOST, serve(script), stdin=REQUESTS)
+    assert (done.stdout, done.stderr, done.returncode) == (REPLIES, b"", 0)
+
+
+def test_options_may_follow_the_host(shared_daemon: Daemon) -> None:
+    done = calcc(shared_daemon.host, "-N", shared_daemon.port, "-w5", stdin=b"PING\n")
+    assert (done.stdout, done.returncode) == (b"PONG\n", 0)
+
+
+def test_operands_may_follow_two_dashes(shared_daemon: Daemon) -> None:
+    done = calcc("-N", "--", shared_daemon.host, shared_daemon.port, stdin=b"PING\n")
+    assert (done.stdout, done.returncode) == (b"PONG\n", 0)
+
+
+# -- Requests on the command line ----------------------------------------------------------------
+
+
+def test_requests_on_the_command_line_are_asked_in_order(shared_daemon: Daemon) -> None:
+    requests = ["-e", "SOMA 2 2", "-eSUB 5 3", "-ve", "MAIUSCULA olá"]
+    done = calcc(*requests, shared_daemon.host, shared_daemon.port)
+    assert (done.stdout.decode(), done.returncode) == ("4\n2\nOLÁ\n", 0)
+
+
+def test_requests_on_the_command_line_leave_standard_input_alone(shared_daemon: Daemon) -> None:
+    where = f"{shared_daemon.host} {shared_daemon.port}"
+    script = f"while read -r a b; do calcc -e \"SOMA $a $b\" {where}; done <<< $'1 2\n3 4'"
+    assert shell(script).stdout == b"3\n7\n"
+
+
+def test_a_request_with_a_newline_is_two(shared_daemon: Daemon) -> None:
+    done = calcc("-e", "SOMA 2 2\n\nSOMA 3 3", shared_daemon.host, shared_daemon.port)
+    assert (done.stdout, done.returncode) == (b"4\n6\n", 0)
+
+
+def test_a_blank_request_has_no_reply(shared_daemon: Daemon) -> None:
+    done = calcc("-e", "", "-e", " \t", shared_daemon.host, shared_daemon.port)
+    assert (done.stdout, done.returncode) == (b"", 0)
+
+
+def test_many_requests_on_the_command_line(shared_daemon: Daemon) -> None:
+    requests = ["-e", "PING"] * 20_000
+    done = calcc(*requests, shared_daemon.host, shared_daemon.port)
+    assert (done.stdout, done.returncode) == (b"PONG\n" * 20_000, 0)
+
+
+# -- Exit status ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("requests", "status"),
+    [
+        (b"SOMA 2 2\n", 0),
+        (b"DIV 1 0\n", 1),
+        (b"DIV 1 0\nSOMA 2 2\n", 1),
+        (b"SOMA 2 2\nfoo", 1),
+        (b"MAIUSCULA no err here\n", 0),
+        (b"\n \t\n\r\n", 0),
+        (b"9" * 3000, 1),
+        (b"PING\nQUIT\nPING\n", 3),
+    ],
+)
+def test_exit_status(requests: bytes, status: int, shared_daemon: Daemon) -> None:
+    assert calcc(shared_daemon.host, shared_daemon.port, stdin=requests).returncode == status
+
+
+CONVERSATIONS = [
+    (b"", 0, b"", 0, False),
+    (b"a\nb\n", 2, b"1\n2\n", 2, False),
+    (b"a\nb", 2, b"1\nERR X x\n", 2, True),
+    (b"a\n\n \t\r\n\r\n\tb c\r\n", 2, b"ERR X x\r\n1\n", 2, True),
+    (b"a b", 1, b"1 ERR \n", 1, False),
+    (b"a\n", 1, b"ERROR\n", 1, False),
+    (b"a\n", 1, b" ERR X\nERR\n", 2, False),
+    (b"a\nb\n", 2, b"1\n2", 1, False),
+]
+
+
+@pytest.mark.parametrize(("requests", "asked", "replies", "answered", "errors"), CONVERSATIONS)
+def test_counting_does_not_depend_on_where_a_chunk_ends(
+    requests: bytes, asked: int, replies: bytes, answered: int, errors: bool
+) -> None:
+    for size in range(1, max(len(requests), len(replies)) + 2):
+        tally = client.Tally()
+        for start in range(0, len(requests), size):
+            tally.send(requests[start : start + size])
+        for start in range(0, len(replies), size):
+            tally.receive(replies[start : start + size])
+        assert (tally.asked, tally.answered, tally.errors) == (asked, answered, errors)
+
+
+def test_an_error_that_comes_in_two_pieces(serve: Servers) -> None:
+    seen = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(b"4\nER")
+        assert seen.wait(PATIENCE)
+        connection.sendall(b"R X x\n")
+        read_all(connection)
+
+    with running("-e", "a", "-e", "b", HOST, serve(script)) as process:
+        assert process.stdout.read(4) == b"4\nER"
+        seen.set()
+        assert process.stdout.read() == b"R X x\n"
+        assert process.wait(PATIENCE) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-x"], "no option -x"),
+        (["--help"], "no option --"),
+        (["-w"], "-w needs a value"),
+        (["-e"], "-e needs a value"),
+        (["-w", "0"], "more than 0"),
+        (["-w", "-1"], "more than 0"),
+        (["-w", "soon"], "seconds, not soon"),
+        (["-q", "soon"], "seconds, not soon"),
+        (["a", "1", "2"], "one operand too many: 2"),
+        (["-U", "path", "host"], "one operand too many: host"),
+        (["localhost", "0"], "no port 0"),
+        (["localhost", "65536"], "no port 65536"),
+        (["localhost", "9" * 5000], "no port 999"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], said: str) -> None:
+    done = calcc(*arguments)
+    assert (done.stdout, done.returncode) == (b"", 2)
+    assert said in complaint(done)
+    assert complaint(done).endswith("; see calcc -h")
+
+
+def test_help() -> None:
+    done = calcc("-h")
+    assert (done.stderr, done.returncode) == (b"", 0)
+    for option in "46vzNwqeU":
+        assert f"-{option}" in done.stdout.decode()
+    assert max(map(len, done.stdout.splitlines())) < 100
+
+
+# -- A server that cannot be reached -------------------------------------------------------------
+
+
+def test_a_refused_connection(refusing: int) -> None:
+    done = calcc(HOST, refusing, stdin=b"PING\n")
+    assert (done.stdout, done.returncode) == (b"", 3)
+    assert complaint(done) == f"{HOST} port {refusing}: connection refused: is calcd running there?"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no.such.name.invalid"], "no.such.name.invalid port 12000: name does not resolve: "),
+        (["a" * 64 + ".invalid"], "name does not resolve: "),
+        (["á" * 64 + ".invalid"], "name does not resolve: "),
+        ([HOST, "no-such-service"], "name does not resolve: "),
+        (["-4", "::1"], "name does not resolve: "),
+        (["255.255.255.255"], "255.255.255.255 port 12000: network is unreachable"),
+        (["-U", "/no/such/path"], "/no/such/path: no such file or directory"),
+        (["-U", "/" + "x" * 200], "path too long"),
+    ],
+)
+def test_what_keeps_a_server_from_being_reached(arguments: list[str], said: str) -> None:
+    done = calcc(*arguments, stdin=b"PING\n")
+    assert (done.stdout, done.returncode) == (b"", 3)
+    assert said in complaint(done)
+
+
+@contextmanager
+def full_backlog() -> Iterator[int]:
+    """Give a port that neither accepts nor refuses: the kernel drops what would be too many."""
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind((HOST, 0))
+        listener.listen(0)
+        for waiting in first, second:
+            waiting.setblocking(False)
+            with suppress(BlockingIOError):
+                waiting.connect(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def test_a_connection_that_takes_too_long() -> None:
+    with full_backlog() as port:
+        done = calcc("-w", "0.2", HOST, port, stdin=b"PING\n")
+    assert (done.returncode, complaint(done)) == (3, f"{HOST} port {port}: timed out")
+
+
+def test_each_address_of_a_name_is_tried(
+    monkeypatch: pytest.MonkeyPatch,
+    serve: Servers,
+    refusing: int,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    port = serve(echo)
+    unreachable = "255.255.255.255", port
+    addresses = [(socket.AF_INET, where) for where in (unreachable, (HOST, refusing), (HOST, port))]
+    monkeypatch.setattr(client, "resolve", lambda _: addresses)
+    client.connect(client.Options(["-v", "a.name"])).close()
+    assert capfd.readouterr().err == "calcc: a.name port 12000: connection succeeded\n"
+    del addresses[-1]
+    with pytest.raises(client.ClientError, match="network is unreachable, connection refused: is"):
+        client.connect(client.Options(["a.name"]))
+
+
+def test_an_address_whose_family_this_machine_lacks_is_one_that_fails(
+    monkeypatch: pytest.MonkeyPatch, serve: Servers
+) -> None:
+    addresses = [(12345, (HOST, 1)), (socket.AF_INET, (HOST, serve(echo)))]
+    monkeypatch.setattr(client, "resolve", lambda _: addresses)
+    client.connect(client.Options(["a.name"])).close()
+
+
+def test_the_family_may_be_restricted() -> None:
+    def families(*switches: str) -> set[int]:
+        return {family for family, _ in client.resolve(client.Options([*switches, "localhost"]))}
+
+    assert families("-4") == {socket.AF_INET}
+    with suppress(client.ClientError):  # a machine may know no IPv6 address of its own
+        assert families("-6") == {socket.AF_INET6}
+
+
+def test_ipv6(serve: Servers) -> None:
+    try:
+        port = serve(echo, at=("::1", 0))
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    assert calcc("-6", "::1", port, stdin=b"a\n").stdout == b"a\n"
+
+
+def test_the_port_may_be_a_service() -> None:
+    try:
+        number = socket.getservbyname("http", "tcp")
+    except OSError:
+        pytest.skip("no service names here")
+    assert client.resolve(client.Options([HOST, "http"])) == [(socket.AF_INET, (HOST, number))]
+
+
+def test_the_server_is_by_default_what_the_daemon_listens_on() -> None:
+    assert client.resolve(client.Options([])) == [(socket.AF_INET, ("127.0.0.1", 12000))]
+    assert client.resolve(client.Options(["127.0.0.2"])) == [(socket.AF_INET, ("127.0.0.2", 12000))]
+
+
+def test_a_unix_socket(start_daemon: Daemons, tmp_path: Path) -> None:
+    path = tmp_path / "calcd.sock"
+    start_daemon("-l", f"unix://{path}")
+    done = calcc("-vU", path, "-e", "SOMA 2 2")
+    assert (done.stdout, done.returncode) == (b"4\n", 0)
+    assert complaint(done) == f"{path}: connection succeeded"
+
+
+# -- Only checking -------------------------------------------------------------------------------
+
+
+def test_a_check_connects_and_says_nothing(serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        assert connection.recv(1) == b""
+
+    done = calcc("-z", HOST, serve(script), stdin=b"PING\n")
+    assert (done.stdout, done.stderr, done.returncode) == (b"", b"", 0)
+
+
+def test_a_verbose_check_tells_that_it_succeeded(serve: Servers) -> None:
+    port = serve(echo)
+    done = calcc("-zv", HOST, port)
+    assert (done.stdout, done.returncode) == (b"", 0)
+    assert complaint(done) == f"{HOST} port {port}: connection succeeded"
+
+
+def test_a_check_that_fails_says_so_by_its_status(refusing: int) -> None:
+    done = calcc("-z", HOST, refusing)
+    assert (done.stdout, done.stderr, done.returncode) == (b"", b"", 3)
+
+
+def test_a_verbose_check_tells_what_failed(refusing: int) -> None:
+    assert "name does not resolve" in complaint(calcc("-zv", "no.such.name.invalid"))
+    assert "connection refused" in complaint(calcc("-zv", HOST, refusing))
+    with full_backlog() as port:
+        assert "timed out" in complaint(calcc("-zv", "-w", "0.1", HOST, port))
+
+
+def test_verbose_tells_of_the_connection_and_goes_on(shared_daemon: Daemon) -> None:
+    done = calcc("-v", shared_daemon.host, shared_daemon.port, stdin=b"PING\n")
+    assert (done.stdout, done.returncode) == (b"PONG\n", 0)
+    assert "connection succeeded" in complaint(done)
+
+
+# -- Waiting no longer ---------------------------------------------------------------------------
+
+
+def test_a_server_that_is_silent_for_too_long(serve: Servers) -> None:
+    port = serve(serve.silent)
+    done = calcc("-w", "0.2", "-e", "a", "-e", "b", HOST, port)
+    assert (done.stdout, done.returncode) == (b"", 3)
+    assert complaint(done) == (
+        f"{HOST} port {port}: silent for 0.2 s; requests without a reply: 2 of 2"
+    )
+
+
+def test_silence_is_no_failure_where_nothing_is_owed(shared_daemon: Daemon) -> None:
+    with running("-w", "0.2", shared_daemon.host, shared_daemon.port) as process:
+        process.stdin.write(b"PING\n")
+        assert process.wait(PATIENCE) == 0
+        assert (process.stdout.read(), process.stderr.read()) == (b"PONG\n", b"")
+
+
+def test_each_reply_starts_the_wait_anew(serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        for _ in range(4):
+            serve.over.wait(0.5)
+            connection.sendall(b"4\n")
+        read_all(connection)
+
+    done = calcc("-w", "1.8", *["-e", "a"] * 4, HOST, serve(script))
+    assert (done.stdout, done.returncode) == (b"4\n" * 4, 0)
+
+
+def test_after_the_end_of_input_the_wait_may_be_shorter(serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        connection.sendall(b"1\n")
+        serve.silent(connection)
+
+    port = serve(script)
+    started = time.monotonic()
+    done = calcc("-q", "0.2", "-w", "60", HOST, port, stdin=b"a\nb\n")
+    assert time.monotonic() - started < PATIENCE
+    assert (done.stdout, done.returncode) == (b"1\n", 3)
+    assert "requests without a reply: 1 of 2" in complaint(done)
+
+
+@pytest.mark.parametrize("no_bound", ["0", "-1"])
+def test_no_bound_after_the_end_of_input_leaves_the_general_one(
+    no_bound: str, serve: Servers
+) -> None:
+    done = calcc("-q", no_bound, "-w", "0.2", HOST, serve(serve.silent), stdin=b"a\n")
+    assert done.returncode == 3
+    assert "silent for 0.2 s" in complaint(done)
+
+
+def test_the_shorter_wait_starts_with_the_end_of_input(serve: Servers) -> None:
+    with running("-q", "0.1", HOST, serve(echo)) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.stdin.write(b"a\n")
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
+        assert process.stdout.read() == b"a\n"
+
+
+# -- A server that goes away ---------------------------------------------------------------------
+
+
+def test_a_server_that_closes_owing_replies(serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        receive(connection, REQUESTS)
+        connection.sendall(b"4\n2\n")
+
+    port = serve(script)
+    done = calcc(HOST, port, stdin=REQUESTS)
+    assert (done.stdout, done.returncode) == (b"4\n2\n", 3)
+    assert complaint(done) == (
+        f"{HOST} port {port}: connection closed by the server; requests without a reply: 2 of 4"
+    )
+
+
+def test_half_a_reply_is_none(serve: Servers) -> None:
+    done = calcc("-e", "SOMA 2 2", HOST, serve(answer(b"4")))
+    assert (done.stdout, done.returncode) == (b"4", 3)
+    assert "requests without a reply: 1 of 1" in complaint(done)
+
+
+def test_an_error_does_not_hide_that_replies_are_owed(serve: Servers) -> None:
+    done = calcc("-e", "a", "-e", "b", HOST, serve(answer(b"ERR BUSY too many\n")))
+    assert (done.stdout, done.returncode) == (b"ERR BUSY too many\n", 3)
+
+
+def test_what_came_before_a_reset_is_written(serve: Servers) -> None:
+    seen = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"a\n")
+        connection.sendall(b"1\n")
+        assert seen.wait(PATIENCE)
+        reset(connection)
+
+    with running(HOST, serve(script)) as process:
+        process.stdin.write(b"a\n")
+        assert process.stdout.read(2) == b"1\n"
+        process.stdin.write(b"b\n")
+        seen.set()
+        assert process.wait(PATIENCE) == 3
+        line = process.stderr.read().decode()
+        assert "connection reset by peer; requests without a reply: 1 of 2" in line
+
+
+def test_a_reset_is_no_failure_where_nothing_is_owed(serve: Servers) -> None:
+    seen = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(b"1\n")
+        assert seen.wait(PATIENCE)
+        reset(connection)
+
+    with running("-e", "a", HOST, serve(script)) as process:
+        assert process.stdout.read(2) == b"1\n"
+        seen.set()
+        assert process.wait(PATIENCE) == 0
+        assert process.stderr.read() == b""
+
+
+def test_replies_are_read_although_the_server_takes_no_more(serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        connection.recv(1)
+        connection.sendall(b"1\n" * 1000)
+        # Closing with requests unread resets the connection, while the client still sends.
+
+    done = calcc(HOST, serve(script), stdin=b"a\n" * 2_000_000)
+    assert done.returncode == 3
+    assert done.stdout == b"1\n" * 1000
+    assert "requests without a reply: " in complaint(done)
+
+
+def test_a_daemon_that_stops_answers_what_it_was_asked(start_daemon: Daemons) -> None:
+    daemon = start_daemon()
+    with running(daemon.host, daemon.port) as process:
+        process.stdin.write(b"SOMA 2 2\n")
+        assert process.stdout.read(2) == b"4\n"
+        daemon.stop()
+        assert process.wait(PATIENCE) == 0
+        assert process.stderr.read() == b""
+
+
+# -- Standard output that goes away, and signals ---------------------------------------------------
+
+
+def test_head_ends_it_quietly(shared_daemon: Daemon) -> None:
+    where = f"{shared_daemon.host} {shared_daemon.port}"
+    done = shell(f"yes PING | calcc {where} | head -1; echo ${{PIPESTATUS[@]}} >&2")
+    assert done.stdout == b"PONG\n"
+    assert done.stderr.split()[1:] == [b"141", b"0"]
+
+
+def test_it_ends_with_its_reader_while_it_writes(shared_daemon: Daemon) -> None:
+    source, sink = small_pipe()
+    requests = ["-e", "PING"] * 20_000
+    with running(*requests, shared_daemon.host, shared_daemon.port, stdout=sink) as process:
+        wait_until_full(process, sink)
+        os.close(sink)
+        os.close(source)
+        assert process.wait(PATIENCE) == -signal.SIGPIPE
+        assert process.stderr.read() == b""
+
+
+def test_it_ends_with_its_reader_although_nothing_is_to_be_written(serve: Servers) -> None:
+    port = serve(serve.silent)
+    with running(HOST, port) as process:
+        process.stdout.close()
+        assert process.wait(PATIENCE) == -signal.SIGPIPE
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("stdout", "said"), [("/dev/full", "no space left on device"), ("&-", "bad file descriptor")]
+)
+def test_replies_that_cannot_be_written(stdout: str, said: str, shared_daemon: Daemon) -> None:
+    where = f"{shared_daemon.host} {shared_daemon.port}"
+    done = shell(f"calcc -e PING {where} >{stdout}")
+    assert (done.stdout, done.returncode) == (b"", 3)
+    assert complaint(done) == f"standard output: {said}"
+
+
+def test_input_that_cannot_be_read(shared_daemon: Daemon) -> None:
+    done = shell(f"calcc {shared_daemon.host} {shared_daemon.port} 0>/dev/null")
+    assert (done.returncode, complaint(done)) == (3, "standard input: bad file descriptor")
+
+
+def test_a_complaint_that_nobody_hears_is_told_by_the_status_alone() -> None:
+    assert [shell(f"calcc -x 2>{where}").returncode for where in ("&-", "/dev/full")] == [2, 2]
+
+
+def test_an_interrupt_ends_it_as_the_signal_would(serve: Servers) -> None:
+    ready = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"a\n")
+        ready.set()
+        serve.silent(connection)
+
+    with running("-e", "a", HOST, serve(script)) as process:
+        assert ready.wait(PATIENCE)
+        wait_until_asleep(process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == -signal.SIGINT
+        assert process.stderr.read() == b""
+
+
+# -- One file ------------------------------------------------------------------------------------
+
+
+def test_a_copy_of_the_one_file_runs_elsewhere(shared_daemon: Daemon, tmp_path: Path) -> None:
+    shutil.copy(CLIENT, tmp_path / "calcc")
+    command = [sys.executable, "-I", str(tmp_path / "calcc")]
+    done = calcc("-e", "SOMA 2 2", shared_daemon.host, shared_daemon.port, command=command)
+    assert (done.stdout, done.stderr, done.returncode) == (b"4\n", b"", 0)
+    assert CLIENT.read_bytes().startswith(b"#!/usr/bin/env python3\n")
+
+
+def test_starting_loads_next_to_nothing(shared_daemon: Daemon) -> None:
+    def loaded(*command: str) -> set[str]:
+        done = calcc(command=[sys.executable, "-I", "-X", "importtime", *command])
+        return {line.rpartition(b"|")[2].strip().decode() for line in done.stderr.splitlines()}
+
+    question = str(CLIENT), "-e", "PING", shared_daemon.host, str(shared_daemon.port)
+    assert loaded(*question) - loaded("-c", "pass") == {"_socket", "select"}
+
+
+# -- On a terminal -------------------------------------------------------------------------------
+
+
+class Terminal:
+    """The client on a terminal of its own, and somebody who types."""
+
+    def __init__(self, home: Path, *arguments: object, redirect: str = "", **more: str) -> None:
+        self.screen = b""  # what has been shown and was not yet expected
+        self._keyboard, terminal = pty.openpty()
+        try:
+            # The first terminal that a session's first process opens is the one whose Ctrl-C
+            # it gets.
+            script = f'exec "$@" <>{os.ttyname(terminal)} >&0 2>&0 {redirect}'
+            self.process = subprocess.Popen(
+                ["sh", "-c", script, "sh", *COMMAND, *map(str, arguments)],
+                start_new_session=True,
+                env=clean_environment(
+                    **{"HOME": str(home), "TERM": "xterm", "LC_ALL": "C.UTF-8", **more}
+                ),
+            )
+        finally:
+            self._terminal = terminal
+
+    def type(self, text: str | bytes) -> None:
+        os.write(self._keyboard, text if isinstance(text, bytes) else text.encode())
+
+    def interrupt(self) -> None:
+        wait_until_asleep(self.process)
+        self.type(CTRL_C)
+
+    def expect(self, text: str) -> str:
+        """Wait for this on the screen; give what is shown before it."""
+        wanted = text.replace("\n", "\r\n").encode()
+        deadline = time.monotonic() + PATIENCE
+        while wanted not in self.screen:
+            assert self._look(deadline), f"{text!r} is not in {self.screen!r}"
+        before, _, self.screen = self.screen.partition(wanted)
+        return before.decode(errors="replace").replace("\r\n", "\n")
+
+    def _look(self, deadline: float) -> bool:
+        if not select.select([self._keyboard], [], [], max(0, deadline - time.monotonic()))[0]:
+            return False
+        self.screen += os.read(self._keyboard, 4096)
+        return True
+
+    def end(self) -> int:
+        """Wait for the client to end; give its exit status."""
+        status = self.process.wait(PATIENCE)
+        while self._look(0):
+            pass
+        return status
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._keyboard)
+        os.close(self._terminal)
+
+
+@contextmanager
+def terminal(home: Path, *arguments: object, **more: str) -> Iterator[Terminal]:
+    """Give a terminal on which the client runs."""
+    terminal = Terminal(home, *arguments, **more)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
+
+
+PROMPT = "calcc> "
+CTRL_C, CTRL_D, UP = b"\x03", b"\x04", b"\x1b[A"
+
+
+def test_a_prompt_asks_one_request_after_the_other(shared_daemon: Daemon, tmp_path: Path) -> None:
+    with terminal(tmp_path, shared_daemon.host, shared_daemon.port) as screen:
+        assert screen.expect(PROMPT) == ""
+        screen.type("SOMA 2 2\r")
+        assert screen.expect(PROMPT) == "SOMA 2 2\n4\n"
+        screen.type("SUB 5 3\r")
+        assert screen.expect(PROMPT) == "SUB 5 3\n2\n"
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+        assert screen.screen == b"\r\n"
+
+
+def test_one_error_is_remembered_at_the_end(shared_daemon: Daemon, tmp_path: Path) -> None:
+    with terminal(tmp_path, shared_daemon.host, shared_daemon.port) as screen:
+        for request, reply in ("DIV 1 0", "ERR DIVISION-BY-ZERO"), ("SOMA 2 2", "4\n"):
+            screen.expect(PROMPT)
+            screen.type(request + "\r")
+            screen.expect(reply)
+        screen.expect(PROMPT)
+        screen.type(CTRL_D)
+        assert screen.end() == 1
+
+
+def test_a_blank_line_is_not_sent(serve: Servers, tmp_path: Path) -> None:
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"a\n")
+        connection.sendall(b"1\n")
+
+    with terminal(tmp_path, HOST, serve(script)) as screen:
+        for blank in "\r", "  \r":
+            screen.expect(PROMPT)
+            screen.type(blank)
+        screen.expect(PROMPT)
+        screen.type("a\r")
+        screen.expect("1\n" + PROMPT)
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+
+
+def test_ctrl_c_drops_the_line(shared_daemon: Daemon, tmp_path: Path) -> None:
+    with terminal(tmp_path, shared_daemon.host, shared_daemon.port) as screen:
+        screen.expect(PROMPT)
+        screen.type("SOMA 1")
+        screen.expect("SOMA 1")
+        screen.interrupt()
+        screen.expect("\n" + PROMPT)
+        screen.type("SOMA 2 2\r")
+        assert screen.expect(PROMPT) == "SOMA 2 2\n4\n"
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+
+
+def test_ctrl_c_while_a_reply_is_awaited_ends_it(serve: Servers, tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"a\n")
+        asked.set()
+        serve.silent(connection)
+
+    with terminal(tmp_path, HOST, serve(script)) as screen:
+        screen.expect(PROMPT)
+        screen.type("a\r")
+        assert asked.wait(PATIENCE)
+        screen.interrupt()
+        assert screen.end() == -signal.SIGINT
+        assert b"Traceback" not in screen.screen
+    assert (tmp_path / ".calcc_history").read_text() == "a\n"
+
+
+@pytest.mark.parametrize("request_line", ["QUIT", " quit "])
+def test_quit_says_bye_and_ends(request_line: str, shared_daemon: Daemon, tmp_path: Path) -> None:
+    with terminal(tmp_path, shared_daemon.host, shared_daemon.port) as screen:
+        screen.expect(PROMPT)
+        screen.type(request_line + "\r")
+        assert screen.end() == 0
+        assert screen.screen.endswith(b"\r\nBYE\r\n")
+
+
+def test_text_is_sent_as_utf8_and_what_is_no_text_as_it_is(
+    shared_daemon: Daemon, tmp_path: Path
+) -> None:
+    where = shared_daemon.host, shared_daemon.port
+    with terminal(tmp_path, *where, PYTHONIOENCODING="utf-8:strict") as screen:
+        screen.expect(PROMPT)
+        screen.type("MAIUSCULA olá\r")
+        screen.expect("OLÁ\n" + PROMPT)
+        screen.type(b"MAIUSCULA \xc0\xc1\r")
+        screen.expect("ERR INVALID-TEXT")
+        screen.expect(PROMPT)
+        screen.type(CTRL_D)
+        assert screen.end() == 1
+
+
+def test_the_arrows_bring_back_what_was_asked(shared_daemon: Daemon, tmp_path: Path) -> None:
+    pytest.importorskip("readline")
+    where = shared_daemon.host, shared_daemon.port
+    with terminal(tmp_path, *where) as screen:
+        screen.expect(PROMPT)
+        screen.type("SOMA 2 2\r")
+        screen.expect("\n4\n" + PROMPT)
+        screen.type(UP + b"0\r")
+        screen.expect("\n22\n" + PROMPT)
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+    history = tmp_path / ".calcc_history"
+    assert history.read_text() == "SOMA 2 2\nSOMA 2 20\n"
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+    with terminal(tmp_path, *where) as screen:
+        screen.expect(PROMPT)
+        screen.type(UP + UP + b"1\r")
+        screen.expect("\n23\n" + PROMPT)
+
+
+def test_history_is_bounded(shared_daemon: Daemon, tmp_path: Path) -> None:
+    pytest.importorskip("readline")
+    history = tmp_path / ".calcc_history"
+    history.write_text("".join(f"SOMA {number} 1\n" for number in range(1500)))
+    with terminal(tmp_path, shared_daemon.host, shared_daemon.port) as screen:
+        screen.expect(PROMPT)
+        screen.type("PING\r")
+        screen.expect("PONG\n" + PROMPT)
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+    lines = history.read_text().splitlines()
+    assert (len(lines), lines[-1]) == (1000, "PING")
+
+
+def test_a_home_without_a_place_for_history(shared_daemon: Daemon) -> None:
+    with terminal(Path("/proc/nowhere"), shared_daemon.host, shared_daemon.port) as screen:
+        assert screen.expect(PROMPT) == ""
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+        assert screen.screen == b"\r\n"
+
+
+def test_a_python_without_readline(shared_daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "readline.py").write_text("raise ImportError")
+    where = shared_daemon.host, shared_daemon.port
+    with terminal(tmp_path, *where, PYTHONPATH=str(tmp_path)) as screen:
+        screen.expect(PROMPT)
+        screen.type("SOMA 2 2\r")
+        screen.expect("\n4\n" + PROMPT)
+        screen.interrupt()
+        screen.expect("\n" + PROMPT)
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+
+
+def test_pasted_lines_are_requests_each(shared_daemon: Daemon, tmp_path: Path) -> None:
+    with terminal(tmp_path, shared_daemon.host, shared_daemon.port) as screen:
+        screen.expect(PROMPT)
+        screen.type("SOMA 1 1\rSOMA 2 2\rSOMA 3 3\r")
+        for reply in "246":
+            screen.expect(f"\n{reply}\n{PROMPT}")
+
+
+def test_pasted_lines_that_are_edited_as_one(shared_daemon: Daemon, tmp_path: Path) -> None:
+    pytest.importorskip("readline")
+    (tmp_path / ".inputrc").write_text("set enable-bracketed-paste on\n")
+    with terminal(tmp_path, shared_daemon.host, shared_daemon.port) as screen:
+        screen.expect(PROMPT)
+        screen.type("\x1b[200~SOMA 1 1\nSOMA 2 2\n\x1b[201~\r")
+        screen.expect("\n2\n4\n")
+        screen.expect(PROMPT)
+        screen.type("SOMA 3 3\r")
+        screen.expect("\n6\n")
+
+
+def test_a_connection_that_was_closed_while_idle_is_made_anew(
+    start_daemon: Daemons, tmp_path: Path
+) -> None:
+    daemon = start_daemon("--idle-timeout", "0.1")
+    with terminal(tmp_path, daemon.host, daemon.port) as screen:
+        for connections in 1, 2, 3:
+            screen.expect(PROMPT)
+            daemon.logs("ended", connections)
+            screen.type("SOMA 1 1\r")
+            assert screen.expect("\n2\n") == "SOMA 1 1"
+
+
+def answer_two(connection: socket.socket) -> None:
+    receive(connection, b"a\n")
+    connection.sendall(b"1\n")
+    receive(connection, b"b\n")
+    connection.sendall(b"2\n")
+
+
+@pytest.mark.parametrize("end", [socket.socket.close, reset])
+def test_a_request_is_asked_again_once(end: Script, serve: Servers, tmp_path: Path) -> None:
+    def hear_and_end(connection: socket.socket) -> None:
+        receive(connection, b"a\n")
+        end(connection)
+
+    port = serve(hear_and_end, answer_two, hear_and_end)
+    with terminal(tmp_path, HOST, port) as screen:
+        screen.expect(PROMPT)
+        screen.type("a\r")
+        assert screen.expect(PROMPT) == "a\n1\n"
+        screen.type("b\r")
+        screen.expect("\n2\n" + PROMPT)
+        screen.type("a\r")
+        screen.expect(f"calcc: {HOST} port {port}: connection closed by the server; requests")
+        assert screen.end() == 3
+
+
+def test_a_server_that_is_gone_when_asked_again(serve: Servers, tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")  # and no port, which somebody else may get
+    serve(lambda _: None, at=path)
+    with terminal(tmp_path, "-U", path) as screen:
+        screen.expect(PROMPT)
+        serve.wait()
+        screen.type("a\r")
+        screen.expect("connection refused: is calcd running there?\n")
+        assert screen.end() == 3
+
+
+def test_an_error_before_the_end_of_a_connection_is_shown(
+    shared_daemon: Daemon, tmp_path: Path
+) -> None:
+    with terminal(tmp_path, shared_daemon.host, shared_daemon.port) as screen:
+        screen.expect(PROMPT)
+        screen.type("9" * 2000 + "\r")
+        screen.expect("ERR LINE-TOO-LONG")
+        screen.expect(PROMPT)
+        screen.type("SOMA 2 2\r")
+        screen.expect("\n4\n")
+
+
+def test_a_server_that_is_silent_at_the_prompt(serve: Servers, tmp_path: Path) -> None:
+    port = serve(serve.silent)
+    with terminal(tmp_path, "-w", "0.2", HOST, port) as screen:
+        screen.expect(PROMPT)
+        screen.type("a\r")
+        screen.expect(f"calcc: {HOST} port {port}: timed out\n")
+        assert screen.end() == 3
+
+
+def test_a_prompt_needs_a_terminal_on_both_sides(shared_daemon: Daemon, tmp_path: Path) -> None:
+    where = shared_daemon.host, shared_daemon.port
+    replies = tmp_path / "replies"
+    with terminal(tmp_path, *where, redirect=f">{replies}") as screen:
+        screen.type("SOMA 2 2\n")
+        wait_until(lambda: replies.exists() and replies.read_bytes() == b"4\n", "the reply")
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+    (tmp_path / "requests").write_bytes(REQUESTS)
+    with terminal(tmp_path, *where, redirect=f"<{tmp_path / 'requests'}") as screen:
+        assert screen.end() == 0
+        assert screen.screen.replace(b"\r", b"") == REPLIES
+
+
+def test_a_terminal_is_not_read_where_the_command_line_asks(
+    shared_daemon: Daemon, tmp_path: Path
+) -> None:
+    with terminal(tmp_path, "-e", "PING", shared_daemon.host, shared_daemon.port) as screen:
+        assert screen.end() == 0
+        assert screen.screen == b"PONG\r\n"
