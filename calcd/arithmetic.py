@@ -107,7 +107,7 @@ class Arithmetic:
             raise RequestError("DIVISION-BY-ZERO", "division by zero") from None
         except decimal.Overflow:
             raise RequestError(
-                "OVERFLOW", f"the result is beyond 9.99E+{EMAX}, the largest number there is"
+                "OVERFLOW", f"the result is too large: numbers end below 1E+{EMAX + 1}"
             ) from None
         except decimal.InvalidOperation as signal:
             if decimal.DivisionUndefined not in signal.args[0]:

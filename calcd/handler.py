@@ -65,7 +65,7 @@ class Handler(socketserver.BaseRequestHandler):
         try:
             self._set(socket.SO_SNDTIMEO, self._settings.send_timeout)
             self._converse()
-        except BlockingIOError:  # sendall's: SO_SNDTIMEO is over
+        except BlockingIOError:  # SO_SNDTIMEO is over
             self._end = "unread"
         except ConnectionError:
             self._end = "reset"
@@ -74,7 +74,7 @@ class Handler(socketserver.BaseRequestHandler):
 
     def _converse(self) -> None:
         session = self._session
-        receive, recv, sendall = session.receive, self.request.recv, self.request.sendall
+        receive, recv = session.receive, self.request.recv
         idle_timeout = self._settings.idle_timeout
         self._wait_for(idle_timeout)
         while not (session.finished or self._end):
@@ -88,7 +88,7 @@ class Handler(socketserver.BaseRequestHandler):
                     break
                 replies = receive(data)
             if replies:
-                sendall(replies)
+                self._send(replies)
                 self._idle_since = monotonic()
             if session.line or not replies or self._wait != idle_timeout:
                 self._wait_for(self._patience())
@@ -123,14 +123,27 @@ class Handler(socketserver.BaseRequestHandler):
         at_end = _client_has_ended(connection)
         while data and not session.finished:
             if replies := session.receive(data):
-                connection.sendall(replies)
+                self._send(replies)
             data = connection.recv(min(CHUNK, arrived)) if arrived else b""
             arrived -= len(data)
         if not session.finished:
             # Half a line is no request, unless its client never ends one.
             self._end = "stopped"
             if at_end or session.complete:
-                connection.sendall(session.keep_silence())
+                self._send(session.keep_silence())
+
+    def _send(self, replies: bytes) -> None:
+        """Send all of it; BlockingIOError if the client makes no room for more in its time.
+
+        The first try does not wait. Were it to, it would fill the system's buffers and then
+        let the time pass, and what it had put into them would look as if the client read.
+        """
+        try:
+            sent = self.request.send(replies, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        while sent < len(replies):
+            sent += self.request.send(memoryview(replies)[sent:])
 
     def _wait_for(self, seconds: float) -> None:
         if seconds != self._wait:

@@ -81,14 +81,15 @@ class Session:
         if not data:
             self.finished = "closed"
             return self.keep_silence()
-        if IAC in data or self._telnet.held:
+        if IAC in data or self._telnet.active:
             data = self._telnet.strip(data)
         ended = "interrupted" if self._telnet.interrupted else ""
         block = self.line + data if self.line else data
         if _CTRL_D in block and (found := _CTRL_D_FIRST.search(block)):
             block, ended = block[: found.start()], "ctrl-d"
         cut = block.rfind(b"\n") + 1
-        self._in_one_piece = cut > 0 or not self.line
+        if data:  # a telnet's sign of life is no piece of a line
+            self._in_one_piece = cut > 0 or not self.line
         self.line = block[cut:]
         replies = self._answer_lines(block[:cut]) if cut else ""
         if not self.finished:

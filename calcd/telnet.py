@@ -1,7 +1,8 @@
 """Telnet commands in a byte stream, stripped (RFC 854, RFC 855). No I/O.
 
 calcd never negotiates; a telnet client works without. But what such a client sends by itself
-(Ctrl-C is ``IAC IP IAC DO TIMING-MARK``) must not stick to the next line.
+(Ctrl-C is ``IAC IP IAC DO TIMING-MARK``) must not stick to the next line; and one that sends
+characters as they are typed sends CR NUL for Enter.
 """
 
 import re
@@ -15,15 +16,28 @@ _SUBNEGOTIATION = re.compile(rb"(?:[^\xff]|\xff[^\xf0])*\xff\xf0", re.DOTALL)
 
 
 class TelnetFilter:
-    """Takes bytes as they come and gives back those that are text."""
+    """Takes bytes as they come and gives back those that are text.
+
+    Until the first IAC there is nothing to do; ``active`` says whether it has come.
+    """
 
     def __init__(self) -> None:
-        self.held = b""  # a command that the last read cut in two
+        self.active = False
         self.interrupted = False  # IAC IP came: what followed it is dropped
+        self.held = b""  # a command that the last read cut in two
+        self._held_return = b""  # a CR whose NUL or LF may be still to come
 
     def strip(self, data: bytes) -> bytes:
-        """Return ``data`` less its commands; ``IAC IAC`` stands for one byte 255."""
-        data = self.held + data
+        """Return ``data`` less its commands; IAC IAC is one byte 255, and CR NUL is CRLF."""
+        before = b""
+        if not self.active:  # the client shows only now that it is a telnet
+            before, iac, after = data.partition(IAC)
+            self.active, data = iac != b"", iac + after
+        text = self._held_return + self._strip_commands(self.held + data)
+        self._held_return = b"\r" if text.endswith(b"\r") else b""
+        return before + text.removesuffix(b"\r").replace(b"\r\0", b"\r\n")
+
+    def _strip_commands(self, data: bytes) -> bytes:
         self.held = b""
         text = bytearray()
         start = 0

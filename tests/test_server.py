@@ -85,8 +85,9 @@ def test_one_read_becomes_one_write() -> None:
             assert size == CHUNK
             return self.reads.pop(0)
 
-        def sendall(self, data: bytes) -> None:
+        def send(self, data: bytes, *_: int) -> int:
             self.writes.append(data)
+            return len(data)
 
         def setsockopt(self, *_: object) -> None:
             pass
@@ -203,13 +204,17 @@ def test_each_line_has_its_own_time(start_daemon: Daemons) -> None:
 
 
 def test_a_client_that_reads_nothing_is_cut_in_its_time(start_daemon: Daemons) -> None:
-    daemon = start_daemon("--send-timeout", "0.3")
+    daemon = start_daemon("--send-timeout", "1.5")
     with daemon.connect() as connection:
         connection.setblocking(False)
-        with suppress(BlockingIOError):  # until nothing moves either way
-            while True:
+        moved = began = time.monotonic()
+        while time.monotonic() - moved < 0.5:  # until nothing moves either way
+            with suppress(BlockingIOError):
                 connection.send(b"DIV 1 3\n" * 10_000)
-        daemon.logs("how=unread")
+                moved = time.monotonic()
+        [line] = daemon.logs("how=unread")
+        seconds = float(line.split("seconds=")[1].split()[0])
+        assert 1.4 < seconds < moved - began + 2.5
     assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
 
 

@@ -273,6 +273,21 @@ def test_half_a_request_is_not_complete(request_: bytes) -> None:
     assert not half.complete
 
 
+def test_a_telnets_sign_of_life_leaves_a_request_complete() -> None:
+    silent = session()
+    silent.receive(b"SOMA 2 2")
+    silent.receive(b"\xff\xf1")
+    assert silent.complete
+    assert silent.keep_silence() == b"4\n"
+
+
+def test_enter_of_a_telnet_that_sends_characters_ends_a_line() -> None:
+    typed = session()
+    assert typed.receive(b"\xff\xfd\x03\xff\xfd\x01") == b""
+    replies = [typed.receive(bytes([byte])) for byte in b"SOMA 2 2\r\0"]
+    assert replies == [b""] * 9 + [b"4\r\n"]
+
+
 def test_a_request_in_several_pieces_is_not_complete() -> None:
     typed = session()
     for byte in b"SOMA 2 2":
@@ -320,7 +335,7 @@ requests = st.sampled_from(
         *(b"x" * 40, b"SOMA nan 1", b"SOMA 1 2 3", b"\xff", b"\xff\xfa", b"a\x04", b"QUIT"),
     ]
 )
-ends = st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\r\r\n"])
+ends = st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\r\r\n", b"\r\0"])
 streams = st.one_of(
     st.lists(st.tuples(requests, ends).map(b"".join), max_size=12).map(b"".join),
     st.binary(max_size=120),

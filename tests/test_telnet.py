@@ -20,6 +20,9 @@ from calcd.telnet import TelnetFilter
         (b"\xff\xff\xff\xff", b"\xff\xff"),
         (b"a\xff\nb\n", b"a\nb\n"),  # IAC and no command: the newline is not lost with it
         (b"\xff\xfd\nb\n", b"b\n"),  # but an option may have the number of a newline
+        # Enter of a telnet that sends characters as they are typed
+        (b"a\r\0\xff\xfd\x03b\r\0c\r\nd\r\xff\xf1\0", b"a\r\0b\r\nc\r\nd\r\n"),
+        (b"\xff\xf1a\r\r\0b\rc", b"a\r\r\nb\rc"),
     ],
 )
 def test_commands_are_stripped(data: bytes, text: bytes) -> None:
@@ -34,7 +37,7 @@ def test_an_interrupt_drops_what_follows() -> None:
     assert telnet.interrupted
 
 
-@given(st.lists(st.sampled_from([b"\xff", b"\xf0", b"\xfa", b"\xfd", b"\x00", b"a", b"\n"])))
+@given(st.lists(st.sampled_from([b"\xff", b"\xf0", b"\xfa", b"\xfd", b"\x00", b"a", b"\r", b"\n"])))
 def test_wherever_a_stream_is_cut_the_text_is_the_same(pieces: list[bytes]) -> None:
     data = b"".join(pieces)
     whole, cut = TelnetFilter(), TelnetFilter()

@@ -1,0 +1,274 @@
+"""calcd through the programs that people really talk to a port with, and some that stray in."""
+
+import select
+import shlex
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from helpers import PATIENCE, Daemon, Daemons, daemons_in, wait_until
+
+PACKAGES = {
+    "bash": "bash",
+    "busybox": "busybox",
+    "curl": "curl",
+    "nc.openbsd": "netcat-openbsd",
+    "nc.traditional": "netcat-traditional",
+    "ncat": "ncat",
+    "socat": "socat",
+}
+
+# Those that tell the server when their input has ended, and those that end their lines in CRLF.
+HALF_CLOSING = (
+    "nc.openbsd -N HOST PORT",
+    "nc.openbsd -q1 HOST PORT",
+    "nc.traditional -q1 HOST PORT",
+    "ncat HOST PORT",
+    "socat - TCP:HOST:PORT",
+    "busybox nc HOST PORT",
+)
+CRLF = ("ncat -C HOST PORT", "nc.openbsd -N -C HOST PORT")
+
+# bash has no half-close: it asks line by line, or lets the server end the conversation.
+BASH_LINE_BY_LINE = """
+exec 3<>/dev/tcp/HOST/PORT
+while read -r request; do
+    echo "$request" >&3
+    read -r reply <&3
+    echo "$reply"
+done
+"""
+BASH_UNTIL_QUIT = """
+exec 3<>/dev/tcp/HOST/PORT
+while read -r request; do echo "$request" >&3; done
+while read -r reply <&3; do echo "$reply"; done
+"""
+ASKING = [
+    *HALF_CLOSING,
+    *CRLF,
+    pytest.param(f"bash -c '{BASH_LINE_BY_LINE}'", id="bash /dev/tcp"),
+]
+WITHOUT_A_FLAG = [
+    "nc.openbsd HOST PORT",
+    "nc.traditional HOST PORT",
+    "ncat HOST PORT",
+    "socat - TCP:HOST:PORT",
+    "busybox nc HOST PORT",
+    "curl -q -sS --noproxy * telnet://HOST:PORT",
+    pytest.param(f"bash -c '{BASH_UNTIL_QUIT}'", id="bash /dev/tcp"),
+]
+
+A_THIRD = b"0." + b"3" * 34
+
+# Requests, and how the reply to each begins: only an error's code is a promise.
+CONVERSATION = (
+    (b"SOMA 2 2\n", b"4\n"),
+    (b"\n", b""),
+    (b"div 1 3\r\n", A_THIRD + b"\r\n"),
+    (b" \t \r\n", b""),
+    (b"DIV 1 0\n", b"ERR DIVISION-BY-ZERO "),
+    (b"DIV 0 0\r\n", b"ERR DIVISION-UNDEFINED "),
+    (b"POW 2 3\n", b"ERR UNKNOWN-OPERATION "),
+    (b"SOMA 2\n", b"ERR WRONG-OPERANDS "),
+    (b"SOMA 2,5 2\n", b"ERR INVALID-NUMBER "),
+    (b"MUL 1e6000 1e6000\n", b"ERR OVERFLOW "),
+    (b"UPPER \xc3\n", b"ERR INVALID-TEXT "),
+    (b"\tSUB  5\t3 \r\n", b"2\r\n"),
+    (b"UPPER ol\xc3\xa1", b"OL\xc3\x81\n"),
+)
+REQUESTS = b"".join(request for request, _ in CONVERSATION)
+
+MESSAGE_WAIT = 0.1
+A_LONG_SILENCE = 4 * MESSAGE_WAIT
+
+
+def run(command: str, daemon: Daemon, requests: bytes) -> bytes:
+    """Pipe requests into a client, as a shell does, and return what it prints."""
+    words = [
+        word.replace("HOST", daemon.host).replace("PORT", str(daemon.port))
+        for word in shlex.split(command)
+    ]
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"needs the Debian package {PACKAGES[words[0]]}")
+    done = subprocess.run(words, input=requests, capture_output=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout
+
+
+@pytest.mark.parametrize("client", ASKING)
+def test_every_client_gets_the_same_answers(shared_daemon: Daemon, client: str) -> None:
+    replies = run(client, shared_daemon, b"SOMA 2 2\nDIV 1 0\nDIV 1 3\n")
+    line_end = b"\r\n" if client in CRLF else b"\n"
+    four, error, third, rest = replies.split(line_end)
+    assert (four, third, rest) == (b"4", A_THIRD, b"")
+    assert error.startswith(b"ERR DIVISION-BY-ZERO ")
+
+
+@pytest.mark.parametrize("client", WITHOUT_A_FLAG)
+def test_quit_ends_every_client_without_a_flag(shared_daemon: Daemon, client: str) -> None:
+    assert run(client, shared_daemon, b"SOMA 2 2\nQUIT\n") == b"4\nBYE\n"
+
+
+def test_a_conversation_is_the_same_byte_for_byte(shared_daemon: Daemon) -> None:
+    by_nc = run("nc.openbsd -N HOST PORT", shared_daemon, REQUESTS)
+    by_ncat = run("ncat HOST PORT", shared_daemon, REQUESTS)
+    assert by_nc == by_ncat
+
+
+def test_every_request_has_its_reply_in_order(shared_daemon: Daemon) -> None:
+    replies = run("nc.openbsd -N HOST PORT", shared_daemon, REQUESTS).splitlines(keepends=True)
+    expected = [(request, beginning) for request, beginning in CONVERSATION if beginning]
+    assert len(replies) == len(expected)
+    for reply, (request, beginning) in zip(replies, expected, strict=True):
+        assert reply.startswith(beginning)
+        assert reply.endswith(b"\r\n") == request.endswith(b"\r\n")
+
+
+# The first socket lesson: one send without a newline, one recv.
+
+
+@pytest.fixture(scope="module")
+def lesson_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Give a daemon that soon takes silence for the end of a request."""
+    with daemons_in(tmp_path_factory.mktemp("lesson")) as daemons:
+        yield daemons("--message-wait", str(MESSAGE_WAIT))
+
+
+@pytest.fixture
+def lesson(lesson_daemon: Daemon) -> Iterator[socket.socket]:
+    """Give a connection to it."""
+    with lesson_daemon.connect() as connection:
+        yield connection
+
+
+def is_answered(connection: socket.socket) -> bool:
+    """Say whether anything comes within a long silence of the client's own."""
+    return bool(select.select([connection], [], [], A_LONG_SILENCE)[0])
+
+
+def has_been_read(connection: socket.socket) -> bool:
+    """Say whether the daemon has read all that was sent; by the kernel, both queues are empty."""
+    ports = {f"{connection.getsockname()[1]:04X}", f"{connection.getpeername()[1]:04X}"}
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    queues = [row[4] for row in rows if {row[1][9:], row[2][9:]} == ports]
+    return queues == ["00000000:00000000"] * 2
+
+
+def type_in(connection: socket.socket, text: bytes) -> None:
+    """Send one character at a time, each once the daemon has read the one before."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for character in text:
+        connection.sendall(bytes([character]))
+        wait_until(lambda: has_been_read(connection), "the daemon to read a character")
+
+
+@pytest.mark.parametrize(
+    ("request_text", "reply"),
+    [
+        ("SOMA 2 2", "4"),
+        ("SUB 5 3", "2"),
+        ("MUL 0.1 0.2", "0.02"),
+        ("DIV 10 4", "2.5"),
+        ("MAIUSCULA olá coração", "OLÁ CORAÇÃO"),
+    ],
+)
+def test_one_send_without_a_newline_is_answered_in_one_recv(
+    lesson: socket.socket, request_text: str, reply: str
+) -> None:
+    lesson.send(request_text.encode())
+    assert lesson.recv(1024).decode() == reply + "\n"
+
+
+@pytest.mark.parametrize(
+    ("request_text", "code"),
+    [
+        ("POW 2 3", "UNKNOWN-OPERATION"),
+        ("SOMA 2 two", "INVALID-NUMBER"),
+        ("SOMA 2 2 2", "WRONG-OPERANDS"),
+        ("DIV 1 0", "DIVISION-BY-ZERO"),
+    ],
+)
+def test_a_mistake_without_a_newline_gets_its_error(
+    lesson: socket.socket, request_text: str, code: str
+) -> None:
+    lesson.send(request_text.encode())
+    assert lesson.recv(1024).decode().startswith(f"ERR {code} ")
+
+
+def test_one_connection_asks_many_times_without_a_newline(lesson: socket.socket) -> None:
+    for number in range(5):
+        lesson.send(f"SOMA {number} 1".encode())
+        assert lesson.recv(1024) == f"{number + 1}\n".encode()
+
+
+def test_an_error_without_a_newline_leaves_the_next_request_alone(lesson: socket.socket) -> None:
+    lesson.send(b"DIV 1 0")
+    assert lesson.recv(1024).startswith(b"ERR ")
+    lesson.send(b"DIV 1 2")
+    assert lesson.recv(1024) == b"0.5\n"
+
+
+def test_a_typed_request_waits_for_its_newline(lesson: socket.socket) -> None:
+    type_in(lesson, b"SOMA 2 2")
+    assert not is_answered(lesson)
+    lesson.send(b"2\n")
+    assert lesson.recv(1024) == b"24\n"
+
+
+def test_after_a_newline_half_a_line_is_never_answered(lesson: socket.socket) -> None:
+    lesson.send(b"SOMA 1 1\n")
+    assert lesson.recv(1024) == b"2\n"
+    lesson.send(b"SOMA 2 2")
+    assert not is_answered(lesson)
+    lesson.send(b"2\n")
+    assert lesson.recv(1024) == b"24\n"
+
+
+def test_without_a_message_wait_every_request_needs_its_newline(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--message-wait", "0", "--line-timeout", "0.2")
+    with daemon.connect() as connection:
+        connection.send(b"SOMA 2 2")
+        assert connection.recv(1024).startswith(b"ERR TIMEOUT ")
+
+
+# Clients of other protocols: they get errors that say whom they met, and do no harm.
+
+
+def test_an_http_request_gets_an_error_for_each_of_its_lines(shared_daemon: Daemon) -> None:
+    replies = shared_daemon.ask(b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n")
+    assert [line[:22] for line in replies.split(b"\r\n")] == [b"ERR UNKNOWN-OPERATION "] * 3 + [b""]
+
+
+def test_curl_gets_errors_where_it_speaks_http(shared_daemon: Daemon) -> None:
+    # curl takes what has no HTTP header for HTTP/0.9, which lasts until the server closes: only
+    # a form that says QUIT makes it.
+    post = "curl -q -sS --noproxy * --http0.9 --data-binary @- http://HOST:PORT/"
+    *errors, last = run(post, shared_daemon, b"QUIT\n").splitlines()
+    assert errors
+    assert all(error.startswith(b"ERR UNKNOWN-OPERATION ") for error in errors)
+    assert last == b"BYE"
+    assert shared_daemon.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+def tls_client_hello() -> bytes:
+    """Give what a TLS client sends first."""
+    outgoing = ssl.MemoryBIO()
+    context = ssl.create_default_context()
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
+    return outgoing.read()
+
+
+@pytest.mark.parametrize(
+    "noise", [tls_client_hello, lambda: Random(1).randbytes(1 << 16)], ids=["TLS", "random bytes"]
+)
+def test_binary_gets_nothing_but_errors(shared_daemon: Daemon, noise: Callable[[], bytes]) -> None:
+    replies = shared_daemon.ask(noise())
+    assert all(line.startswith(b"ERR ") for line in replies.splitlines())
+    assert replies.isascii()
+    assert shared_daemon.ask(b"SOMA 2 2\n") == b"4\n"
