@@ -128,15 +128,17 @@ class Server(socketserver.ThreadingTCPServer):
             request.send(f"{RequestError('BUSY', words)}\n".encode(), socket.MSG_DONTWAIT)
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection without a reset, and free its place."""
-        if request.fileno() >= 0:  # else the client closed first, and so did its handler
-            self._parting.see_out(request)
-        with self._gone:
-            host = self._connections.pop(request, None)
-            self._gone.notify_all()
+        """Free a connection's place, and close it without a reset."""
+        host = self._connections.get(request)
         if host is not None:
+            # First of all: a client that sees its connection end may come again at once.
             settings = self.settings
             self.places.free(host, settings.max_connections, settings.max_connections_per_host)
+        if request.fileno() >= 0:  # else the client closed first, and so did its handler
+            self._parting.see_out(request)
+        with self._gone:  # and last of all: until now the stop waits for it
+            self._connections.pop(request, None)
+            self._gone.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log a bug that ended a connection; called where it is caught."""
