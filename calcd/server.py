@@ -52,6 +52,7 @@ class Server(socketserver.ThreadingTCPServer):
         # Not TCPServer's own __init__: it makes a socket, which a sandbox may forbid; ours
         # come bound, and there may be several.
         socketserver.BaseServer.__init__(self, "", Handler)
+        self.socket = listeners[0].socket  # for handle_request, which asks for its timeout
         self.settings = settings
         self.places = Places()
         self.stopping = False
