@@ -1,13 +1,11 @@
 """One connection: bytes between a socket and its session, and the deadlines."""
 
 import errno
-import fcntl
 import logging
+import select
 import socket
 import socketserver
-import struct
-import sys
-import termios
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 from calcd.arithmetic import Arithmetic
 from calcd.endpoints import joined
 from calcd.errors import quoted
+from calcd.kernel import set_wait, unread
 from calcd.session import Session
 
 if TYPE_CHECKING:
@@ -23,17 +22,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 16  # bytes of one read, which are answered with one write
-_SOON = 0.001  # seconds: 0 would be for ever
-_TIMEVAL = struct.Struct("@ll")
-_TCP_CLOSE_WAIT = 8  # the state, in the first byte of TCP_INFO, after the peer's FIN
+_SOON = 0.2  # seconds in which a busy client asks again
 
 
 class Handler(socketserver.BaseRequestHandler):
     """Serves one client, in a thread of its own.
 
-    The kernel keeps the time: SO_RCVTIMEO lets a read fail that waits too long, where a
-    socket with a timeout of Python's needs a second system call for each read. It is set
-    anew only when the wait changes, which it does not between whole requests.
+    A client that is busy costs one system call for each read: the kernel lets it fail soon
+    when nothing comes (SO_RCVTIMEO). Only then there is a call that waits until the deadline,
+    and for the server's stop too.
     """
 
     request: socket.socket
@@ -44,7 +41,6 @@ class Handler(socketserver.BaseRequestHandler):
         self._began = self._idle_since = monotonic()
         self._line_began = 0.0
         self._line_ends = 0
-        self._wait = -1.0  # seconds that reads wait now
         self._end = ""  # how the connection ended, where the session did not end it
         self._settings = settings = self.server.settings
         self._name = name_of(self.client_address)
@@ -63,7 +59,8 @@ class Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         """Serve the client until the session or the connection has ended."""
         try:
-            self._set(socket.SO_SNDTIMEO, self._settings.send_timeout)
+            set_wait(self.request, socket.SO_RCVTIMEO, _SOON)
+            set_wait(self.request, socket.SO_SNDTIMEO, self._settings.send_timeout)
             self._converse()
         except BlockingIOError:  # SO_SNDTIMEO is over
             self._end = "unread"
@@ -73,39 +70,46 @@ class Handler(socketserver.BaseRequestHandler):
             self._end = errno.errorcode.get(error.errno or 0, "error").lower()
 
     def _converse(self) -> None:
-        session = self._session
+        server, session = self.server, self._session
         receive, recv = session.receive, self.request.recv
-        idle_timeout = self._settings.idle_timeout
-        self._wait_for(idle_timeout)
         while not (session.finished or self._end):
+            if server.stopping:
+                self._answer_what_arrived()
+                break
             try:
-                data = recv(CHUNK)
+                # Within a line it is the line's deadline that counts, not the next moments.
+                data = recv(CHUNK, socket.MSG_DONTWAIT if session.line else 0)
             except BlockingIOError:
-                replies = self._time_is_up()
+                replies = b"" if self._something_comes() else self._time_is_up()
             else:
-                if self.server.stopping:
-                    self._answer_what_arrived(data)
-                    break
                 replies = receive(data)
             if replies:
                 self._send(replies)
                 self._idle_since = monotonic()
-            if session.line or not replies or self._wait != idle_timeout:
-                self._wait_for(self._patience())
 
-    def _patience(self) -> float:
-        """Return how many seconds the next read may wait; 0: for ever."""
+    def _something_comes(self) -> bool:
+        """Wait for the client, or for the server's stop, as long as there is patience."""
+        poll = select.poll()
+        poll.register(self.request, select.POLLIN)
+        poll.register(self.server.stop_for(self.request), select.POLLIN)
+        return poll.poll(self._patience()) != []
+
+    def _patience(self) -> float | None:
+        """Return how many milliseconds the client may take from now on; None: for ever."""
         session, settings, now = self._session, self._settings, monotonic()
         if not session.started:
-            self._line_began = 0
+            self._line_began = 0.0
+            if not settings.idle_timeout:
+                return None
+            # Since the last reply: blank lines and telnet commands are no requests.
             until = self._idle_since + settings.idle_timeout
-            # Not the whole time anew: blank lines and telnet commands are no requests.
-            return max(until - now, _SOON) if settings.idle_timeout else 0
-        if settings.message_wait and session.complete:
-            return settings.message_wait
-        if not self._line_began or session.line_ends != self._line_ends:
-            self._line_began, self._line_ends = now, session.line_ends
-        return max(self._line_began + settings.line_timeout - now, _SOON)
+        elif settings.message_wait and session.complete:
+            until = now + settings.message_wait
+        else:
+            if not self._line_began or session.line_ends != self._line_ends:
+                self._line_began, self._line_ends = now, session.line_ends
+            until = self._line_began + settings.line_timeout
+        return max(0.0, until - now) * 1000
 
     def _time_is_up(self) -> bytes:
         session = self._session
@@ -116,20 +120,21 @@ class Handler(socketserver.BaseRequestHandler):
         self._end = "idle-timeout"
         return b""
 
-    def _answer_what_arrived(self, data: bytes) -> None:
+    def _answer_what_arrived(self) -> None:
         """Answer what had arrived when the stop came, however much the client still sends."""
         session, connection = self._session, self.request
-        arrived = _unread(connection)
-        at_end = _client_has_ended(connection)
-        while data and not session.finished:
-            if replies := session.receive(data):
-                self._send(replies)
-            data = connection.recv(min(CHUNK, arrived)) if arrived else b""
+        arrived = unread(connection)
+        while arrived and not session.finished:
+            data = connection.recv(min(CHUNK, arrived))
             arrived -= len(data)
+            self._send(session.receive(data))
+        with suppress(BlockingIOError):
+            if not connection.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK):
+                self._send(session.receive(b""))  # the end of input has arrived as well
         if not session.finished:
             # Half a line is no request, unless its client never ends one.
             self._end = "stopped"
-            if at_end or session.complete:
+            if session.complete:
                 self._send(session.keep_silence())
 
     def _send(self, replies: bytes) -> None:
@@ -144,16 +149,6 @@ class Handler(socketserver.BaseRequestHandler):
             sent = 0
         while sent < len(replies):
             sent += self.request.send(memoryview(replies)[sent:])
-
-    def _wait_for(self, seconds: float) -> None:
-        if seconds != self._wait:
-            self._wait = seconds
-            self._set(socket.SO_RCVTIMEO, seconds)
-
-    def _set(self, option: int, seconds: float) -> None:
-        whole = int(seconds)
-        timeval = _TIMEVAL.pack(whole, int((seconds - whole) * 1_000_000))
-        self.request.setsockopt(socket.SOL_SOCKET, option, timeval)
 
     def finish(self) -> None:
         """Log the connection's one line; close it at once if its client has."""
@@ -176,19 +171,6 @@ class Handler(socketserver.BaseRequestHandler):
 def name_of(address: tuple[str, int] | str) -> str:
     """Name a client for the log by the address that accept() gave."""
     return joined(address[0], address[1]) if isinstance(address, tuple) else "unix"
-
-
-def _unread(connection: socket.socket) -> int:
-    """Count the bytes that have arrived and were not read yet."""
-    count = fcntl.ioctl(connection, termios.FIONREAD, bytes(4))
-    return int.from_bytes(count, sys.byteorder)
-
-
-def _client_has_ended(connection: socket.socket) -> bool:
-    """Tell whether the client has ended its input, where our own SHUT_RD looks the same."""
-    if connection.family == socket.AF_UNIX:
-        return False
-    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE_WAIT
 
 
 def _log_request(name: str, request: str, reply: str) -> None:

@@ -7,9 +7,9 @@ from collections import Counter
 
 log = logging.getLogger(__name__)
 
-# Descriptors beyond one for each connection: standard streams, log, listeners, selectors, and
-# the connections that were told their last word and are given time to read it.
-SPARE_DESCRIPTORS = 384
+# Descriptors beyond one for each connection: standard streams, log, listeners, what threads
+# wait for at the stop, and the connections that were told their last word and may read it yet.
+SPARE_DESCRIPTORS = 512
 
 
 class Places:

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_ROOM_PAUSE = 0.1  # seconds to the next try: without a pause the loop would spin
 _QUIET_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
-_WOKEN_AT_ONCE = 32  # threads
-_WOKEN_PAUSE = 0.05  # seconds that the next ones wait for those that are busy
+_STOPS = 128  # groups of threads, woken one after the other
+_STOP_PAUSE = 0.05  # seconds that a group has before the next is woken
 _LAST_THREADS = 1.0  # seconds that threads have to end when their connections are gone
 
 Address = tuple[str, int] | str
@@ -68,6 +68,9 @@ class Server(socketserver.ThreadingTCPServer):
         self._ready.register(self._stop_seen, selectors.EVENT_READ)
         self._gone = threading.Condition()
         self._connections: dict[socket.socket, str] = {}  # to the host of each
+        # What threads that wait for their clients wait for as well. All woken at once would
+        # fight for the interpreter longer than they have work to do: so there are several.
+        self._stops = [os.eventfd(0) for _ in range(_STOPS)]
         self._pool = IdleThreads("connection")
         self._parting = Parting()
         self._parting.start()
@@ -169,19 +172,20 @@ class Server(socketserver.ThreadingTCPServer):
             _shut(connection, socket.SHUT_RDWR)
         self._parting.finish(deadline - monotonic())
         self._pool.end(_LAST_THREADS)
+        for stop in self._stops:
+            os.close(stop)
         return len(cut)
 
-    def _tell_all_to_stop(self, deadline: float) -> None:
-        """Wake the threads that wait for their clients, a few at a time.
+    def stop_for(self, connection: socket.socket) -> int:
+        """Give the descriptor that is ready to be read when the connection's thread must stop."""
+        return self._stops[connection.fileno() % _STOPS]
 
-        Thousands at once would fight for the interpreter longer than they have work to do.
-        """
-        waiting = list(self._connections)
-        for first in range(0, len(waiting), _WOKEN_AT_ONCE):
-            woken = waiting[first : first + _WOKEN_AT_ONCE]
-            for connection in woken:
-                _shut(connection, socket.SHUT_RD)
-            self._wait_for_end(woken, min(_WOKEN_PAUSE, deadline - monotonic()))
+    def _tell_all_to_stop(self, deadline: float) -> None:
+        """Wake the threads, group by group; half of the time is for those that are busy."""
+        for left, stop in zip(range(_STOPS, 0, -1), self._stops, strict=True):
+            os.eventfd_write(stop, 1)
+            told = [each for each in list(self._connections) if self.stop_for(each) == stop]
+            self._wait_for_end(told, min(_STOP_PAUSE, (deadline - monotonic()) / 2 / left))
 
     def _wait_for_end(
         self, connections: Collection[socket.socket], seconds: float

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from helpers import PATIENCE, read_all, wait_until
@@ -97,3 +98,18 @@ def test_a_connection_that_comes_too_late_is_closed_at_once() -> None:
         ended.see_out(server)
         assert server.fileno() == -1
         assert read_all(client) == b""
+
+
+def test_a_client_that_has_not_taken_all_of_it_is_not_quiet(parting: Parting) -> None:
+    parting.quiet = 0.1
+    client, server = connected()
+    with client:
+        server.setblocking(False)
+        sent = 0
+        with suppress(BlockingIOError):
+            while True:
+                sent += server.send(b"x" * 65536)
+        parting.see_out(server)
+        time.sleep(0.5)
+        client.sendall(b"more")  # which would be answered with a reset, were it closed
+        assert len(read_all(client)) == sent

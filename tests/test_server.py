@@ -81,7 +81,7 @@ def test_one_read_becomes_one_write() -> None:
             self.reads = [b"SOMA 1 1\n" * 1000, b""]
             self.writes: list[bytes] = []
 
-        def recv(self, size: int) -> bytes:
+        def recv(self, size: int, _: int) -> bytes:
             assert size == CHUNK
             return self.reads.pop(0)
 
