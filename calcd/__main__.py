@@ -1,0 +1,7 @@
+"""``python -m calcd``: the daemon from a bare checkout."""
+
+import sys
+
+from calcd.main import main
+
+sys.exit(main())

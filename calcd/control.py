@@ -1,0 +1,85 @@
+"""calcd -s: what is asked of the daemon that holds the pidfile."""
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Mapping
+
+from calcd.casts import absolute
+from calcd.inifile import InifileError, Row, read_inifile
+from calcd.pidfile import PidfileError, holder
+from calcd.settings import BACKGROUND_PIDFILE, DEFAULT_FILE, SECTION, SETTINGS
+
+ACTIONS = ("stop", "reload", "status")
+_LOOK = 0.02  # seconds between looks at a pidfile that is held, but has no pid in it yet
+_LOOKS = 50
+_STOP_MARGIN = 5.0  # seconds that a stop may take beyond drain_timeout
+
+
+def act(action: str, pidfile: str, drain_timeout: float) -> int:
+    """Do one of ``ACTIONS``; return the exit status, 0 if it was done (status: if it runs)."""
+    try:
+        pid = _pid_in(pidfile)
+        if pid is None:
+            return _fail(f"not running: no process holds {pidfile}")
+        if pid == 0:
+            return _fail(f"just starting, or {pidfile} was emptied: there is no pid in it")
+        if action == "status":
+            print(f"calcd: running, pid {pid}, {pidfile}")
+        elif action == "reload":
+            os.kill(pid, signal.SIGHUP)
+        elif not _stop(pid, drain_timeout + _STOP_MARGIN):
+            return _fail(f"pid {pid} was told to stop, but still runs: kill -9 {pid}")
+    except PidfileError as error:
+        return _fail(str(error))
+    except PermissionError:
+        return _fail(f"pid {pid} belongs to another user: try as root")
+    except ProcessLookupError:
+        return _fail(f"pid {pid} has just ended")
+    return 0
+
+
+def _pid_in(pidfile: str) -> int | None:
+    """Return what ``holder`` does, with some patience: the lock comes before the pid."""
+    for _ in range(_LOOKS):
+        if (pid := holder(pidfile)) != 0:
+            return pid
+        time.sleep(_LOOK)
+    return 0
+
+
+def _stop(pid: int, seconds: float) -> bool:
+    """Stop a process and wait until it has ended; False where it has not in ``seconds``."""
+    process = os.pidfd_open(pid)  # is this process alone, whoever gets its number next
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        ended, _, _ = select.select([process], [], [], seconds)
+    finally:
+        os.close(process)
+    return bool(ended)
+
+
+def _fail(words: str) -> int:
+    print(f"calcd: {words}", file=sys.stderr)
+    return 1
+
+
+def known_pidfile(file: str | None, options: Mapping[str, str]) -> str | None:
+    """Return the pidfile that is meant, though other settings are wrong; None: it is not known.
+
+    The arguments are those of ``read_settings``.
+    """
+    rows: list[Row] = []
+    understood = True
+    try:
+        rows = read_inifile(file or DEFAULT_FILE, SECTION)
+    except InifileError as error:
+        understood = file is None and isinstance(error.__cause__, FileNotFoundError)
+    texts = {**{row.name: row.text for row in rows}, **options}
+    if text := texts.get("pidfile"):
+        return absolute(text)
+    # What is not understood may have been meant for it: no daemon is stopped by a guess.
+    understood &= texts.keys() <= {row.name for row in SETTINGS}
+    return BACKGROUND_PIDFILE if understood else None

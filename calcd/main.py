@@ -1,0 +1,241 @@
+"""The order of things: settings, sockets, detach, log, threads, signals, stop."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+
+import calcd
+from calcd import check, control
+from calcd.background import Shell, detach, leave_shell
+from calcd.commandline import CommandLine, parse
+from calcd.endpoints import Listener, listen
+from calcd.errors import StartError
+from calcd.logs import SYSLOG, open_log, syslog_answers
+from calcd.owner import owner_of
+from calcd.pidfile import Pidfile
+from calcd.places import fit_descriptors
+from calcd.server import Server
+from calcd.settings import BACKGROUND_PIDFILE, Settings, SettingsError, need_restart, read_settings
+from calcd.systemd import Beat, Notifier, inherited_sockets
+
+log = logging.getLogger("calcd")
+
+DONE, COULD_NOT_RUN, WRONG_SETTINGS = 0, 1, 2
+_NO_SYSLOG = f"no syslog at {SYSLOG}: log lines are lost; --log-to FILE keeps them"
+_POLL = 0.5  # seconds between rounds of the serving loop when no client comes
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run calcd with a command line, by default the process's; return the exit status."""
+    _open_standard_streams()
+    command_line = parse(arguments)
+    try:
+        if command_line.action:
+            return _act(command_line.action, command_line)
+        settings = read_settings(command_line.file, command_line.options, command_line.background)
+        if command_line.check:
+            return _check(settings)
+        return Daemon(command_line, settings).run()
+    except SettingsError as error:
+        return _complain(error.problems, WRONG_SETTINGS)
+    except KeyboardInterrupt:  # of -s, of -t, or of a start before it has begun
+        return COULD_NOT_RUN
+
+
+def _open_standard_streams() -> None:
+    """Open those that the shell closed (``<&-``): else a socket would get the number of one."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(null, "r+", closefd=False))
+
+
+def _act(action: str, command_line: CommandLine) -> int:
+    """Act on the running daemon."""
+    try:
+        settings = read_settings(command_line.file, command_line.options)
+    except SettingsError as error:
+        # What is wrong elsewhere must not keep a person from stopping the daemon.
+        pidfile = control.known_pidfile(command_line.file, command_line.options)
+        if action == "reload" or pidfile is None:
+            raise
+        _complain(error.problems)
+        settings = Settings(pidfile=pidfile)
+    return control.act(action, settings.pidfile or BACKGROUND_PIDFILE, settings.drain_timeout)
+
+
+def _check(settings: Settings) -> int:
+    if problems := list(check.problems(settings)):
+        return _complain(problems, WRONG_SETTINGS)
+    print("calcd: the settings are right")
+    return DONE
+
+
+def _complain(problems: Iterable[str], status: int = COULD_NOT_RUN) -> int:
+    for problem in problems:
+        print(f"calcd: {problem}", file=sys.stderr)
+    return status
+
+
+class Daemon:
+    """A daemon that starts, serves until it is told to stop, and stops."""
+
+    def __init__(self, command_line: CommandLine, settings: Settings) -> None:
+        self._command_line = command_line
+        self._settings = settings
+        self._shell: Shell | None = None  # waits for how the start goes, with -d
+        self._signals = _signals(command_line.background)
+        self._loop_died = False
+
+    def run(self) -> int:
+        """Run to the end; return the exit status."""
+        try:
+            with ExitStack() as at_end:
+                return self._serve(self._start(at_end), at_end)
+        except StartError as error:
+            self._say_why(str(error))
+        except Exception as error:
+            log.critical("ended by a bug", exc_info=True)
+            self._say_why(f"ended by a bug, {error!r}: its log may say more")
+        return COULD_NOT_RUN
+
+    def _say_why(self, words: str) -> None:
+        """Say why it could not run, to whoever started it; by now everything is given back."""
+        if self._shell:
+            self._shell.fail(words)
+        else:
+            _complain([words])
+
+    def _start(self, at_end: ExitStack) -> list[Listener]:
+        """Take what the daemon needs, detach if asked to, and open the log."""
+        settings, background = self._settings, self._command_line.background
+        notes: list[str] = []
+        listeners = _inherited_listeners()  # before any fork: they are meant for this very pid
+        if background:
+            self._shell = leave_shell()
+        # From here on signals wait until they are asked for: whatever is taken is given back.
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        owner = owner_of(settings.user, settings.group) if background else None
+        pidfile = Pidfile(settings.pidfile, owner) if settings.pidfile else None
+        if pidfile:
+            at_end.callback(pidfile.remove)
+        if not listeners:
+            listeners, notes = listen(settings.listen, settings.reuse_port)
+        for listener in listeners:
+            at_end.callback(listener.close)
+        if self._shell:
+            keep = [self._shell.fd, *(listener.socket.fileno() for listener in listeners)]
+            detach([*keep, pidfile.fd] if pidfile else keep, owner)
+        elif settings.user or settings.group:
+            notes.append("user and group have no effect without -d")
+        if pidfile:
+            pidfile.write()
+        try:
+            open_log(settings.log_to, settings.log_level)
+        except OSError as error:
+            as_whom = f" as {owner.name}" if owner else ""
+            raise StartError(
+                f"cannot write the log {settings.log_to}{as_whom}: {error.strerror}: "
+                "name another with --log-to"
+            ) from None
+        log.info("calcd %s starts, pid %d", calcd.__version__, os.getpid())
+        for note in notes:
+            log.warning("%s", note)
+        return listeners
+
+    def _serve(self, listeners: list[Listener], at_end: ExitStack) -> int:
+        """Serve until a signal says stop; return the exit status."""
+        notifier = Notifier()
+        at_end.callback(notifier.close)
+        beat = Beat(notifier)
+        server = Server(listeners, self._settings, beat)
+        self._put_in_force(self._settings, server)
+        poll = min(_POLL, beat.seconds)
+        # A daemon thread: nothing that goes wrong here may leave it behind, serving alone.
+        threading.Thread(
+            target=self._loop, args=(server, poll), name="serving", daemon=True
+        ).start()
+        for listener in listeners:
+            origin = ", from systemd in place of the setting" if listener.inherited else ""
+            log.info("listening on %s%s", listener.endpoint, origin)
+        notifier.send("READY=1")
+        if self._shell:
+            # In the foreground the log itself says so, on stderr.
+            lost = self._settings.log_to == "syslog" and not syslog_answers()
+            self._shell.succeed(_NO_SYSLOG if lost else "")
+        while (received := signal.sigwait(self._signals)) == signal.SIGHUP:
+            notifier.reloading()
+            self._reload(server)
+            notifier.send("READY=1")
+        # More signals change nothing: a stop has its bound, and some senders repeat themselves.
+        seconds = server.settings.drain_timeout
+        log.info("stopping: %s, done in %g s at most", signal.Signals(received).name, seconds)
+        notifier.send("STOPPING=1")
+        cut = server.drain(seconds)
+        log.log(logging.WARNING if cut else logging.INFO, "stopped: %d connections cut", cut)
+        return COULD_NOT_RUN if self._loop_died else DONE
+
+    def _loop(self, server: Server, poll: float) -> None:
+        try:
+            server.serve_forever(poll)
+        except Exception:
+            log.critical("the serving loop ended by a bug", exc_info=True)
+            self._loop_died = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _reload(self, server: Server) -> None:
+        """Read the settings again, and open the log again, whatever else is wrong."""
+        old = new = server.settings
+        line = self._command_line
+        try:
+            new = read_settings(line.file, line.options, line.background)
+        except SettingsError as error:
+            for problem in error.problems:
+                log.error("reload: %s", problem)
+            log.error("reload: the settings stay as they were")
+        try:
+            open_log(new.log_to, new.log_level)
+        except OSError as error:
+            log.error("reload: cannot write the log %s: %s", new.log_to, error.strerror)
+            new = replace(new, log_to=old.log_to, log_level=old.log_level)
+        fixed = need_restart(old, new)
+        if fixed:
+            log.warning("reload: a restart is needed to change %s", ", ".join(fixed))
+        kept = {name: getattr(old, name) for name in fixed}
+        self._put_in_force(replace(new, **kept), server)
+
+    def _put_in_force(self, settings: Settings, server: Server) -> None:
+        fitting = fit_descriptors(settings.max_connections)
+        if fitting < settings.max_connections:
+            log.warning(
+                "max_connections lowered from %d to %d: the hard limit on descriptors is too low",
+                settings.max_connections,
+                fitting,
+            )
+            settings = replace(settings, max_connections=fitting)
+        server.settings = settings
+        log.info("settings in force: %s", settings)
+
+
+def _inherited_listeners() -> list[Listener]:
+    try:
+        return [Listener(sock, inherited=True) for sock in inherited_sockets()]
+    except (OSError, ValueError) as error:
+        raise StartError(f"a socket from systemd cannot be used: {error}") from None
+
+
+def _signals(background: bool) -> set[signal.Signals]:
+    """Give the signals to wait for.
+
+    In the foreground one that was ignored from the start stays so: a shell starts a background
+    job with SIGINT ignored, and nohup a command with SIGHUP. A daemon with a session of its own
+    gets only what is meant for it.
+    """
+    may_be_ignored = set() if background else {signal.SIGINT, signal.SIGHUP}
+    ignored = {each for each in may_be_ignored if signal.getsignal(each) == signal.SIG_IGN}
+    return {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} - ignored

@@ -1,0 +1,172 @@
+"""The settings: one table for the file, the command line, the help and the checks."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from calcd import casts
+from calcd.arithmetic import ROUNDINGS
+from calcd.endpoints import Endpoint
+from calcd.errors import SHOWN, quoted
+from calcd.inifile import InifileError, read_inifile
+
+SECTION = "calcd"
+DEFAULT_FILE = "/etc/calcd/calcd.conf"
+BACKGROUND_PIDFILE = "/run/calcd/calcd.pid"
+
+
+class SettingsError(Exception):
+    """Settings that are wrong; ``problems`` holds a line for each, saying where and why."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def _setting(cast: Callable[[str], Any], default: str, meaning: str, restart: bool = False) -> Any:
+    """Make a row of the table.
+
+    ``default`` is written as in the file; ``restart`` says whether a change needs one.
+    """
+    metadata = {"cast": cast, "text": default, "meaning": meaning, "restart": restart}
+    return field(default=cast(default), metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings in force; a time is in seconds, a size in bytes."""
+
+    listen: tuple[Endpoint, ...] = _setting(
+        casts.endpoints,
+        "tcp://localhost:12000",
+        "endpoints to listen on, separated by blanks",
+        restart=True,
+    )
+    message_wait: float = _setting(
+        casts.seconds(0),
+        "0.5",
+        "seconds of silence after which a request without a newline is answered, while its "
+        "connection has not sent any; 0: never",
+    )
+    line_timeout: float = _setting(casts.seconds(), "10", "seconds a started line may take")
+    idle_timeout: float = _setting(casts.seconds(0), "300", "seconds between requests; 0: for ever")
+    send_timeout: float = _setting(
+        casts.seconds(), "10", "seconds a client may leave its replies unread"
+    )
+    drain_timeout: float = _setting(
+        casts.seconds(0), "5", "seconds to finish at a stop, before connections are cut"
+    )
+    max_line: int = _setting(casts.integer(1, 1 << 20), "1024", "bytes a line may have")
+    max_connections: int = _setting(
+        casts.integer(1, 1_000_000),
+        "1024",
+        "connections open at once; lowered to fit the hard limit on descriptors",
+    )
+    max_connections_per_host: int = _setting(
+        casts.integer(0, 1_000_000), "0", "connections open at once from one address; 0: no limit"
+    )
+    reuse_port: bool = _setting(
+        casts.switch, "no", "share the port with other instances that say so too", restart=True
+    )
+    precision: int = _setting(casts.integer(1, 1000), "34", "significant digits of a result")
+    rounding: str = _setting(
+        casts.choice(*ROUNDINGS), "half-even", f"how a result is rounded: {', '.join(ROUNDINGS)}"
+    )
+    log_level: str = _setting(
+        casts.choice("debug", "info", "warning", "error"),
+        "info",
+        "debug, info, warning or error; at debug every request is logged",
+    )
+    log_to: str = _setting(
+        casts.log_target, "", "stderr, syslog or a file's path; empty: stderr, and with -d syslog"
+    )
+    pidfile: str = _setting(
+        casts.path,
+        "",
+        "the pidfile's path; empty: none, and with -d /run/calcd/calcd.pid",
+        restart=True,
+    )
+    user: str = _setting(casts.account, "", "user to become after binding, with -d", restart=True)
+    group: str = _setting(
+        casts.account, "", "group to become after binding, with -d; empty: the user's", restart=True
+    )
+
+    def __str__(self) -> str:
+        """Give every setting as ``name=value``, for the log."""
+        return " ".join(f"{row.name}={_shown(getattr(self, row.name))}" for row in SETTINGS)
+
+
+SETTINGS: tuple[Field[Any], ...] = fields(Settings)
+_BY_NAME = {row.name: row for row in SETTINGS}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def option(name: str) -> str:
+    """Give the command-line option of a setting: ``--idle-timeout``."""
+    return "--" + name.replace("_", "-")
+
+
+def _cut(name: str) -> str:
+    return name if name.isidentifier() and len(name) <= SHOWN else quoted(name)
+
+
+def _hint(name: str) -> str:
+    near = difflib.get_close_matches(name, _BY_NAME, 1)
+    return f": do you mean {near[0]}?" if near else "; calcd -h lists them"
+
+
+def read_settings(
+    path: str | None, options: Mapping[str, str], background: bool = False
+) -> Settings:
+    """Gather the settings: ``options`` from the command line, else the file, else the defaults.
+
+    ``path`` is the file given with -c, or None: then the default file, where it exists.
+    ``background`` says that they are for -d, which has defaults of its own for two of them.
+    Raise ``SettingsError`` with everything that is wrong.
+    """
+    file = DEFAULT_FILE if path is None else path
+    problems: list[str] = []
+    try:
+        rows = read_inifile(file, SECTION)
+    except InifileError as error:
+        rows = []
+        if path is not None or not isinstance(error.__cause__, FileNotFoundError):
+            problems += error.problems
+    sources = [(f"{file}:{row.line}: {_cut(row.name)}", row.name, row.text) for row in rows]
+    sources += [(option(name), name, text) for name, text in options.items()]
+    values: dict[str, Any] = {"log_to": "", "pidfile": ""}
+    where_set = {}
+    for where, name, text in sources:
+        if name not in _BY_NAME:
+            problems.append(f"{where}: there is no such setting{_hint(name)}")
+            continue
+        try:
+            values[name] = _BY_NAME[name].metadata["cast"](text)
+            where_set[name] = where
+        except ValueError as error:
+            problems += [f"{where}: {words}" for words in error.args]
+    if background and values["log_to"] == "stderr":
+        where = where_set["log_to"]
+        problems.append(f"{where}: 'stderr': expected syslog or a path: with -d there is no stderr")
+    if problems:
+        raise SettingsError(problems)
+    values["log_to"] = values["log_to"] or ("syslog" if background else "stderr")
+    values["pidfile"] = values["pidfile"] or (BACKGROUND_PIDFILE if background else "")
+    return Settings(**values)
+
+
+def need_restart(old: Settings, new: Settings) -> list[str]:
+    """Name the settings that differ and that only a restart can change."""
+    return [
+        row.name
+        for row in SETTINGS
+        if row.metadata["restart"] and getattr(old, row.name) != getattr(new, row.name)
+    ]

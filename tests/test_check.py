@@ -1,0 +1,217 @@
+"""calcd -t: whether the daemon could run with these settings, on this machine."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import PATIENCE, Daemons, clean_environment
+
+from calcd.check import problems
+from calcd.settings import read_settings
+
+# Root may write everything: to be shown a file that may not be, it gives that up.
+_WITHOUT_OVERRIDE = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+
+needs_setpriv = pytest.mark.skipif(
+    os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root, without setpriv"
+)
+
+
+def check(*options: str) -> subprocess.CompletedProcess[str]:
+    """Run calcd -t with a free port, without root's way past a file's mode."""
+    return subprocess.run(
+        [
+            *(_WITHOUT_OVERRIDE if os.geteuid() == 0 and shutil.which("setpriv") else []),
+            *(sys.executable, "-m", "calcd", "-t", "-l", "tcp://127.0.0.1:0", *options),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=clean_environment(),
+        check=False,
+    )
+
+
+def faults(*options: str) -> list[str]:
+    """Return what calcd -t finds wrong, without the name before it."""
+    ended = check(*options)
+    assert (ended.returncode, ended.stdout) == (2, ""), ended
+    lines = ended.stderr.splitlines()
+    assert all(line.startswith("calcd: ") for line in lines), lines
+    return [line.removeprefix("calcd: ") for line in lines]
+
+
+def assert_right(*options: str) -> None:
+    ended = check(*options)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        0,
+        "calcd: the settings are right\n",
+        "",
+    )
+
+
+def test_right_settings_are_called_right(tmp_path: Path) -> None:
+    log = tmp_path / "calcd.log"
+    assert_right("--log-to", str(log), "--pidfile", str(tmp_path / "calcd.pid"))
+    assert os.listdir(tmp_path) == [], "it makes no files"
+
+
+def test_a_user_who_exists_is_right() -> None:
+    assert_right("--user", pwd.getpwuid(os.getuid()).pw_name)
+
+
+def test_all_faults_are_told(tmp_path: Path) -> None:
+    told = faults(
+        *("-l", f"unix://{tmp_path}/none/sock", "--log-to", f"{tmp_path}/none/log"),
+        *("--pidfile", f"{tmp_path}/none/none/pid", "--user", "no-such-user"),
+    )
+    assert [line.split(":")[0] for line in told] == ["listen", "log_to", "pidfile", "user"]
+
+
+def test_the_log_in_a_directory_that_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "calcd.log"
+    assert faults("--log-to", str(path)) == [
+        f"log_to: '{path}': there is no directory {path.parent}: make it first"
+    ]
+
+
+def test_the_log_that_is_a_directory(tmp_path: Path) -> None:
+    assert faults("--log-to", str(tmp_path)) == [
+        f"log_to: '{tmp_path}' is a directory: name a file in it"
+    ]
+
+
+@needs_setpriv
+def test_the_log_that_cannot_be_written(tmp_path: Path) -> None:
+    log = tmp_path / "calcd.log"
+    wrong = [f"log_to: '{log}' cannot be written: choose another path or user"]
+    log.touch(mode=0o444)
+    assert faults("--log-to", str(log)) == wrong
+    log.unlink()
+    tmp_path.chmod(0o555)
+    assert faults("--log-to", str(log)) == wrong
+    tmp_path.chmod(0o755)
+
+
+def test_the_pidfiles_directory_is_made_by_the_daemon(tmp_path: Path) -> None:
+    assert_right("--pidfile", str(tmp_path / "calcd" / "calcd.pid"))
+
+
+def test_the_pidfile_in_a_directory_that_the_daemon_does_not_make(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "calcd" / "calcd.pid"
+    assert faults("--pidfile", str(path)) == [
+        f"pidfile: '{path.parent}': there is no directory {path.parent.parent}: make it first"
+    ]
+    (tmp_path / "none").touch()
+    assert faults("--pidfile", str(path.parent)) == [
+        f"pidfile: '{path.parent}': there is no directory {path.parent.parent}: make it first"
+    ]
+
+
+def test_the_pidfile_that_is_a_directory(tmp_path: Path) -> None:
+    assert faults("--pidfile", str(tmp_path)) == [
+        f"pidfile: '{tmp_path}' is a directory: name a file in it"
+    ]
+
+
+@needs_setpriv
+def test_the_pidfile_that_cannot_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    for path in tmp_path / "pid", tmp_path / "calcd":
+        assert faults("--pidfile", str(path)) == [
+            f"pidfile: '{path}' cannot be written: choose another path or user"
+        ]
+    tmp_path.chmod(0o755)
+
+
+def test_no_such_user_and_no_such_group() -> None:
+    assert faults("--user", "no-such-user") == ["user: 'no-such-user': there is no such user"]
+    assert faults("--group", "no-such-group") == ["group: 'no-such-group': there is no such group"]
+
+
+def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    settings = read_settings(None, {"listen": "tcp://calcd.example:12000"})
+    assert list(problems(settings)) == [
+        "listen: cannot listen on tcp://calcd.example:12000: Name or service not known: "
+        "is the name right?"
+    ]
+
+
+def test_an_address_that_is_another_machines() -> None:
+    assert faults("-l", "tcp://192.0.2.1:12000") == [
+        "listen: cannot listen on tcp://192.0.2.1:12000: Cannot assign requested address: "
+        "this machine has no such address"
+    ]
+
+
+def test_a_port_in_use_is_no_fault() -> None:
+    """It may be the running daemon that uses it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert_right("-l", f"tcp://127.0.0.1:{taken.getsockname()[1]}")
+
+
+def test_it_does_not_disturb_the_daemon_that_runs(start_daemon: Daemons, tmp_path: Path) -> None:
+    path = tmp_path / "calcd.sock"
+    options = ("--reuse-port", "yes", "-l", f"unix://{path}")
+    daemon = start_daemon("-l", "tcp://127.0.0.1:0", *options)
+    assert_right("-l", daemon.endpoints[0], *options)
+    assert path.exists()
+    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+def test_a_unix_socket_in_a_directory_that_is_missing(tmp_path: Path) -> None:
+    url = f"unix://{tmp_path}/none/sock"
+    assert faults("-l", url) == [
+        f"listen: cannot listen on {url}: No such file or directory: make its directory first"
+    ]
+
+
+@needs_setpriv
+def test_a_unix_socket_in_a_directory_of_anothers(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    (fault,) = faults("-l", f"unix://{tmp_path}/sock")
+    assert fault.endswith("Permission denied: a port below 1024 or another's directory needs root")
+    tmp_path.chmod(0o755)
+
+
+def test_a_regular_file_in_the_sockets_place(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    path.write_text("precious")
+    (fault,) = faults("-l", f"unix://{path}")
+    assert fault.endswith(
+        "a file of that name is there that is no socket: remove it or choose another path"
+    )
+    assert path.read_text() == "precious"
+
+
+def test_a_stale_socket_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    assert_right("-l", f"unix://{path}")
+    assert path.exists()
+
+
+@needs_setpriv
+def test_a_file_of_settings_that_may_not_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "calcd.conf"
+    file.touch(mode=0)
+    assert faults("-c", str(file)) == [f"{file}: Permission denied"]
+
+
+def test_wrong_values_are_told_as_at_a_start(tmp_path: Path) -> None:
+    file = tmp_path / "calcd.conf"
+    file.write_text("[calcd]\nprecision = 0\nrounding = ?\n")
+    assert [line.split(" expected")[0] for line in faults("-c", str(file))] == [
+        f"{file}:2: precision: '0':",
+        f"{file}:3: rounding: '?':",
+    ]

@@ -1,0 +1,105 @@
+"""The command line: one table of settings, a few options beside it, one line for a mistake."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import PATIENCE, Daemons, clean_environment, run_calcd
+
+import calcd
+from calcd.commandline import parse
+from calcd.settings import SETTINGS, option
+
+
+def test_nothing_is_asked_for_by_an_empty_line() -> None:
+    line = parse([])
+    assert (line.file, line.background, line.check, line.action) == (None, False, False, None)
+    assert line.options == {}
+
+
+def test_every_setting_is_an_option_with_its_text_left_as_it_is() -> None:
+    arguments = [part for row in SETTINGS for part in (option(row.name), f" {row.name} ")]
+    assert parse(arguments).options == {row.name: f" {row.name} " for row in SETTINGS}
+
+
+def test_listen_is_repeated() -> None:
+    line = parse(["-l", "tcp://a:1", "--listen", "tcp://b:2 unix:///c"])
+    assert line.options["listen"].split() == ["tcp://a:1", "tcp://b:2", "unix:///c"]
+
+
+def test_of_any_other_setting_the_last_one_holds() -> None:
+    assert parse(["--max-line", "1", "--max-line=2"]).options == {"max_line": "2"}
+
+
+def test_a_value_may_begin_with_a_minus_and_a_digit() -> None:
+    assert parse(["--idle-timeout", "-1"]).options == {"idle_timeout": "-1"}
+
+
+def test_the_file_is_known_by_its_whole_path() -> None:
+    assert parse(["-c", "etc/../calcd.conf"]).file == os.path.abspath("calcd.conf")
+
+
+def test_a_repeated_listen_is_listened_on(start_daemon: Daemons, tmp_path: Path) -> None:
+    path = tmp_path / "calcd.sock"
+    daemon = start_daemon("-l", "tcp://127.0.0.1:0", "-l", f"tcp://127.0.0.1:0 unix://{path}")
+    assert len(set(daemon.endpoints)) == 3
+    assert daemon.endpoints[2] == f"unix://{path}"
+
+
+def test_help_lists_every_setting_with_its_default() -> None:
+    ended = run_calcd("-h")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    told = "".join(ended.stdout.split())  # it breaks lines at blanks, and words at hyphens
+    for row in SETTINGS:
+        metavar = "URL" if row.name == "listen" else "VALUE"
+        default = f"(default: {row.metadata['text']})" if row.metadata["text"] else ""
+        expected = f"{option(row.name)} {metavar} {row.metadata['meaning']} {default}"
+        assert "".join(expected.split()) in told
+
+
+def test_version() -> None:
+    ended = run_calcd("-V")
+    assert (ended.returncode, ended.stdout) == (0, f"calcd {calcd.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--idle-timeot", "3"], "unrecognized arguments: --idle-timeot 3"),
+        (["--idle"], "unrecognized arguments: --idle"),
+        (["--idle-timeout"], "argument --idle-timeout: expected one argument"),
+        (["-c"], "argument -c: expected one argument"),
+        (["12000"], "unrecognized arguments: 12000"),
+        (["-s", "restart"], "argument -s: invalid choice: 'restart'"),
+        (["-t", "-s", "stop"], "argument -s: not allowed with argument -t"),
+        (["a\n\x1b[2Jb"], r"unrecognized arguments: a\n\x1b[2Jb"),
+        (["x" * 10_000], "unrecognized arguments: xxxxxxxxxx"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(arguments: list[str], words: str) -> None:
+    ended = run_calcd(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.fullmatch(r"calcd: [\x20-\x7e]{1,300}; see calcd -h\n", ended.stderr)
+    assert ended.stderr.startswith(f"calcd: {words}")
+
+
+def test_it_starts_in_a_directory_that_is_gone(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = 'rmdir "$PWD" && exec "$@"'
+    ended = subprocess.run(
+        ["sh", "-c", command, "sh", sys.executable, "-m", "calcd", "-c", "missing.conf"],
+        cwd=gone,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (
+        2,
+        "calcd: /missing.conf: No such file or directory\n",
+    )

@@ -1,0 +1,403 @@
+"""The settings: where they come from, what each takes, and what an operator is told."""
+
+import re
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, Daemons, run_calcd
+
+from calcd import settings as module
+from calcd.inifile import Row, read_inifile
+from calcd.settings import SETTINGS, Settings, SettingsError, need_restart, option, read_settings
+
+CONFIG = ROOT / "etc" / "calcd.conf"
+
+
+@pytest.fixture(autouse=True)
+def no_default_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep this machine's own settings out; give the path that stands for their file."""
+    path = tmp_path / "etc" / "calcd.conf"
+    monkeypatch.setattr(module, "DEFAULT_FILE", str(path))
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "calcd.conf"
+
+
+def read(file: Path, text: str | bytes, **options: str) -> Settings:
+    """Read the settings from a file that has ``text``."""
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_settings(str(file), options)
+
+
+def problems(file: Path, text: str | bytes, **options: str) -> list[str]:
+    """Tell what is wrong with a file that has ``text``, as if it stood in the directory /."""
+    with pytest.raises(SettingsError) as caught:
+        read(file, text, **options)
+    return [line.replace(str(file.parent), "") for line in caught.value.problems]
+
+
+def refusal(name: str, text: str) -> str:
+    """Tell what a value is refused with, on the command line."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings(None, {name: text})
+    (problem,) = caught.value.problems
+    return problem
+
+
+# The table
+
+
+def test_without_file_and_options_the_defaults_hold() -> None:
+    settings = read_settings(None, {})
+    assert settings == Settings(log_to="stderr")
+    assert [str(endpoint) for endpoint in settings.listen] == ["tcp://localhost:12000"]
+    assert (settings.idle_timeout, settings.max_line, settings.reuse_port) == (300, 1024, False)
+
+
+def test_in_the_background_the_log_and_pidfile_have_defaults_of_their_own() -> None:
+    settings = read_settings(None, {}, background=True)
+    assert (settings.log_to, settings.pidfile) == ("syslog", "/run/calcd/calcd.pid")
+
+
+def test_in_the_background_there_is_no_stderr(file: Path) -> None:
+    file.write_text("[calcd]\nlog_to = stderr\n")
+    with pytest.raises(SettingsError, match=r"calcd.conf:2: log_to: 'stderr': expected syslog or"):
+        read_settings(str(file), {}, background=True)
+    with pytest.raises(SettingsError, match="--log-to: 'stderr': expected syslog or"):
+        read_settings(None, {"log_to": "stderr"}, background=True)
+
+
+def test_every_default_is_a_value_that_the_file_takes(file: Path) -> None:
+    lines = [f"{row.name} = {row.metadata['text']}\n" for row in SETTINGS]
+    assert read(file, "[calcd]\n" + "".join(lines)) == read_settings(None, {})
+
+
+def test_the_settings_in_force_are_shown_as_they_are_written() -> None:
+    settings = read_settings(
+        None,
+        {"listen": "tcp://[::1]:1 unix:///a", "idle_timeout": "31622400", "reuse_port": "on"},
+    )
+    shown = str(settings)
+    assert shown.startswith("listen=tcp://[::1]:1,unix:///a message_wait=0.5 line_timeout=10 ")
+    assert " idle_timeout=31622400 " in shown
+    assert " reuse_port=yes " in shown
+    assert [pair.split("=")[0] for pair in shown.split(" ")] == [row.name for row in SETTINGS]
+
+
+def test_some_settings_need_a_restart() -> None:
+    old = read_settings(None, {})
+    new = read_settings(
+        None,
+        {
+            "listen": "tcp://localhost:1",
+            "reuse_port": "yes",
+            "pidfile": "/a",
+            "user": "a",
+            "group": "b",
+            "idle_timeout": "1",
+            "log_to": "/c",
+        },
+    )
+    assert need_restart(old, new) == ["listen", "reuse_port", "pidfile", "user", "group"]
+    assert need_restart(old, old) == []
+
+
+# The file that explains them
+
+
+def test_the_example_has_every_setting_of_the_table_in_order_with_its_default() -> None:
+    rows = re.findall(r"^#(\w+) =(.*)$", CONFIG.read_text(), re.MULTILINE)
+    assert [(name, text.strip()) for name, text in rows] == [
+        (row.name, row.metadata["text"]) for row in SETTINGS
+    ]
+
+
+def test_the_example_explains_each_setting_right_above_it() -> None:
+    text = CONFIG.read_text()
+    for row in SETTINGS:
+        assert re.search(rf"\n\n(# .*\n)+#{row.name} =", text), row.name
+    assert max(map(len, text.splitlines())) < 80
+
+
+def test_the_example_changes_nothing_as_it_is() -> None:
+    assert read_settings(str(CONFIG), {}) == read_settings(None, {})
+    assert read_inifile(str(CONFIG), "calcd") == []
+
+
+def test_the_example_changes_nothing_with_every_setting_taken_in(file: Path) -> None:
+    text, count = re.subn(r"^#(\w+ =)", r"\1", CONFIG.read_text(), flags=re.MULTILINE)
+    assert count == len(SETTINGS)
+    assert read(file, text) == read_settings(None, {})
+    assert len(read_inifile(str(file), "calcd")) == len(SETTINGS)
+
+
+# The file
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[calcd]\nmax_line = 7\n",
+        "[calcd]\nmax_line=7",
+        "\n# x\n; y\n[calcd]  # z\n\n   max_line   =   7   # seven\n",
+        "[calcd]\r\nmax_line = 7\r\n",
+        "\ufeff[calcd]\nmax_line = 7\n",
+        "[calcd]\nmax_line =\n    7\n",
+        "[calcd]\n  line_timeout = 3\n  max_line = 7\n",
+        "[calcd]\nuser =\nmax_line = 7\n",
+    ],
+    ids=["plain", "tight", "comments", "crlf", "bom", "next line", "indented", "after empty"],
+)
+def test_a_file_may_be_written_in_many_ways(file: Path, text: str) -> None:
+    assert read(file, text).max_line == 7
+
+
+def test_a_file_without_settings_changes_nothing(file: Path) -> None:
+    assert read(file, "") == read(file, "[calcd]\n") == read_settings(None, {})
+
+
+def test_listen_may_go_over_several_lines(file: Path) -> None:
+    settings = read(
+        file,
+        "[calcd]\n"
+        "listen = tcp://127.0.0.1:1\n"
+        "    # the one for the neighbours\n"
+        "    tcp://[::1]:2   # and a comment\n"
+        "\n"
+        "\tunix:///tmp/a tcp://localhost:3\n"
+        "max_line = 7\n",
+    )
+    assert " ".join(map(str, settings.listen)) == (
+        "tcp://127.0.0.1:1 tcp://[::1]:2 unix:///tmp/a tcp://localhost:3"
+    )
+    assert settings.max_line == 7
+
+
+def test_a_comment_begins_after_a_blank(file: Path) -> None:
+    assert read(file, "[calcd]\nlog_to = /tmp/a#b #c\n").log_to == "/tmp/a#b"
+    assert read(file, "[calcd]\nuser = #c\n").user == ""
+
+
+def test_each_setting_knows_the_line_where_it_begins(file: Path) -> None:
+    file.write_text("# 1\n[calcd]\n\na = 1\nb =\n  2\n  3\n\nc = 4\n")
+    rows = read_inifile(str(file), "calcd")
+    assert rows == [Row(4, "a", "1"), Row(5, "b", "2\n3"), Row(9, "c", "4")]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("max_line = 7\n", ":1: 'max_line = 7': expected [calcd] before it"),
+        ("[calcd]\nmax_lin = 7\n", ":2: max_lin: there is no such setting: do you mean max_line?"),
+        ("[calcd]\nidle-timeout = 7", ":2: 'idle-timeout': there is no such setting: do you mean "),
+        ("[calcd]\nLISTEN = x", ":2: LISTEN: there is no such setting; calcd -h lists them"),
+        ("[calcd]\nuser = a\n\nuser = b\n", ":4: user: is on line 2 already"),
+        ("[calcd]\n[calculator]\nx = 1\n", ":2: '[calculator]': expected [calcd] alone"),
+        ("[DEFAULT]\nmax_line = 7\n", ":1: '[DEFAULT]': expected [calcd] alone"),
+        ("[calcd]\nmax_line 7\n", ":2: 'max_line 7': expected NAME = VALUE"),
+        ("[calcd]\nmax_line: 7\n", ":2: 'max_line: 7': expected NAME = VALUE"),
+        ("[calcd]\n= 7\n", ":2: '= 7': expected NAME = VALUE"),
+        ("[calcd\nmax_line = 7\n", ":1: '[calcd': expected [calcd] before it"),
+        ("[calcd]\nuser = a\n\nmax_line = x", ":4: max_line: 'x': expected a whole number from"),
+        (b"[calcd]\nuser = \xff\n", ": expected a text in UTF-8"),
+    ],
+)
+def test_a_mistake_in_the_file_is_told_with_its_line(
+    file: Path, text: str | bytes, problem: str
+) -> None:
+    assert problems(file, text)[0].startswith(f"/calcd.conf{problem}")
+
+
+def test_a_setting_carried_on_by_accident_is_shown_whole(file: Path) -> None:
+    (problem,) = problems(file, "[calcd]\nmax_line = 7\n  user = a\n")
+    assert problem.startswith("/calcd.conf:2: max_line: '7\\nuser = a': expected a whole number")
+
+
+def test_everything_that_is_wrong_is_told_at_once(file: Path) -> None:
+    told = problems(
+        file,
+        "[calcd]\nmax_line = x\nidle_timeot = 1\nlisten = tcp://a:1 tcp://b unix:c\n",
+        rounding="sideways",
+    )
+    assert [line.split(" expected ")[0] for line in told] == [
+        "/calcd.conf:2: max_line: 'x':",
+        "/calcd.conf:3: idle_timeot: there is no such setting: do you mean idle_timeout?",
+        "/calcd.conf:4: listen: 'tcp://b':",
+        "/calcd.conf:4: listen: 'unix:c':",
+        "--rounding: 'sideways':",
+    ]
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    for path, reason in {
+        tmp_path / "missing": "No such file or directory",
+        tmp_path: "Is a directory",
+        tmp_path / ("x" * 300): "File name too long",
+    }.items():
+        with pytest.raises(SettingsError) as caught:
+            read_settings(str(path), {})
+        assert caught.value.problems == [f"{path}: {reason}"]
+
+
+def test_the_default_file_is_read_where_it_exists(no_default_file: Path) -> None:
+    no_default_file.parent.mkdir()
+    no_default_file.write_text("[calcd]\nmax_line = 7\n")
+    assert read_settings(None, {}).max_line == 7
+    no_default_file.write_text("[calcd]\nmax_line = x\n")
+    with pytest.raises(SettingsError, match=r"etc/calcd\.conf:2: max_line: 'x'"):
+        read_settings(None, {})
+
+
+def test_a_default_file_that_is_there_and_cannot_be_read_is_told(no_default_file: Path) -> None:
+    no_default_file.mkdir(parents=True)
+    with pytest.raises(SettingsError, match="Is a directory"):
+        read_settings(None, {})
+
+
+def test_the_command_line_goes_before_the_file_and_the_file_before_the_default(
+    file: Path,
+) -> None:
+    settings = read(file, "[calcd]\nmax_line = 7\nidle_timeout = 8\n", max_line="9")
+    assert (settings.max_line, settings.idle_timeout, settings.line_timeout) == (9, 8, 10)
+
+
+# The values
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("idle_timeout", "0", 0),
+        ("idle_timeout", "0.0", 0),
+        ("idle_timeout", "0.001", 0.001),
+        ("message_wait", ".5", 0.5),
+        ("message_wait", "2.", 2),
+        ("drain_timeout", "31622400", 366 * 86400),
+        ("max_line", "007", 7),
+        ("max_line", "1048576", 1 << 20),
+        ("max_connections", "1", 1),
+        ("max_connections_per_host", "0", 0),
+        ("precision", "1000", 1000),
+        ("rounding", "Half-UP", "half-up"),
+        ("rounding", "05up", "05up"),
+        ("log_level", "DEBUG", "debug"),
+        ("reuse_port", "Yes", True),
+        ("reuse_port", "off", False),
+        ("log_to", "syslog", "syslog"),
+        ("log_to", "", "stderr"),
+        ("pidfile", "", ""),
+        ("user", "www-data", "www-data"),
+    ],
+)
+def test_value(name: str, text: str, value: object) -> None:
+    assert getattr(read_settings(None, {name: text}), name) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["0.5s", "1e3", "-1", "+1", "\u0661", "inf", "nan", "", " 1", "1,5", "1_0", ".", "0x1"]
+)
+@pytest.mark.parametrize("name", ["idle_timeout", "line_timeout", "max_line", "precision"])
+def test_a_number_is_written_in_plain_ascii_digits(name: str, text: str) -> None:
+    shown = text.encode("unicode_escape").decode()
+    assert refusal(name, text).startswith(f"{option(name)}: '{shown}': expected ")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("line_timeout", "0", "seconds without a unit: a number from 0.001 to 31622400"),
+        ("line_timeout", "0.0009", "seconds without a unit: a number from 0.001 to 31622400"),
+        ("idle_timeout", "0.0009", "seconds without a unit: 0, or a number from 0.001 to 31622400"),
+        ("send_timeout", "31622400.1", "seconds without a unit: a number from 0.001 to 31622400"),
+        ("send_timeout", "9" * 400, "seconds without a unit: a number from 0.001 to 31622400"),
+        ("max_line", "0", "a whole number from 1 to 1048576, in digits"),
+        ("max_line", "1048577", "a whole number from 1 to 1048576, in digits"),
+        ("max_line", "1.0", "a whole number from 1 to 1048576, in digits"),
+        ("max_connections", "0", "a whole number from 1 to 1000000, in digits"),
+        ("max_connections", "9" * 5000, "a whole number from 1 to 1000000, in digits"),
+        ("precision", "1001", "a whole number from 1 to 1000, in digits"),
+        ("rounding", "half_even", "one of half-even, half-up, half-down, up, down, ceiling, floor"),
+        ("log_level", "warn", "one of debug, info, warning, error"),
+        ("reuse_port", "maybe", "yes or no"),
+        ("log_to", "sysolg", "stderr, syslog or a file's path, such as /var/log/calcd.log or ./"),
+        ("log_to", "/var/log/", "stderr, syslog or a file's path, such as /var/log/calcd.log"),
+        ("log_to", "/var/log/\x1b[2J", "a path of printable characters"),
+        ("pidfile", "/run/\0", "a path of printable characters"),
+        ("user", "a b", "a name without blanks"),
+        ("group", "a\nb", "a name without blanks"),
+    ],
+)
+def test_a_refusal_says_what_would_be_right(name: str, text: str, expected: str) -> None:
+    assert f": expected {expected}" in refusal(name, text)
+
+
+@pytest.mark.parametrize("name", ["max_line", "idle_timeout", "rounding", "listen", "log_to"])
+@pytest.mark.parametrize("text", ["\x1b[2Jcalcd: all is well\a", "x" * 10_000, "é\u202e\ud800"])
+def test_a_refusal_is_one_short_printable_line(name: str, text: str) -> None:
+    problem = refusal(name, text.replace(" ", "_"))
+    assert problem.isprintable()
+    assert len(problem) < 300
+
+
+def test_an_unknown_name_is_one_short_printable_line(file: Path) -> None:
+    for text in ("x" * 10_000 + " = 1", "\x1b[2J = 1", "\x1b[2J"):
+        (problem,) = problems(file, f"[calcd]\n{text}\n")
+        assert problem.isprintable()
+        assert len(problem) < 200
+
+
+# Paths
+
+
+def test_relative_paths_are_made_absolute(start_daemon: Daemons, tmp_path: Path) -> None:
+    (tmp_path / "calcd.conf").write_text(
+        "[calcd]\nlisten = tcp://127.0.0.1:0\nlog_to = ./logs/../calcd.log\n"
+    )
+    daemon = start_daemon("-c", "calcd.conf", "--pidfile", "calcd.pid")
+    assert (tmp_path / "calcd.pid").read_text() == f"{daemon.process.pid}\n"
+    log = (tmp_path / "calcd.log").read_text()
+    assert f"log_to={tmp_path}/calcd.log pidfile={tmp_path}/calcd.pid " in log
+
+
+def test_relative_paths_start_where_the_program_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where it is now: with -d, a reload finds it in another directory."""
+    before = read_settings(None, {"log_to": "./a", "pidfile": "b"})
+    monkeypatch.chdir(tmp_path)
+    assert read_settings(None, {"log_to": "./a", "pidfile": "b"}) == before
+
+
+# The whole program
+
+
+def test_wrong_settings_end_it_with_status_2_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "calcd.conf").write_text("[calcd]\nidle_timeout = abc\nmax_lines = 3\n")
+    ended = run_calcd("-c", str(tmp_path / "calcd.conf"), "--precision", "0")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"calcd: {tmp_path}/calcd.conf:2: idle_timeout: 'abc': "
+        "expected seconds without a unit: 0, or a number from 0.001 to 31622400\n"
+        f"calcd: {tmp_path}/calcd.conf:3: max_lines: "
+        "there is no such setting: do you mean max_line?\n"
+        "calcd: --precision: '0': expected a whole number from 1 to 1000, in digits\n"
+    )
+
+
+def test_a_file_that_is_not_there_is_told_by_its_whole_path() -> None:
+    ended = run_calcd("-c", "missing/calcd.conf")
+    assert ended.returncode == 2
+    assert re.fullmatch(
+        r"calcd: /.*/missing/calcd\.conf: No such file or directory\n", ended.stderr
+    )
+
+
+def test_every_line_that_is_no_setting_is_told(file: Path) -> None:
+    told = problems(file, "[calcd]\nnonsense\nmax_line = 7\nmore of it\n")
+    assert told == [
+        "/calcd.conf:2: 'nonsense': expected NAME = VALUE",
+        "/calcd.conf:4: 'more of it': expected NAME = VALUE",
+    ]

@@ -1,0 +1,366 @@
+"""What systemd hands over and is told: sockets, states, and the watchdog's beat.
+
+Here the tests play systemd's part, so that no systemd is needed.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from helpers import PATIENCE, Daemon, Daemons, NotifySocket, clean_environment, wait_until
+
+from calcd import systemd
+from calcd.endpoints import listen, parse_endpoint
+from calcd.server import Server
+from calcd.settings import Settings
+from calcd.systemd import Beat, Notifier
+
+# Does what systemd does: makes sockets, moves them to descriptors 3 and on, and becomes calcd.
+# LISTEN_PID is the pid that calcd will have, which only this very process knows.
+HAND_OVER = """\
+#!{python}
+import os, socket, sys
+
+def tcp(host="127.0.0.1", family=socket.AF_INET):
+    return socket.create_server((host, 0), family=family)
+
+def unix(path, kind=socket.SOCK_STREAM):
+    sock = socket.socket(socket.AF_UNIX, kind)
+    sock.bind(path)
+    if kind != socket.SOCK_DGRAM:
+        sock.listen()
+    return sock
+
+files = {files}
+for fd, file in enumerate(files, start=3):
+    copy = os.dup2(file.fileno(), fd + 100)
+for fd in range(3, 3 + len(files)):
+    os.dup2(fd + 100, fd)
+os.environ.update(LISTEN_PID={pid}, LISTEN_FDS={count}, LISTEN_FDNAMES="calcd")
+os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+"""
+
+
+class HandOver:
+    """Writes programs that stand for Python, and hand sockets to the calcd they run."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __call__(self, *files: str, pid: str = "str(os.getpid())", count: str = "") -> str:
+        """Hand over what the expressions ``files`` make; ``pid`` and ``count`` are such, too."""
+        script = self._directory / "hand-over"
+        script.write_text(
+            HAND_OVER.format(
+                python=sys.executable,
+                files=f"[{', '.join(files)}]",
+                pid=pid,
+                count=count or repr(str(len(files))),
+            )
+        )
+        script.chmod(0o755)
+        return str(script)
+
+
+@pytest.fixture
+def hand_over(tmp_path: Path) -> HandOver:
+    return HandOver(tmp_path)
+
+
+def failure(program: str) -> str:
+    """Return what a calcd says that cannot run with what it was handed."""
+    ended = subprocess.run(
+        [program, "-m", "calcd", "-l", "tcp://127.0.0.1:0"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=clean_environment(),
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr.rstrip("\n")
+
+
+# Sockets that are handed over
+
+
+def test_sockets_from_systemd_take_the_place_of_the_setting(
+    start_daemon: Daemons, hand_over: HandOver, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "calcd.sock")
+    daemon = start_daemon(
+        "-l", f"unix://{tmp_path}/unused", python=hand_over("tcp()", f"unix({path!r})")
+    )
+    tcp, unix = daemon.logs("listening on", 2)
+    assert re.search(
+        r"listening on tcp://127\.0\.0\.1:\d+, from systemd in place of the setting$", tcp
+    )
+    assert unix.endswith(f"listening on unix://{path}, from systemd in place of the setting")
+    assert not (tmp_path / "unused").exists()
+    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect(path)
+        client.sendall(b"PING\n")
+        assert client.recv(100) == b"PONG\n"
+
+
+def test_the_file_of_a_socket_from_systemd_stays_at_the_stop(
+    start_daemon: Daemons, hand_over: HandOver, tmp_path: Path
+) -> None:
+    path = tmp_path / "calcd.sock"
+    daemon = start_daemon(python=hand_over(f"unix({str(path)!r})"))
+    assert daemon.stop() == 0
+    assert path.exists()
+
+
+def test_sockets_for_another_process_are_left_alone(
+    start_daemon: Daemons, hand_over: HandOver
+) -> None:
+    """Such as one that inherited the environment, and not the sockets."""
+    daemon = start_daemon(python=hand_over("tcp('127.0.0.9')", pid="'1'"))
+    (line,) = daemon.logs("listening on")
+    assert re.search(r"listening on tcp://127\.0\.0\.1:\d+$", line)
+
+
+def test_no_sockets_at_all(start_daemon: Daemons, hand_over: HandOver) -> None:
+    (line,) = start_daemon(python=hand_over()).logs("listening on")
+    assert "from systemd" not in line
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        (
+            ["tcp()", "unix('a', socket.SOCK_DGRAM)"],
+            "descriptor 4 is no listening stream socket: its unit needs ListenStream= and "
+            "Accept=no",
+        ),
+        (
+            ["socket.socket()"],
+            "descriptor 3 is no listening stream socket: its unit needs ListenStream= and "
+            "Accept=no",
+        ),
+        (
+            ["unix('a', socket.SOCK_SEQPACKET)"],
+            "descriptor 3 is no listening stream socket: its unit needs ListenStream= and "
+            "Accept=no",
+        ),
+        (["open('/dev/null')"], "descriptor 3: Socket operation on non-socket"),
+    ],
+    ids=["datagram", "not listening", "packets", "no socket"],
+)
+def test_what_is_no_listening_socket_is_told(
+    hand_over: HandOver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: list[str],
+    reason: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert failure(hand_over(*files)) == f"calcd: a socket from systemd cannot be used: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("count", "reason"),
+    [
+        ("'1'", "descriptor 3: Bad file descriptor"),
+        ("'one'", "LISTEN_FDS is 'one' and should be a number"),
+    ],
+)
+def test_a_count_that_is_wrong_is_told(hand_over: HandOver, count: str, reason: str) -> None:
+    told = failure(hand_over(count=count))
+    assert told == f"calcd: a socket from systemd cannot be used: {reason}"
+
+
+def test_children_do_not_take_the_sockets_for_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_FDNAMES", "calcd.socket")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(systemd, "_FIRST_FD", server.fileno())
+        os.set_inheritable(server.fileno(), True)
+        (inherited,) = systemd.inherited_sockets()
+        assert inherited.getsockname() == server.getsockname()
+        assert not os.get_inheritable(inherited.detach())
+    assert not [name for name in os.environ if name.startswith("LISTEN_")]
+
+
+# States
+
+
+def test_ready_comes_when_it_accepts(daemon: Daemon) -> None:
+    assert daemon.notified.received.count("READY=1") == 1
+    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+def test_the_status_tells_how_many_connections_are_open(
+    daemon: Daemon, start_daemon: Daemons
+) -> None:
+    wait_until(lambda: daemon.notified.has("STATUS=0 connections open"), "the status")
+    watched = start_daemon(WATCHDOG_USEC="400000")  # has it oftener
+    with watched.connect():
+        wait_until(lambda: watched.notified.has("STATUS=1 connections open"), "the new status")
+
+
+def test_a_reload_is_begun_and_ended(daemon: Daemon) -> None:
+    before = time.monotonic_ns() // 1000
+    daemon.notified.received.clear()
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: daemon.notified.has("READY=1"), "the end of the reload")
+    states = [state for state in daemon.notified.received if not state.startswith("STATUS=")]
+    assert [state.split("=")[0] for state in states] == ["RELOADING", "MONOTONIC_USEC", "READY"]
+    assert before <= int(states[1].split("=")[1]) <= time.monotonic_ns() // 1000
+
+
+def test_a_stop_is_told(daemon: Daemon) -> None:
+    daemon.process.terminate()
+    wait_until(lambda: daemon.notified.has("STOPPING=1"), "STOPPING=1")
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NotifySocket]:
+    """Be the service manager of this very process."""
+    manager = NotifySocket(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
+    yield manager
+    manager.close()
+
+
+@pytest.mark.parametrize("address", ["@calcd-test-nobody", "/nowhere/notify", "vsock:2:1", None])
+def test_without_a_manager_that_listens_nothing_happens(
+    monkeypatch: pytest.MonkeyPatch, address: str | None
+) -> None:
+    if address is None:
+        monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    else:
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+    notifier = Notifier()
+    notifier.send("READY=1")
+    notifier.reloading()
+    notifier.close()
+    notifier.send("STOPPING=1")
+
+
+def test_a_manager_may_have_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        notifier = Notifier()
+        notifier.send("READY=1", "STATUS=x")
+        notifier.close()
+        assert manager.recv(100) == b"READY=1\nSTATUS=x"
+
+
+def test_a_busy_manager_is_waited_for_but_not_by_the_beat(manager: NotifySocket) -> None:
+    notifier = Notifier()
+    for _ in range(10_000):  # more than a queue takes: a beat that waited would never be done
+        notifier.send("WATCHDOG=1", wait=False)
+    sender = threading.Thread(target=notifier.send, args=("READY=1",))
+    sender.start()
+    wait_until(lambda: manager.has("READY=1"), "READY=1")
+    sender.join()
+    notifier.close()
+
+
+# The watchdog
+
+
+def test_the_watchdog_is_fed(start_daemon: Daemons) -> None:
+    daemon = start_daemon(WATCHDOG_USEC="400000")
+
+    def fed() -> bool:
+        return daemon.notified.has("READY=1") and daemon.notified.received.count("WATCHDOG=1") >= 6
+
+    wait_until(fed, "six beats", 6 * 0.4)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"WATCHDOG_USEC": "100000", "WATCHDOG_PID": "1"},
+        {"WATCHDOG_USEC": "often"},
+        {"WATCHDOG_USEC": "0"},
+    ],
+)
+def test_no_watchdog_no_beat(
+    manager: NotifySocket, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    for name in ("WATCHDOG_USEC", "WATCHDOG_PID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    notifier = Notifier()
+    Beat(notifier)(7)
+    notifier.close()
+    assert manager.has("STATUS=7 connections open")
+    assert not manager.has("WATCHDOG=1")
+
+
+def test_the_beat_comes_twice_in_the_watchdogs_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However unluckily the loop's rounds fall, which wait for clients as long as for a beat."""
+    monkeypatch.setenv("WATCHDOG_USEC", "8000000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    now = 0.0
+    beats = []
+
+    class Recorder(Notifier):
+        def send(self, *states: str, wait: bool = True) -> None:
+            assert (states, wait) == (("WATCHDOG=1", "STATUS=3 connections open"), False)
+            beats.append(now)
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    beat = Beat(Recorder())
+    while len(beats) < 10:
+        beat(3)
+        now += beat.seconds * 0.999  # just before it is time for the next
+    gaps = [after - before for before, after in pairwise(beats)]
+    assert beat.seconds < max(gaps) <= 4
+
+
+def test_a_loop_that_is_stuck_does_not_beat(
+    manager: NotifySocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    notifier = Notifier()
+    beat = Beat(notifier)
+    stuck, free = threading.Event(), threading.Event()
+
+    class StuckServer(Server):
+        def get_request(self) -> tuple[socket.socket, tuple[str, int] | str]:
+            stuck.set()
+            assert free.wait(PATIENCE)
+            return super().get_request()
+
+    listeners, _ = listen([parse_endpoint("tcp://127.0.0.1:0")])
+    server = StuckServer(listeners, Settings(), beat)
+    loop = threading.Thread(target=server.serve_forever, args=(beat.seconds,))
+    loop.start()
+    try:
+        wait_until(lambda: manager.has("WATCHDOG=1"), "a beat")
+        with socket.create_connection(listeners[0].socket.getsockname()):
+            assert stuck.wait(PATIENCE)
+            manager.has("")  # takes in all that was sent before
+            manager.received.clear()
+            time.sleep(0.5)  # more than systemd waits
+            assert not manager.has("WATCHDOG=1")
+            free.set()
+            wait_until(lambda: manager.has("WATCHDOG=1"), "a beat of the loop set free")
+    finally:
+        free.set()
+        server.drain(PATIENCE)
+        loop.join()
+        notifier.close()
