@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from calcd.errors import StartError
+from calcd.logs import complain
 from calcd.owner import Owner
 
 _UMASK = 0o022
@@ -61,7 +62,7 @@ def leave_shell() -> Shell:
             told = pipe.read() or "1the daemon died before it served: its log may say more"
         status, words = int(told[0]), told[1:]
         if words:
-            print(f"calcd: {words}", file=sys.stderr)
+            complain(words)
         sys.exit(status)
     os.close(listen)
     return Shell(tell)

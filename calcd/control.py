@@ -3,12 +3,12 @@
 import os
 import select
 import signal
-import sys
 import time
 from collections.abc import Mapping
 
 from calcd.casts import absolute
 from calcd.inifile import InifileError, Row, read_inifile
+from calcd.logs import complain
 from calcd.pidfile import PidfileError, holder
 from calcd.settings import BACKGROUND_PIDFILE, DEFAULT_FILE, SECTION, SETTINGS
 
@@ -62,7 +62,7 @@ def _stop(pid: int, seconds: float) -> bool:
 
 
 def _fail(words: str) -> int:
-    print(f"calcd: {words}", file=sys.stderr)
+    complain(words)
     return 1
 
 

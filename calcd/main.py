@@ -15,7 +15,7 @@ from calcd.background import Shell, detach, leave_shell
 from calcd.commandline import CommandLine, parse
 from calcd.endpoints import Listener, listen
 from calcd.errors import StartError
-from calcd.logs import SYSLOG, open_log, syslog_answers
+from calcd.logs import SYSLOG, complain, open_log, syslog_answers
 from calcd.owner import owner_of
 from calcd.pidfile import Pidfile
 from calcd.places import fit_descriptors
@@ -78,7 +78,7 @@ def _check(settings: Settings) -> int:
 
 def _complain(problems: Iterable[str], status: int = COULD_NOT_RUN) -> int:
     for problem in problems:
-        print(f"calcd: {problem}", file=sys.stderr)
+        complain(problem)
     return status
 
 

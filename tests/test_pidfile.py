@@ -250,7 +250,7 @@ def test_nothing_runs(action: str, background: Background) -> None:
 
 @pytest.mark.parametrize("action", ["stop", "reload"])
 def test_pid_of_another_is_not_signalled(
-    action: str, path: Path, capsys: pytest.CaptureFixture[str]
+    action: str, path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command = [sys.executable, "-c", "input()"]  # ended by either signal
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as another:
@@ -258,37 +258,37 @@ def test_pid_of_another_is_not_signalled(
         assert control.act(action, str(path), 5) == 1
         another.communicate("a line\n", PATIENCE)
     assert another.returncode == 0
-    assert "not running" in capsys.readouterr().err
+    assert "not running" in capfd.readouterr().err
 
 
 def test_pid_that_is_not_written_yet_is_waited_for(
-    path: Path, capsys: pytest.CaptureFixture[str]
+    path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with held(path) as pidfile:
         timer = threading.Timer(0.1, pidfile.write)
         timer.start()
         assert control.act("status", str(path), 5) == 0
         timer.join()
-    assert f"pid {os.getpid()}" in capsys.readouterr().out
+    assert f"pid {os.getpid()}" in capfd.readouterr().out
 
 
 def test_pidfile_that_was_emptied_is_told(
-    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "_LOOKS", 2)
     with held(path):
         assert control.act("stop", str(path), 5) == 1
-    assert "there is no pid in it" in capsys.readouterr().err
+    assert "there is no pid in it" in capfd.readouterr().err
 
 
 def test_stop_that_takes_too_long_is_told(
-    background: Background, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    background: Background, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control, "_STOP_MARGIN", 0.05)
     background.serve()
     os.kill(background.pid, signal.SIGSTOP)
     assert control.act("stop", str(background.pidfile), 0) == 1
-    assert f"still runs: kill -9 {background.pid}" in capsys.readouterr().err
+    assert f"still runs: kill -9 {background.pid}" in capfd.readouterr().err
 
 
 # Settings that are wrong must not keep an operator from stopping the daemon
