@@ -169,6 +169,7 @@ class Daemon:
             lost = self._settings.log_to == "syslog" and not syslog_answers()
             self._shell.succeed(_NO_SYSLOG if lost else "")
         while (received := signal.sigwait(self._signals)) == signal.SIGHUP:
+            log.info("reloading: SIGHUP")
             notifier.reloading()
             self._reload(server)
             notifier.send("READY=1")

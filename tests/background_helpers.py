@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from helpers import PATIENCE, clean_environment, read_all, wait_until
+from helpers import PATIENCE, ask_all, clean_environment, wait_until
 
 _numbers = count()
 
@@ -90,9 +90,7 @@ class Background:
     def ask(self, requests: bytes) -> bytes:
         """Send ``requests``, end the input, and return all that comes back."""
         with self.connect() as connection:
-            connection.sendall(requests)
-            connection.shutdown(socket.SHUT_WR)
-            return read_all(connection)
+            return ask_all(connection, requests)
 
     def status(self, name: str) -> list[str]:
         """Return what /proc says of the daemon by that name: ``Uid``, ``Groups``."""

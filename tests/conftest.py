@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from background_helpers import Background, background_in
 from helpers import Daemon, Daemons, daemons_in, wait_until
 from hypothesis import settings
 
@@ -60,6 +61,13 @@ def start_daemon(tmp_path: Path) -> Iterator[Daemons]:
 def daemon(start_daemon: Daemons) -> Daemon:
     """Give a running daemon with the default settings, on a free port."""
     return start_daemon()
+
+
+@pytest.fixture
+def background(tmp_path: Path) -> Iterator[Background]:
+    """Start a daemon with -d, in a directory of its own; end all that came of it."""
+    with background_in(tmp_path) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,13 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def ask_all(connection: socket.socket, requests: bytes) -> bytes:
+    """Send ``requests``, end the input, and return all that comes back."""
+    connection.sendall(requests)
+    connection.shutdown(socket.SHUT_WR)
+    return read_all(connection)
+
+
 def clean_environment(**more: str) -> dict[str, str]:
     """Give this environment less what systemd may have put into it, and ``more``."""
     systemds = ("NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID")
@@ -115,9 +122,7 @@ class Daemon:
     def ask(self, requests: bytes) -> bytes:
         """Send ``requests``, end the input, and return all that comes back."""
         with self.connect() as connection:
-            connection.sendall(requests)
-            connection.shutdown(socket.SHUT_WR)
-            return read_all(connection)
+            return ask_all(connection, requests)
 
     def logs(self, pattern: str, times: int = 1) -> list[str]:
         """Wait until the log has lines that match, so many of them, and return them."""

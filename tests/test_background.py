@@ -22,12 +22,6 @@ from calcd.owner import OwnerError, owner_of
 USER = pwd.getpwnam("daemon")  # is on every system, and owns nothing that matters
 
 
-@pytest.fixture
-def background(tmp_path: Path) -> Iterator[Background]:
-    with background_in(tmp_path) as background:
-        yield background
-
-
 # What the shell sees
 
 

@@ -12,18 +12,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from background_helpers import Background, background_in
+from background_helpers import Background
 from helpers import PATIENCE, wait_until
 
 from calcd import control
 from calcd.owner import Owner
 from calcd.pidfile import Pidfile, PidfileError, holder
-
-
-@pytest.fixture
-def background(tmp_path: Path) -> Iterator[Background]:
-    with background_in(tmp_path) as background:
-        yield background
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from background_helpers import Background, background_in
+from background_helpers import Background
 from helpers import PATIENCE, Daemon, Daemons, read_all, wait_until
 
 A_MOMENT = 3.0  # seconds: less than one, and what a busy machine adds
@@ -49,12 +49,6 @@ class Running:
 
 
 Start = Callable[..., Running]
-
-
-@pytest.fixture
-def background(tmp_path: Path) -> Iterator[Background]:
-    with background_in(tmp_path) as background:
-        yield background
 
 
 @pytest.fixture(params=["foreground", "background"])
