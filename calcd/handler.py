@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from calcd.arithmetic import Arithmetic
 from calcd.endpoints import joined
 from calcd.errors import quoted
-from calcd.kernel import set_wait, unread
+from calcd.kernel import set_read_wait, unread
 from calcd.session import Session
 
 if TYPE_CHECKING:
@@ -59,10 +59,9 @@ class Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         """Serve the client until the session or the connection has ended."""
         try:
-            set_wait(self.request, socket.SO_RCVTIMEO, _SOON)
-            set_wait(self.request, socket.SO_SNDTIMEO, self._settings.send_timeout)
+            set_read_wait(self.request, _SOON)
             self._converse()
-        except BlockingIOError:  # SO_SNDTIMEO is over
+        except TimeoutError:  # _send's; ETIMEDOUT, the network's, says as much
             self._end = "unread"
         except ConnectionError:
             self._end = "reset"
@@ -138,17 +137,18 @@ class Handler(socketserver.BaseRequestHandler):
                 self._send(session.keep_silence())
 
     def _send(self, replies: bytes) -> None:
-        """Send all of it; BlockingIOError if the client makes no room for more in its time.
-
-        The first try does not wait. Were it to, it would fill the system's buffers and then
-        let the time pass, and what it had put into them would look as if the client read.
-        """
-        try:
-            sent = self.request.send(replies, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            sent = 0
-        while sent < len(replies):
-            sent += self.request.send(memoryview(replies)[sent:])
+        """Send all of it; TimeoutError if the client makes no room for more in its time."""
+        rest: bytes | memoryview = replies
+        while rest:
+            try:
+                sent = self.request.send(rest, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(self.request, select.POLLOUT)
+                if not poll.poll(self._settings.send_timeout * 1000):
+                    raise TimeoutError from None
+            else:
+                rest = memoryview(rest)[sent:] if sent < len(rest) else b""
 
     def finish(self) -> None:
         """Log the connection's one line; close it at once if its client has."""

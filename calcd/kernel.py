@@ -9,14 +9,11 @@ import termios
 _TIMEVAL = struct.Struct("@ll")
 
 
-def set_wait(connection: socket.socket, option: int, seconds: float) -> None:
-    """Let the kernel fail a read (SO_RCVTIMEO) or write (SO_SNDTIMEO) that waits longer.
-
-    0 is for ever. The call fails with BlockingIOError.
-    """
+def set_read_wait(connection: socket.socket, seconds: float) -> None:
+    """Let the kernel fail a read that waits longer (SO_RCVTIMEO), with BlockingIOError."""
     whole = int(seconds)
     timeval = _TIMEVAL.pack(whole, int((seconds - whole) * 1_000_000))
-    connection.setsockopt(socket.SOL_SOCKET, option, timeval)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
 
 
 def unread(connection: socket.socket) -> int:
