@@ -207,10 +207,10 @@ def test_ready_comes_when_it_accepts(daemon: Daemon) -> None:
 def test_the_status_tells_how_many_connections_are_open(
     daemon: Daemon, start_daemon: Daemons
 ) -> None:
-    wait_until(lambda: daemon.notified.has("STATUS=0 connections open"), "the status")
+    wait_until(lambda: daemon.notified.has("STATUS=connections open: 0"), "the status")
     watched = start_daemon(WATCHDOG_USEC="400000")  # has it oftener
     with watched.connect():
-        wait_until(lambda: watched.notified.has("STATUS=1 connections open"), "the new status")
+        wait_until(lambda: watched.notified.has("STATUS=connections open: 1"), "the new status")
 
 
 def test_a_reload_is_begun_and_ended(daemon: Daemon) -> None:
@@ -305,7 +305,7 @@ def test_no_watchdog_no_beat(
     notifier = Notifier()
     Beat(notifier)(7)
     notifier.close()
-    assert manager.has("STATUS=7 connections open")
+    assert manager.has("STATUS=connections open: 7")
     assert not manager.has("WATCHDOG=1")
 
 
@@ -318,7 +318,7 @@ def test_the_beat_comes_twice_in_the_watchdogs_time(monkeypatch: pytest.MonkeyPa
 
     class Recorder(Notifier):
         def send(self, *states: str, wait: bool = True) -> None:
-            assert (states, wait) == (("WATCHDOG=1", "STATUS=3 connections open"), False)
+            assert (states, wait) == (("WATCHDOG=1", "STATUS=connections open: 3"), False)
             beats.append(now)
 
     monkeypatch.setattr(time, "monotonic", lambda: now)
