@@ -11,7 +11,7 @@ from collections.abc import Callable
 from calcd.endpoints import Endpoint, parse_endpoint
 from calcd.errors import quoted
 
-LEAST_SECONDS = 0.001  # a kernel takes the timeout of a part of a microsecond as one for ever
+LEAST_SECONDS = 0.001  # poll() counts in milliseconds
 YEAR = 366 * 24 * 60 * 60
 
 _SWITCHES = {

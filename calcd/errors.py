@@ -19,10 +19,10 @@ class RequestError(Exception):
 
 
 def quoted(text: str) -> str:
-    r"""Show what a client sent: in quotes, escaped to printable ASCII, cut to ``SHOWN``.
+    r"""Show what somebody sent or wrote: in quotes, in printable ASCII, cut to ``SHOWN``.
 
-    ``text`` has one character for each byte (latin-1), so ``é`` in UTF-8 is shown as
-    ``\xc3\xa9``: nothing a client sends can move a terminal's cursor or forge a log line.
+    A client's text has one character for each byte (latin-1), so its ``é`` in UTF-8 is shown
+    as ``\xc3\xa9``: nothing a client sends can move a terminal's cursor or forge a log line.
     """
     cut = "..." if len(text) > SHOWN else ""
     return f"'{text[:SHOWN].encode('unicode_escape').decode('ascii')}{cut}'"

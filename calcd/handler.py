@@ -8,7 +8,7 @@ import socketserver
 from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from calcd.arithmetic import Arithmetic
 from calcd.endpoints import joined
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from calcd.server import Server
 
 log = logging.getLogger(__name__)
+
+# What accept() gives: host, port and for IPv6 two more; for a Unix socket its path or name.
+Address = tuple[Any, ...] | str | bytes
 
 CHUNK = 1 << 16  # bytes of one read, which are answered with one write
 _SOON = 0.2  # seconds in which a busy client asks again
@@ -59,14 +62,15 @@ class Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         """Serve the client until the session or the connection has ended."""
         try:
-            set_read_wait(self.request, _SOON)
+            set_read_wait(self.request, min(_SOON, self._settings.idle_timeout or _SOON))
             self._converse()
-        except TimeoutError:  # _send's; ETIMEDOUT, the network's, says as much
-            self._end = "unread"
-        except ConnectionError:
-            self._end = "reset"
-        except OSError as error:  # the network's doing, such as EHOSTUNREACH
-            self._end = errno.errorcode.get(error.errno or 0, "error").lower()
+        except OSError as error:
+            if self.server.stopping:
+                self._end = "cut"
+            elif isinstance(error, ConnectionError):
+                self._end = "reset"
+            elif not self._end:  # the network's doing, such as EHOSTUNREACH
+                self._end = errno.errorcode.get(error.errno or 0, "error").lower()
 
     def _converse(self) -> None:
         server, session = self.server, self._session
@@ -102,17 +106,20 @@ class Handler(socketserver.BaseRequestHandler):
                 return None
             # Since the last reply: blank lines and telnet commands are no requests.
             until = self._idle_since + settings.idle_timeout
-        elif settings.message_wait and session.complete:
-            until = now + settings.message_wait
         else:
             if not self._line_began or session.line_ends != self._line_ends:
                 self._line_began, self._line_ends = now, session.line_ends
             until = self._line_began + settings.line_timeout
+            if self._lacks_newline_alone():
+                until = min(until, now + settings.message_wait)
         return max(0.0, until - now) * 1000
+
+    def _lacks_newline_alone(self) -> bool:
+        return self._settings.message_wait > 0 and self._session.complete
 
     def _time_is_up(self) -> bytes:
         session = self._session
-        if self._settings.message_wait and session.complete:
+        if self._lacks_newline_alone():
             return session.keep_silence()
         if session.started:
             return session.time_out()
@@ -133,7 +140,7 @@ class Handler(socketserver.BaseRequestHandler):
         if not session.finished:
             # Half a line is no request, unless its client never ends one.
             self._end = "stopped"
-            if session.complete:
+            if self._lacks_newline_alone():
                 self._send(session.keep_silence())
 
     def _send(self, replies: bytes) -> None:
@@ -146,12 +153,13 @@ class Handler(socketserver.BaseRequestHandler):
                 poll = select.poll()
                 poll.register(self.request, select.POLLOUT)
                 if not poll.poll(self._settings.send_timeout * 1000):
+                    self._end = "unread"
                     raise TimeoutError from None
             else:
                 rest = memoryview(rest)[sent:] if sent < len(rest) else b""
 
     def finish(self) -> None:
-        """Log the connection's one line; close it at once if its client has."""
+        """Log the connection's one line."""
         session = self._session
         end = self._end or session.finished
         only_pings = 0 < session.requests == session.pings
@@ -164,13 +172,16 @@ class Handler(socketserver.BaseRequestHandler):
             monotonic() - self._began,
             end or "bug",
         )
-        if end in ("closed", "reset"):
-            self.request.close()
 
 
-def name_of(address: tuple[str, int] | str) -> str:
+def name_of(address: Address) -> str:
     """Name a client for the log by the address that accept() gave."""
-    return joined(address[0], address[1]) if isinstance(address, tuple) else "unix"
+    return joined(*address[:2]) if isinstance(address, tuple) else "unix"
+
+
+def host_of(address: Address) -> str:
+    """Give a client's host; that of a client on a Unix socket is ``""``."""
+    return address[0] if isinstance(address, tuple) else ""
 
 
 def _log_request(name: str, request: str, reply: str) -> None:

@@ -33,14 +33,14 @@ def open_log(target: str, level: str) -> None:
     """
     handler: logging.Handler
     if target == "syslog":
-        handler = _Syslog()
+        handler, stream = _Syslog(), io.StringIO()
     else:
-        handler = _STREAM
+        handler, stream = _STREAM, _stream(target)
         to_journal = target == "stderr" and _is_journal(sys.stderr.fileno())
-        before = _STREAM.setStream(_stream(target))
         handler.setFormatter(_Lines(_priority_head if to_journal else _time_head))
-        if before is not None:
-            before.close()
+    before = _STREAM.setStream(stream)
+    if before is not None:
+        before.close()
     root = logging.getLogger()
     others, root.handlers = root.handlers, [handler]
     root.setLevel(level.upper())
@@ -80,7 +80,7 @@ class _Lines(logging.Formatter):
 
 
 class _CountsLosses(logging.Handler):
-    """A log that cannot be written, be it that the disk is full, does not stop the service.
+    """A log that fails to be written, be it that the disk is full, does not stop the service.
 
     What is lost is told on stderr when that begins, and in the log when it is over.
     """

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     command_line = parse(arguments)
     try:
         if command_line.action:
-            return _act(command_line.action, command_line)
+            return _act(command_line, command_line.action)
         settings = read_settings(command_line.file, command_line.options, command_line.background)
         if command_line.check:
             return _check(settings)
@@ -55,7 +55,7 @@ def _open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(null, "r+", closefd=False))
 
 
-def _act(action: str, command_line: CommandLine) -> int:
+def _act(command_line: CommandLine, action: str) -> int:
     """Act on the running daemon."""
     try:
         settings = read_settings(command_line.file, command_line.options)
@@ -153,8 +153,8 @@ class Daemon:
         notifier = Notifier()
         at_end.callback(notifier.close)
         beat = Beat(notifier)
-        server = Server(listeners, self._settings, beat)
-        self._put_in_force(self._settings, server)
+        server = Server(listeners, _fitting(self._settings), beat)
+        log.info("settings in force: %s", server.settings)
         poll = min(_POLL, beat.seconds)
         # A daemon thread: nothing that goes wrong here may leave it behind, serving alone.
         threading.Thread(
@@ -208,19 +208,21 @@ class Daemon:
         if fixed:
             log.warning("reload: a restart is needed to change %s", ", ".join(fixed))
         kept = {name: getattr(old, name) for name in fixed}
-        self._put_in_force(replace(new, **kept), server)
+        server.settings = _fitting(replace(new, **kept))
+        log.info("settings in force: %s", server.settings)
 
-    def _put_in_force(self, settings: Settings, server: Server) -> None:
-        fitting = fit_descriptors(settings.max_connections)
-        if fitting < settings.max_connections:
-            log.warning(
-                "max_connections lowered from %d to %d: the hard limit on descriptors is too low",
-                settings.max_connections,
-                fitting,
-            )
-            settings = replace(settings, max_connections=fitting)
-        server.settings = settings
-        log.info("settings in force: %s", settings)
+
+def _fitting(settings: Settings) -> Settings:
+    """Make room for the connections that the settings allow, or allow no more than fit."""
+    fitting = fit_descriptors(settings.max_connections)
+    if fitting == settings.max_connections:
+        return settings
+    log.warning(
+        "max_connections lowered from %d to %d: the hard limit on descriptors is too low",
+        settings.max_connections,
+        fitting,
+    )
+    return replace(settings, max_connections=fitting)
 
 
 def _inherited_listeners() -> list[Listener]:

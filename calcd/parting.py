@@ -9,6 +9,7 @@ thread does this for all of them.
 
 import socket
 import threading
+from contextlib import suppress
 from time import monotonic
 
 from calcd.kernel import undelivered
@@ -37,6 +38,9 @@ class Parting(threading.Thread):
     def see_out(self, connection: socket.socket) -> None:
         """Take over a connection to which everything has been sent. Any thread may call this."""
         try:
+            if _client_has_closed(connection):
+                connection.close()
+                return
             connection.shutdown(socket.SHUT_WR)
             connection.setblocking(False)
         except OSError:  # its client has reset it
@@ -61,7 +65,7 @@ class Parting(threading.Thread):
         next_look = 0.0
         while not self._is_over():
             with self._changed:
-                if not self._coming:
+                if not self._coming and (self._parting or self._end_at is None):
                     wait = max(0, next_look - monotonic()) if self._parting else None
                     self._changed.wait(wait)
                 coming, self._coming = self._coming, []
@@ -73,8 +77,8 @@ class Parting(threading.Thread):
                 next_look = now + _LOOK
                 for connection in list(self._parting):
                     self._look_at(connection, now)
-        for connection in list(self._parting):
-            self._close(connection)
+        for connection in (*self._parting, *self._coming):
+            connection.close()
 
     def _is_over(self) -> bool:
         with self._changed:
@@ -86,12 +90,12 @@ class Parting(threading.Thread):
     def _look_at(self, connection: socket.socket, now: float) -> None:
         since, heard = self._parting[connection]
         try:
-            for _ in range(_CHUNKS):
-                if not connection.recv(_CHUNK):
-                    self._close(connection)
-                    return
-                heard = now
-        except BlockingIOError:
+            with suppress(BlockingIOError):
+                for _ in range(_CHUNKS):
+                    if not connection.recv(_CHUNK):
+                        self._close(connection)
+                        return
+                    heard = now
             if now > heard + self.quiet and undelivered(connection):
                 heard = now  # its client still reads
         except OSError:  # its client has reset it
@@ -105,3 +109,10 @@ class Parting(threading.Thread):
     def _close(self, connection: socket.socket) -> None:
         del self._parting[connection]
         connection.close()
+
+
+def _client_has_closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False

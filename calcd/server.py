@@ -8,16 +8,15 @@ import selectors
 import socket
 import socketserver
 import threading
-import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from calcd.endpoints import BACKLOG, Listener
 from calcd.errors import RequestError
-from calcd.handler import Handler, name_of
+from calcd.handler import Address, Handler, host_of, name_of
 from calcd.parting import Parting
 from calcd.places import Places
 from calcd.settings import Settings
@@ -28,11 +27,10 @@ log = logging.getLogger(__name__)
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_ROOM_PAUSE = 0.1  # seconds to the next try: without a pause the loop would spin
 _QUIET_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
-_STOPS = 128  # groups of threads, woken one after the other
+_STOPS = 128  # groups of threads at the most, woken one after the other
+_STOPPED_AT_ONCE = 32  # threads that a group has, where there need not be more groups
 _STOP_PAUSE = 0.05  # seconds that a group has before the next is woken
 _LAST_THREADS = 1.0  # seconds that threads have to end when their connections are gone
-
-Address = tuple[str, int] | str
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -70,7 +68,8 @@ class Server(socketserver.ThreadingTCPServer):
         self._connections: dict[socket.socket, str] = {}  # to the host of each
         # What threads that wait for their clients wait for as well. All woken at once would
         # fight for the interpreter longer than they have work to do: so there are several.
-        self._stops = [os.eventfd(0) for _ in range(_STOPS)]
+        groups = max(1, min(_STOPS, settings.max_connections // _STOPPED_AT_ONCE))
+        self._stops = [os.eventfd(0) for _ in range(groups)]
         self._pool = IdleThreads("connection")
         self._parting = Parting()
         self._parting.start()
@@ -101,11 +100,11 @@ class Server(socketserver.ThreadingTCPServer):
             if not self._no_room:
                 self._no_room = True
                 log.error("limit reached: cannot accept: %s: clients wait", error.strerror)
-            time.sleep(_NO_ROOM_PAUSE)
+            sleep(_NO_ROOM_PAUSE)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Give the client a place, or tell it politely that there is none."""
-        host = client_address[0] if client_address else ""
+        host = host_of(client_address)
         settings = self.settings
         no_place = self.places.take(
             host, settings.max_connections, settings.max_connections_per_host
@@ -138,8 +137,7 @@ class Server(socketserver.ThreadingTCPServer):
             # First of all: a client that sees its connection end may come again at once.
             settings = self.settings
             self.places.free(host, settings.max_connections, settings.max_connections_per_host)
-        if request.fileno() >= 0:  # else the client closed first, and so did its handler
-            self._parting.see_out(request)
+        self._parting.see_out(request)
         with self._gone:  # and last of all: until now the stop waits for it
             self._connections.pop(request, None)
             self._gone.notify_all()
@@ -161,7 +159,7 @@ class Server(socketserver.ThreadingTCPServer):
         deadline = monotonic() + seconds
         os.close(self._stop)
         self.shutdown()
-        self._accept_those_who_wait()
+        self._accept_those_who_wait(deadline)
         self.server_close()
         self.stopping = True
         # At the stop nobody new comes, so nobody has to make way for the next to part.
@@ -169,7 +167,8 @@ class Server(socketserver.ThreadingTCPServer):
         self._tell_all_to_stop(deadline)
         cut = self._wait_for_end(list(self._connections), deadline - monotonic())
         for connection in cut:
-            _shut(connection, socket.SHUT_RDWR)
+            with suppress(OSError):  # it may be closed by now
+                connection.shutdown(socket.SHUT_RDWR)
         self._parting.finish(deadline - monotonic())
         self._pool.end(_LAST_THREADS)
         for stop in self._stops:
@@ -178,11 +177,11 @@ class Server(socketserver.ThreadingTCPServer):
 
     def stop_for(self, connection: socket.socket) -> int:
         """Give the descriptor that is ready to be read when the connection's thread must stop."""
-        return self._stops[connection.fileno() % _STOPS]
+        return self._stops[connection.fileno() % len(self._stops)]
 
     def _tell_all_to_stop(self, deadline: float) -> None:
         """Wake the threads, group by group; half of the time is for those that are busy."""
-        for left, stop in zip(range(_STOPS, 0, -1), self._stops, strict=True):
+        for left, stop in zip(range(len(self._stops), 0, -1), self._stops, strict=True):
             os.eventfd_write(stop, 1)
             told = [each for each in list(self._connections) if self.stop_for(each) == stop]
             self._wait_for_end(told, min(_STOP_PAUSE, (deadline - monotonic()) / 2 / left))
@@ -195,7 +194,7 @@ class Server(socketserver.ThreadingTCPServer):
             self._gone.wait_for(lambda: self._connections.keys().isdisjoint(connections), seconds)
             return self._connections.keys() & set(connections)
 
-    def _accept_those_who_wait(self) -> None:
+    def _accept_those_who_wait(self, deadline: float) -> None:
         """Accept the clients that the kernel has connected already: closing would reset them.
 
         Those of an inherited listener wait for the next instance instead.
@@ -207,7 +206,8 @@ class Server(socketserver.ThreadingTCPServer):
                 self._ready.unregister(listener.socket)
         self.timeout = 0
         for _ in range(BACKLOG):
-            if not self._ready.get_map() or not self._ready.select(0):
+            nobody_waits = not self._ready.get_map() or not self._ready.select(0)
+            if nobody_waits or self._no_room or monotonic() > deadline:
                 break
             self.handle_request()
 
@@ -216,8 +216,3 @@ class Server(socketserver.ThreadingTCPServer):
         self._ready.close()
         for listener in self._listeners:
             listener.close()
-
-
-def _shut(connection: socket.socket, how: int) -> None:
-    with suppress(OSError):  # it may be closed already
-        connection.shutdown(how)

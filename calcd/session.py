@@ -26,8 +26,8 @@ class Session:
     """Answers one client's requests; knows nothing of sockets, threads or the time.
 
     ``receive`` is given what each read brought and returns what is to be sent. The shell round
-    it looks at ``finished``, ``started`` and ``complete`` to decide how long to wait for more,
-    and calls ``keep_silence`` or ``time_out`` when that time is over.
+    it looks at ``finished``, ``line``, ``started``, ``line_ends`` and ``complete`` to decide how
+    long to wait for more, and calls ``keep_silence`` or ``time_out`` when that time is over.
 
     ``max_line`` is in bytes, without the line end. ``on_request`` is called with each request
     and its reply, and ``on_bug`` with the request inside the ``except`` block of an exception

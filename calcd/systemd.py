@@ -63,7 +63,9 @@ class Beat:
         """Beat, if it is time to; ``connections`` are those that are open."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + self.seconds
-            self._notifier.send(*self._states, f"STATUS=connections open: {connections}", wait=False)
+            self._notifier.send(
+                *self._states, f"STATUS=connections open: {connections}", wait=False
+            )
 
 
 def _watchdog_seconds() -> float:
