@@ -1,36 +1,68 @@
 """calcd -t: what is wrong with settings beyond their grammar, on this machine."""
 
+import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from calcd import endpoints
-from calcd.owner import OwnerError, owner_of
+from calcd.owner import Owner, OwnerError, owner_of
 from calcd.settings import Settings
 
 
-def problems(settings: Settings) -> Iterator[str]:
-    """Yield a line for each thing that would keep the daemon from running."""
+def problems(
+    settings: Settings, where: Mapping[str, str] | None = None, background: bool = False
+) -> Iterator[str]:
+    """Yield a line for each thing that would keep the daemon from running.
+
+    ``where`` tells of the settings that are set where that is; ``background`` says that they
+    are for -d.
+    """
+    named = {name: name for name in ("listen", "log_to", "pidfile", "user", "group")}
+    named |= where or {}
+    if background and importlib.util.find_spec("daemon") is None:
+        yield "-d needs python-daemon: pip install python-daemon"
     for endpoint in settings.listen:
         if problem := endpoints.check(endpoint, settings.reuse_port):
-            yield f"listen: {problem}"
-    if settings.log_to not in ("stderr", "syslog"):
-        yield from _unwritable("log_to", settings.log_to)
+            yield f"{named['listen']}: {problem}"
     if settings.pidfile:
         directory = os.path.dirname(settings.pidfile)  # which the daemon makes if need be
-        yield from _unwritable(
-            "pidfile", settings.pidfile if os.path.lexists(directory) else directory
-        )
+        path = settings.pidfile if os.path.lexists(directory) else directory
+        yield from _unwritable(named["pidfile"], path)
+    owner = None
     try:
-        owner_of(settings.user, settings.group)
+        owner = owner_of(settings.user, settings.group)
     except OwnerError as error:
-        yield str(error)
+        name, words = str(error).split(": ", 1)
+        yield f"{named.get(name, name)}: {words}"
+    if settings.log_to not in ("stderr", "syslog"):
+        yield from _unwritable(named["log_to"], settings.log_to, owner if background else None)
 
 
-def _unwritable(name: str, path: str) -> Iterator[str]:
+@contextmanager
+def _being(owner: Owner | None) -> Iterator[None]:
+    """Have another's rights for a while, if one is given."""
+    uid, gid = os.geteuid(), os.getegid()
+    if owner:
+        os.setegid(owner.gid)
+        os.seteuid(owner.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(uid)
+        os.setegid(gid)
+
+
+def _unwritable(name: str, path: str, owner: Owner | None = None) -> Iterator[str]:
+    """Yield what would keep the daemon from writing a file, as its owner if it becomes one."""
     directory = os.path.dirname(path)
     if os.path.isdir(path):
         yield f"{name}: '{path}' is a directory: name a file in it"
     elif not os.path.isdir(directory):
         yield f"{name}: '{path}': there is no directory {directory}: make it first"
-    elif not os.access(path if os.path.exists(path) else directory, os.W_OK):
-        yield f"{name}: '{path}' cannot be written: choose another path or user"
+    else:
+        nearest = path if os.path.exists(path) else directory
+        with _being(owner):
+            writable = os.access(nearest, os.W_OK, effective_ids=True)
+        if not writable:
+            yield f"{name}: '{path}' cannot be written: choose another path or user"

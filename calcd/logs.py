@@ -32,6 +32,7 @@ def open_log(target: str, level: str) -> None:
     opened; the log then goes where it went before.
     """
     handler: logging.Handler
+    stream: TextIO
     if target == "syslog":
         handler, stream = _Syslog(), io.StringIO()
     else:

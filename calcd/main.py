@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import calcd
@@ -20,7 +20,14 @@ from calcd.owner import owner_of
 from calcd.pidfile import Pidfile
 from calcd.places import fit_descriptors
 from calcd.server import Server
-from calcd.settings import BACKGROUND_PIDFILE, Settings, SettingsError, need_restart, read_settings
+from calcd.settings import (
+    BACKGROUND_PIDFILE,
+    Settings,
+    SettingsError,
+    need_restart,
+    read_settings,
+    where_set,
+)
 from calcd.systemd import Beat, Notifier, inherited_sockets
 
 log = logging.getLogger("calcd")
@@ -39,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _act(command_line, command_line.action)
         settings = read_settings(command_line.file, command_line.options, command_line.background)
         if command_line.check:
-            return _check(settings)
+            return _check(command_line, settings)
         return Daemon(command_line, settings).run()
     except SettingsError as error:
         return _complain(error.problems, WRONG_SETTINGS)
@@ -69,8 +76,9 @@ def _act(command_line: CommandLine, action: str) -> int:
     return control.act(action, settings.pidfile or BACKGROUND_PIDFILE, settings.drain_timeout)
 
 
-def _check(settings: Settings) -> int:
-    if problems := list(check.problems(settings)):
+def _check(command_line: CommandLine, settings: Settings) -> int:
+    where = where_set(command_line.file, command_line.options)
+    if problems := list(check.problems(settings, where, command_line.background)):
         return _complain(problems, WRONG_SETTINGS)
     print("calcd: the settings are right")
     return DONE
@@ -190,20 +198,19 @@ class Daemon:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _reload(self, server: Server) -> None:
-        """Read the settings again, and open the log again, whatever else is wrong."""
-        old = new = server.settings
+        """Read the settings again; where any is wrong, all stay. Open the log again anyway."""
+        old = server.settings
         line = self._command_line
         try:
             new = read_settings(line.file, line.options, line.background)
-        except SettingsError as error:
-            for problem in error.problems:
+            open_log(new.log_to, new.log_level)
+        except (SettingsError, OSError) as error:
+            for problem in getattr(error, "problems", [f"cannot write the log: {error}"]):
                 log.error("reload: %s", problem)
             log.error("reload: the settings stay as they were")
-        try:
-            open_log(new.log_to, new.log_level)
-        except OSError as error:
-            log.error("reload: cannot write the log %s: %s", new.log_to, error.strerror)
-            new = replace(new, log_to=old.log_to, log_level=old.log_level)
+            new = old
+            with suppress(OSError):  # else it stays where it is
+                open_log(old.log_to, old.log_level)
         fixed = need_restart(old, new)
         if fixed:
             log.warning("reload: a restart is needed to change %s", ", ".join(fixed))

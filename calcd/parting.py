@@ -15,7 +15,7 @@ from time import monotonic
 from calcd.kernel import undelivered
 
 QUIET = 1.0  # seconds without a byte, either way, after which nobody waits for anything
-LONGEST = 10.0  # seconds that a client is read from, however much it sends
+LONGEST = 10.0  # seconds for a client that keeps sending, and takes no more replies
 MOST = 256  # connections parting at once; the oldest makes way for one more
 _LOOK = 0.05  # seconds between looks at them
 _CHUNK, _CHUNKS = 1 << 16, 16  # bytes, and how often, one connection is read from at a look
@@ -32,8 +32,9 @@ class Parting(threading.Thread):
         self._coming: list[socket.socket] = []
         self._end_at: float | None = None  # the stop's deadline, once there is one
         self._ended = False
-        # The thread's own: since when each connection parts, and when it was last heard of.
-        self._parting: dict[socket.socket, tuple[float, float]] = {}
+        # The thread's own: since when each connection has taken no more replies, when it was
+        # last heard of, and how many bytes it has still to take.
+        self._parting: dict[socket.socket, tuple[float, float, int]] = {}
 
     def see_out(self, connection: socket.socket) -> None:
         """Take over a connection to which everything has been sent. Any thread may call this."""
@@ -70,7 +71,7 @@ class Parting(threading.Thread):
                     self._changed.wait(wait)
                 coming, self._coming = self._coming, []
             now = monotonic()
-            self._parting.update((connection, (now, now)) for connection in coming)
+            self._parting.update((connection, (now, now, 0)) for connection in coming)
             while len(self._parting) > self.most:
                 self._close(next(iter(self._parting)))
             if now >= next_look:
@@ -88,7 +89,7 @@ class Parting(threading.Thread):
             return self._ended
 
     def _look_at(self, connection: socket.socket, now: float) -> None:
-        since, heard = self._parting[connection]
+        since, heard, left = self._parting[connection]
         try:
             with suppress(BlockingIOError):
                 for _ in range(_CHUNKS):
@@ -96,15 +97,16 @@ class Parting(threading.Thread):
                         self._close(connection)
                         return
                     heard = now
-            if now > heard + self.quiet and undelivered(connection):
-                heard = now  # its client still reads
+            still_left = undelivered(connection)
         except OSError:  # its client has reset it
             self._close(connection)
             return
-        if now > heard + self.quiet or now > since + LONGEST:
+        if still_left < left:
+            since = now  # its client still reads, however long it takes
+        if (now > heard + self.quiet and not still_left) or now > since + LONGEST:
             self._close(connection)
         else:
-            self._parting[connection] = (since, heard)
+            self._parting[connection] = (since, heard, still_left)
 
     def _close(self, connection: socket.socket) -> None:
         del self._parting[connection]

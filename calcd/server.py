@@ -121,12 +121,13 @@ class Server(socketserver.ThreadingTCPServer):
         try:
             self._pool.run(partial(self.process_request_thread, request, client_address))
         except RuntimeError as error:  # the system refuses a thread
-            log.error("limit reached: %s: connection %s refused", error, name_of(client_address))
+            log.error("limit reached: %s", error)
             self._refuse(request, client_address, "the server's machine has no thread left")
             self.shutdown_request(request)
 
     def _refuse(self, request: socket.socket, client_address: Address, words: str) -> None:
-        log.debug("connection %s refused: %s", name_of(client_address), words)
+        how = "connection %s ended: requests=0 errors=1 seconds=0.000 how=busy"
+        log.info(how, name_of(client_address))
         with suppress(OSError):  # it may have gone already
             request.send(f"{RequestError('BUSY', words)}\n".encode(), socket.MSG_DONTWAIT)
 

@@ -89,7 +89,7 @@ class Session:
             block, ended = block[: found.start()], "ctrl-d"
         cut = block.rfind(b"\n") + 1
         if data:  # a telnet's sign of life is no piece of a line
-            self._in_one_piece = cut > 0 or not self.line
+            self._in_one_piece = cut > 0 or not self.started
         self.line = block[cut:]
         replies = self._answer_lines(block[:cut]) if cut else ""
         if not self.finished:

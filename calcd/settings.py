@@ -9,7 +9,7 @@ from calcd import casts
 from calcd.arithmetic import ROUNDINGS
 from calcd.endpoints import Endpoint
 from calcd.errors import SHOWN, quoted
-from calcd.inifile import InifileError, read_inifile
+from calcd.inifile import InifileError, Row, read_inifile
 
 SECTION = "calcd"
 DEFAULT_FILE = "/etc/calcd/calcd.conf"
@@ -132,35 +132,46 @@ def read_settings(
     ``background`` says that they are for -d, which has defaults of its own for two of them.
     Raise ``SettingsError`` with everything that is wrong.
     """
-    file = DEFAULT_FILE if path is None else path
-    problems: list[str] = []
-    try:
-        rows = read_inifile(file, SECTION)
-    except InifileError as error:
-        rows = []
-        if path is not None or not isinstance(error.__cause__, FileNotFoundError):
-            problems += error.problems
-    sources = [(f"{file}:{row.line}: {_cut(row.name)}", row.name, row.text) for row in rows]
-    sources += [(option(name), name, text) for name, text in options.items()]
+    sources, problems = _sources(path, options)
     values: dict[str, Any] = {"log_to": "", "pidfile": ""}
-    where_set = {}
     for where, name, text in sources:
         if name not in _BY_NAME:
             problems.append(f"{where}: there is no such setting{_hint(name)}")
             continue
         try:
             values[name] = _BY_NAME[name].metadata["cast"](text)
-            where_set[name] = where
         except ValueError as error:
             problems += [f"{where}: {words}" for words in error.args]
     if background and values["log_to"] == "stderr":
-        where = where_set["log_to"]
+        where = where_set(path, options)["log_to"]
         problems.append(f"{where}: 'stderr': expected syslog or a path: with -d there is no stderr")
     if problems:
         raise SettingsError(problems)
     values["log_to"] = values["log_to"] or ("syslog" if background else "stderr")
     values["pidfile"] = values["pidfile"] or (BACKGROUND_PIDFILE if background else "")
     return Settings(**values)
+
+
+def where_set(path: str | None, options: Mapping[str, str]) -> dict[str, str]:
+    """Tell for each setting that is set where that is: file, line and name, or the option."""
+    sources, _ = _sources(path, options)
+    return {name: where for where, name, _ in sources}
+
+
+def _sources(
+    path: str | None, options: Mapping[str, str]
+) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """Gather where each setting is set, its name and its text, and what is wrong with the file."""
+    file = DEFAULT_FILE if path is None else path
+    problems: list[str] = []
+    rows: list[Row] = []
+    try:
+        rows = read_inifile(file, SECTION)
+    except InifileError as error:
+        if path is not None or not isinstance(error.__cause__, FileNotFoundError):
+            problems += error.problems
+    sources = [(f"{file}:{row.line}: {_cut(row.name)}", row.name, row.text) for row in rows]
+    return [*sources, *((option(name), name, text) for name, text in options.items())], problems
 
 
 def need_restart(old: Settings, new: Settings) -> list[str]:

@@ -70,26 +70,26 @@ def test_all_faults_are_told(tmp_path: Path) -> None:
         *("-l", f"unix://{tmp_path}/none/sock", "--log-to", f"{tmp_path}/none/log"),
         *("--pidfile", f"{tmp_path}/none/none/pid", "--user", "no-such-user"),
     )
-    assert [line.split(":")[0] for line in told] == ["listen", "log_to", "pidfile", "user"]
+    assert [line.split(":")[0] for line in told] == ["--listen", "--pidfile", "--user", "--log-to"]
 
 
 def test_the_log_in_a_directory_that_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "none" / "calcd.log"
     assert faults("--log-to", str(path)) == [
-        f"log_to: '{path}': there is no directory {path.parent}: make it first"
+        f"--log-to: '{path}': there is no directory {path.parent}: make it first"
     ]
 
 
 def test_the_log_that_is_a_directory(tmp_path: Path) -> None:
     assert faults("--log-to", str(tmp_path)) == [
-        f"log_to: '{tmp_path}' is a directory: name a file in it"
+        f"--log-to: '{tmp_path}' is a directory: name a file in it"
     ]
 
 
 @needs_setpriv
 def test_the_log_that_cannot_be_written(tmp_path: Path) -> None:
     log = tmp_path / "calcd.log"
-    wrong = [f"log_to: '{log}' cannot be written: choose another path or user"]
+    wrong = [f"--log-to: '{log}' cannot be written: choose another path or user"]
     log.touch(mode=0o444)
     assert faults("--log-to", str(log)) == wrong
     log.unlink()
@@ -105,17 +105,17 @@ def test_the_pidfiles_directory_is_made_by_the_daemon(tmp_path: Path) -> None:
 def test_the_pidfile_in_a_directory_that_the_daemon_does_not_make(tmp_path: Path) -> None:
     path = tmp_path / "none" / "calcd" / "calcd.pid"
     assert faults("--pidfile", str(path)) == [
-        f"pidfile: '{path.parent}': there is no directory {path.parent.parent}: make it first"
+        f"--pidfile: '{path.parent}': there is no directory {path.parent.parent}: make it first"
     ]
     (tmp_path / "none").touch()
     assert faults("--pidfile", str(path.parent)) == [
-        f"pidfile: '{path.parent}': there is no directory {path.parent.parent}: make it first"
+        f"--pidfile: '{path.parent}': there is no directory {path.parent.parent}: make it first"
     ]
 
 
 def test_the_pidfile_that_is_a_directory(tmp_path: Path) -> None:
     assert faults("--pidfile", str(tmp_path)) == [
-        f"pidfile: '{tmp_path}' is a directory: name a file in it"
+        f"--pidfile: '{tmp_path}' is a directory: name a file in it"
     ]
 
 
@@ -124,14 +124,16 @@ def test_the_pidfile_that_cannot_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     for path in tmp_path / "pid", tmp_path / "calcd":
         assert faults("--pidfile", str(path)) == [
-            f"pidfile: '{path}' cannot be written: choose another path or user"
+            f"--pidfile: '{path}' cannot be written: choose another path or user"
         ]
     tmp_path.chmod(0o755)
 
 
 def test_no_such_user_and_no_such_group() -> None:
-    assert faults("--user", "no-such-user") == ["user: 'no-such-user': there is no such user"]
-    assert faults("--group", "no-such-group") == ["group: 'no-such-group': there is no such group"]
+    assert faults("--user", "no-such-user") == ["--user: 'no-such-user': there is no such user"]
+    assert faults("--group", "no-such-group") == [
+        "--group: 'no-such-group': there is no such group"
+    ]
 
 
 def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +150,7 @@ def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_address_that_is_another_machines() -> None:
     assert faults("-l", "tcp://192.0.2.1:12000") == [
-        "listen: cannot listen on tcp://192.0.2.1:12000: Cannot assign requested address: "
+        "--listen: cannot listen on tcp://192.0.2.1:12000: Cannot assign requested address: "
         "this machine has no such address"
     ]
 
@@ -171,7 +173,7 @@ def test_it_does_not_disturb_the_daemon_that_runs(start_daemon: Daemons, tmp_pat
 def test_a_unix_socket_in_a_directory_that_is_missing(tmp_path: Path) -> None:
     url = f"unix://{tmp_path}/none/sock"
     assert faults("-l", url) == [
-        f"listen: cannot listen on {url}: No such file or directory: make its directory first"
+        f"--listen: cannot listen on {url}: No such file or directory: make its directory first"
     ]
 
 
@@ -214,4 +216,19 @@ def test_wrong_values_are_told_as_at_a_start(tmp_path: Path) -> None:
     assert [line.split(" expected")[0] for line in faults("-c", str(file))] == [
         f"{file}:2: precision: '0':",
         f"{file}:3: rounding: '?':",
+    ]
+
+
+def test_what_a_file_sets_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "calcd.conf"
+    file.write_text("[calcd]\n\nuser = no-such-user\n")
+    assert faults("-c", str(file)) == [f"{file}:3: user: 'no-such-user': there is no such user"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another")
+def test_the_log_is_checked_as_the_user_that_the_daemon_becomes(tmp_path: Path) -> None:
+    options = ("--log-to", f"{tmp_path}/calcd.log", "--user", "nobody")
+    assert_right(*options)
+    assert faults("-d", "--pidfile", f"{tmp_path}/pid", *options) == [
+        f"--log-to: '{tmp_path}/calcd.log' cannot be written: choose another path or user"
     ]

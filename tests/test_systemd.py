@@ -20,6 +20,7 @@ from helpers import PATIENCE, Daemon, Daemons, NotifySocket, clean_environment, 
 
 from calcd import systemd
 from calcd.endpoints import listen, parse_endpoint
+from calcd.handler import Address
 from calcd.server import Server
 from calcd.settings import Settings
 from calcd.systemd import Beat, Notifier
@@ -340,7 +341,7 @@ def test_a_loop_that_is_stuck_does_not_beat(
     stuck, free = threading.Event(), threading.Event()
 
     class StuckServer(Server):
-        def get_request(self) -> tuple[socket.socket, tuple[str, int] | str]:
+        def get_request(self) -> tuple[socket.socket, Address]:
             stuck.set()
             assert free.wait(PATIENCE)
             return super().get_request()
