@@ -446,7 +446,7 @@ def test_new_settings_are_for_new_connections_and_cut_none(
     with configured.daemon.connect() as before:
         before.sendall(b"DIV 2 3\n")
         assert before.recv(100) == b"0.667\n"
-        configured.reload("precision = 5", "idle_timeout = 0.05", "max_connections = 2")
+        configured.reload("precision = 5", "idle_timeout = 1", "max_connections = 2")
         with configured.daemon.connect() as after:
             after.sendall(b"DIV 2 3\n")
             assert read_all(after) == b"0.66667\n"  # and it is closed, for it was idle

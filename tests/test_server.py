@@ -137,10 +137,10 @@ def test_what_follows_quit_does_not_reset_the_reply(shared_daemon: Daemon) -> No
 
 def test_a_silent_client_is_let_go_in_its_time_without_a_word(start_daemon: Daemons) -> None:
     daemon = start_daemon("--idle-timeout", "0.3")
+    began = time.monotonic()
     with daemon.connect() as connection:
-        began = time.monotonic()
         assert read_all(connection) == b""
-        assert 0.25 < time.monotonic() - began < 2
+        assert 0.25 < time.monotonic() - began < 5
     daemon.logs("requests=0 errors=0 seconds=[0-9.]+ how=idle-timeout")
 
 
@@ -152,10 +152,10 @@ def test_blank_lines_do_not_keep_a_connection(start_daemon: Daemons) -> None:
 
 
 def test_requests_keep_a_connection(start_daemon: Daemons) -> None:
-    daemon = start_daemon("--idle-timeout", "0.5")
+    daemon = start_daemon("--idle-timeout", "1.5")
     with daemon.connect() as connection:
-        for _ in range(8):
-            time.sleep(0.1)
+        for _ in range(10):
+            time.sleep(0.2)
             assert ask(connection, b"PING\n") == b"PONG\n"
 
 
@@ -190,16 +190,44 @@ def test_a_drip_of_bytes_does_not_stretch_a_lines_time(start_daemon: Daemons) ->
     with daemon.connect() as connection:
         began = time.monotonic()
         assert drip(connection, b"1", 0.05).startswith(b"ERR TIMEOUT ")
-        assert 0.4 < time.monotonic() - began < 2
+        assert 0.4 < time.monotonic() - began < 5
     daemon.logs("requests=1 errors=1 seconds=[0-9.]+ how=line-timeout")
 
 
+def test_signs_of_life_do_not_stretch_a_lines_time_or_its_silence(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--line-timeout", "0.5", "--message-wait", "0.3")
+    with daemon.connect() as connection:
+        connection.sendall(b"SOMA 2 2")
+        connection.settimeout(0.05)
+        reply = b""
+
+        def answered() -> bool:
+            nonlocal reply
+            connection.sendall(b"\xff\xf1")  # a telnet's NOP
+            with suppress(TimeoutError):
+                reply = connection.recv(100)
+            return reply != b""
+
+        wait_until(answered, "the reply", 5)
+        assert reply == b"4\n"
+
+
+def test_half_a_line_is_not_answered_at_the_stop_where_silence_is_not(
+    start_daemon: Daemons,
+) -> None:
+    daemon = start_daemon("--message-wait", "0")
+    with daemon.connect() as connection:
+        connection.sendall(b"SOMA 2 2")
+        daemon.process.terminate()
+        assert read_all(connection) == b""
+
+
 def test_each_line_has_its_own_time(start_daemon: Daemons) -> None:
-    daemon = start_daemon("--line-timeout", "0.4")
+    daemon = start_daemon("--line-timeout", "1.5")
     with daemon.connect() as connection:
         connection.sendall(b"SOM")
         for _ in range(10):  # never without a started line, but each is ended in time
-            time.sleep(0.06)
+            time.sleep(0.2)
             assert ask(connection, b"A 1 1\nSOM") == b"2\n"
 
 
@@ -243,9 +271,7 @@ def test_the_1025th_is_told_busy_and_the_next_place_freed_is_given(daemon: Daemo
                 one_more.sendall(b"SOMA 2 2\n")
                 assert re.fullmatch(rb"ERR BUSY 1024 [^\n]+\n", read_all(one_more))
         clients[0].close()
-        daemon.logs("ended")
-        with daemon.connect() as one_more:
-            assert ask(one_more, b"PING\n") == b"PONG\n"
+        wait_until(lambda: daemon.ask(b"PING\n") == b"PONG\n", "the place to be given again")
         assert len(daemon.logs("limit reached")) == 1
     daemon.logs("limit left")
 

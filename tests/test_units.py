@@ -1,7 +1,7 @@
 """The systemd units: that systemd takes them, how tight the sandbox is, that they fit the daemon.
 
-What they do in a booted systemd is for another test to show. Here are the tools that do without
-one: they look at the files, and ``systemd-socket-activate`` stands in for ``calcd.socket``.
+The tools used here need no booted systemd: they look at the files, and
+``systemd-socket-activate`` stands in for ``calcd.socket``.
 """
 
 import os
