@@ -391,7 +391,9 @@ def test_a_log_that_cannot_be_opened_anew_stays_where_it_is(
     start_daemon: Daemons, tmp_path: Path
 ) -> None:
     configured = Configured(start_daemon, tmp_path)
-    configured.reload(f"log_to = {tmp_path}/none/calcd.log")
+    configured.reload(f"log_to = {tmp_path}/none/calcd.log", "precision = 3")
+    assert configured.daemon.ask(b"DIV 1 3\n") == b"0." + b"3" * 34 + b"\n"  # all or nothing
+    configured.daemon.logs("error: reload: the settings stay as they were")
     configured.daemon.logs(r"error: reload: cannot write the log: .*No such file or directory: '/")
     assert "log_to=stderr " in configured.daemon.logs("settings in force", 2)[1]
 

@@ -27,6 +27,16 @@ def connected() -> tuple[socket.socket, socket.socket]:
         return client, listener.accept()[0]
 
 
+def send_until_full(server: socket.socket) -> int:
+    """Send until there is no more room on the way to the client; return how many bytes."""
+    server.setblocking(False)
+    sent = 0
+    with suppress(BlockingIOError):
+        while True:
+            sent += server.send(b"x" * 65536)
+    return sent
+
+
 def test_the_last_word_arrives_however_much_is_unread(parting: Parting) -> None:
     client, server = connected()
     with client:
@@ -105,11 +115,7 @@ def test_a_client_that_has_not_taken_all_of_it_is_not_quiet(parting: Parting) ->
     parting.quiet = 0.1
     client, server = connected()
     with client:
-        server.setblocking(False)
-        sent = 0
-        with suppress(BlockingIOError):
-            while True:
-                sent += server.send(b"x" * 65536)
+        sent = send_until_full(server)
         parting.see_out(server)
         time.sleep(0.5)
         client.sendall(b"more")  # which would be answered with a reset, were it closed
@@ -122,11 +128,7 @@ def test_a_client_that_takes_its_replies_slowly_and_keeps_sending_loses_none(
     monkeypatch.setattr("calcd.parting.LONGEST", 0.3)
     client, server = connected()
     with client:
-        server.setblocking(False)
-        sent = 0
-        with suppress(BlockingIOError):
-            while True:
-                sent += server.send(b"x" * 65536)
+        sent = send_until_full(server)
         parting.see_out(server)
         received = 0
         while part := client.recv(max(sent // 20, 1)):

@@ -6,6 +6,7 @@ import re
 import resource
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -286,6 +287,33 @@ def test_busy_is_told_to_a_client_that_sends_much(start_daemon: Daemons) -> None
         assert ask(first, b"PING\n") == b"PONG\n"
 
 
+def test_a_client_that_is_refused_has_its_line_in_the_log_too(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--max-connections", "1")
+    with daemon.connect() as first:
+        assert ask(first, b"PING\n") == b"PONG\n"
+        assert daemon.ask(b"").startswith(b"ERR BUSY ")
+    daemon.logs("info: connection 127.0.0.1:[0-9]+ ended: requests=0 errors=1 .* how=busy$")
+
+
+def test_who_sees_the_end_of_a_connection_may_come_again_at_once(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--max-connections", "1")
+    for _ in range(1000):
+        assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+def test_clients_of_a_unix_socket_have_no_address_even_with_a_path(
+    start_daemon: Daemons, tmp_path: Path
+) -> None:
+    start_daemon("-l", f"unix://{tmp_path}/calcd.sock", "--max-connections-per-host", "1")
+    with ExitStack() as open_ones:
+        for number in range(2):
+            client = open_ones.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(PATIENCE)
+            client.bind(f"{tmp_path}/client-{number}")
+            client.connect(f"{tmp_path}/calcd.sock")
+            assert ask(client, b"PING\n") == b"PONG\n"
+
+
 def test_one_address_has_its_own_limit(start_daemon: Daemons) -> None:
     daemon = start_daemon("--max-connections-per-host", "2")
     with ExitStack() as open_ones:
@@ -331,6 +359,36 @@ def test_without_descriptors_clients_wait_and_the_loop_does_not_spin(daemon: Dae
             second.close()
             assert waiting.recv(100) == b"4\n"
     daemon.logs("limit left: the system has room")
+
+
+def test_a_stop_without_descriptors_keeps_its_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--drain-timeout", "2")
+    pid = daemon.process.pid
+    with ExitStack() as open_ones:
+        first = open_ones.enter_context(daemon.connect())
+        assert ask(first, b"PING\n") == b"PONG\n"
+        taken = len(os.listdir(f"/proc/{pid}/fd"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, taken))
+        for _ in range(20):
+            open_ones.enter_context(daemon.connect())
+        daemon.logs("limit reached: cannot accept")
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < 5
+
+
+def test_a_low_hard_limit_is_served_within(tmp_path: Path) -> None:
+    command = f"ulimit -n 64 && exec {sys.executable} -m calcd -l tcp://127.0.0.1:0"
+    daemon = Daemon(["bash", "-c", command], tmp_path / "daemon.log")
+    try:
+        daemon.logs("max_connections lowered from 1024 to 32")
+        with ExitStack() as open_ones:
+            for _ in range(32):
+                client = open_ones.enter_context(daemon.connect())
+                assert ask(client, b"PING\n") == b"PONG\n"
+            assert daemon.ask(b"").startswith(b"ERR BUSY ")
+    finally:
+        assert daemon.stop() == 0
 
 
 def test_a_lower_limit_holds_from_the_reload_on(tmp_path: Path, start_daemon: Daemons) -> None:

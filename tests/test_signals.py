@@ -187,6 +187,7 @@ def test_client_that_never_reads_is_cut_in_the_end(start: Start) -> None:
         send_until_nobody_reads(client)
         daemon.signal(signal.SIGTERM)
         assert daemon.stops_within(0.5 + A_MOMENT)
+    assert " how=cut\n" in daemon.read_log()
     assert "stopped: 1 connections cut" in daemon.read_log()
 
 
