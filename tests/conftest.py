@@ -2,18 +2,35 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from background_helpers import Background, background_in
+from booted import Machine, booted, commands, why_not
 from helpers import Daemon, Daemons, daemons_in, wait_until
 from hypothesis import settings
+from service import Service, Told
 
 # How long an example takes says nothing on a machine that does other things as well.
 settings.register_profile("calcd", deadline=None)
 settings.load_profile("calcd")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what became of the requests in each test that had a load."""
+    reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
+    told = [
+        value
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "load" and report.when == "call"
+    ]
+    if told:
+        terminalreporter.section("what became of the requests")
+        for line in sorted(told):
+            terminalreporter.write_line(line)
 
 
 def _left_behind() -> dict[str, set[str]]:
@@ -75,3 +92,28 @@ def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """Give a daemon for the whole run, to tests that leave it as it is."""
     with daemons_in(tmp_path_factory.mktemp("shared")) as daemons:
         yield daemons()
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """Give a booted systemd with calcd installed as the README says, for the whole run."""
+    if reason := why_not():
+        pytest.skip(reason)
+    with booted(tmp_path_factory.mktemp("booted")) as machine:
+        machine.run(commands("service"), network=True)
+        yield machine
+
+
+@pytest.fixture
+def service(machine: Machine) -> Iterator[Service]:
+    """Give calcd.service as it is after its installation; look through its journal in the end."""
+    service = Service(machine)
+    yield service
+    service.check_journal()
+
+
+@pytest.fixture
+def told(record_property: Callable[[str, object], None], request: pytest.FixtureRequest) -> Told:
+    """Take down what became of the requests of a test, for the summary."""
+    event = request.node.name.removeprefix("test_").replace("_", " ")
+    return lambda tally: record_property("load", f"{event}: {tally}")
