@@ -44,8 +44,8 @@ class Service:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         machine.run(
-            "systemctl stop calcd.socket calcd.service;"
-            "rm -rf /etc/systemd/system/calcd*.d;"
+            "systemctl stop 'calcd*.socket' 'calcd*.service';"
+            "cd /etc/systemd/system; rm -rf calcd*.d calcd@* sockets.target.wants/calcd@*; cd -;"
             f"install -m644 etc/calcd.conf {SETTINGS};"
             "systemctl daemon-reload; systemctl reset-failed; systemctl start calcd.socket"
         )

@@ -23,6 +23,7 @@ from calcd.settings import Settings
 ROOT = Path(__file__).resolve().parent.parent
 SERVICE = ROOT / "systemd" / "calcd.service"
 SOCKET = ROOT / "systemd" / "calcd.socket"
+TEMPLATES = [ROOT / "systemd" / name for name in ("calcd@.service", "calcd@.socket")]
 
 TIMEOUT = 20  # seconds; for a machine that is busy: nothing here takes one
 
@@ -57,9 +58,10 @@ def test_verify_has_nothing_to_say(tmp_path: Path) -> None:
     # The program is not installed where this is tested, and verify would mind. So it looks at
     # copies that run another program, and are otherwise the same.
     (program,) = values(SERVICE, "ExecStart")
-    for unit in SERVICE, SOCKET:
+    for unit in SERVICE, SOCKET, *TEMPLATES:
         (tmp_path / unit.name).write_text(unit.read_text().replace(program, sys.executable))
-    done = analyze("verify", tmp_path / SERVICE.name, tmp_path / SOCKET.name)
+    names = [SERVICE.name, SOCKET.name, "calcd@1.service", "calcd@1.socket"]
+    done = analyze("verify", *(tmp_path / name for name in names))
     # It exits with 0 for a misspelt directive too: only its silence tells.
     assert (done.stdout, done.returncode) == ("", 0)
 
@@ -81,6 +83,10 @@ def test_every_group_of_lines_is_explained(unit: Path, start: str) -> None:
     groups = explained.strip().split("\n\n")
     assert len(groups) > 5
     assert [group for group in groups if not group.startswith("#")] == []
+
+
+def test_instances_are_as_the_one() -> None:
+    assert [unit.read_text() for unit in TEMPLATES] == [SERVICE.read_text(), SOCKET.read_text()]
 
 
 # -- That they fit the daemon -------------------------------------------------------------------
