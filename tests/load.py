@@ -12,13 +12,12 @@ pure: what is answered in the end was not lost.
 """
 
 import argparse
+import asyncio
 import json
 import random
-import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -64,25 +63,30 @@ class Tally:
         )
 
 
-class Client(threading.Thread):
+class Client:
     """One client, with a tally of its own."""
 
-    def __init__(self, address: tuple[str, int], requests: float, tls: ssl.SSLContext | None):
-        super().__init__(daemon=True)
+    def __init__(
+        self,
+        address: tuple[str, int],
+        requests: float,
+        tls: ssl.SSLContext | None,
+        stopped: asyncio.Event,
+    ) -> None:
         self.tally = Tally()
-        self.was_answered = threading.Event()
-        self.stopped = threading.Event()
+        self.was_answered = asyncio.Event()
         self._address = address
         self._requests = requests  # for each connection
         self._tls = tls
+        self._stopped = stopped
         self._question: Question | None = None  # what has no answer yet
 
-    def run(self) -> None:
-        while not self.stopped.is_set():
-            self._connect_and_ask(self._requests)
+    async def run(self) -> None:
+        while not self._stopped.is_set():
+            await self._connect_and_ask(self._requests)
         self._begin()
         while self._question:
-            self._connect_and_ask(1)
+            await self._connect_and_ask(1)
 
     def _begin(self) -> None:
         """Think of a question, unless there is one still to be answered."""
@@ -90,34 +94,35 @@ class Client(threading.Thread):
             self._question = Question()
             self.tally.asked += 1
 
-    def _connect_and_ask(self, requests: float) -> None:
+    async def _connect_and_ask(self, requests: float) -> None:
+        host, port = self._address
+        name = "localhost" if self._tls else None
         try:
-            connection = socket.create_connection(self._address, PATIENCE)
-            if self._tls:
-                connection = self._tls.wrap_socket(connection, server_hostname="localhost")
+            opening = asyncio.open_connection(host, port, ssl=self._tls, server_hostname=name)
+            reader, writer = await asyncio.wait_for(opening, PATIENCE)
         except OSError as error:
             print(f"connecting: {error!r}", file=sys.stderr)
-            self._refused()
+            await self._refused()
             return
-        with connection:
-            while requests and self._ask(connection):
+        try:
+            while requests and await self._ask(reader, writer):
                 requests -= 1
-                if self.stopped.is_set():
-                    return
+                if self._stopped.is_set():
+                    break
+        finally:
+            writer.close()
 
-    def _refused(self) -> None:
+    async def _refused(self) -> None:
         self.tally.refused += 1
-        time.sleep(_PAUSE)
+        await asyncio.sleep(_PAUSE)
 
-    def _ask(self, connection: socket.socket) -> bool:
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Ask one request; False: it was not answered, and the connection is of no more use."""
         self._begin()
         assert self._question
         try:
-            connection.sendall(self._question.request)
-            reply = b""
-            while not reply.endswith(b"\n") and (more := connection.recv(4096)):
-                reply += more
+            writer.write(self._question.request)
+            reply = await asyncio.wait_for(reader.readline(), PATIENCE)
         except ConnectionError:
             self.tally.reset += 1
             return False
@@ -125,7 +130,7 @@ class Client(threading.Thread):
             self.tally.ended += 1
             return False
         if reply.startswith(b"ERR BUSY"):
-            self._refused()
+            await self._refused()
             return False
         if reply == self._question.answer:
             self.tally.answered += 1
@@ -157,6 +162,30 @@ class Question:
         self.since = time.monotonic()
 
 
+async def ask_all_the_while(
+    address: tuple[str, int], clients: int, tls: ssl.SSLContext | None
+) -> Tally:
+    """Let so many clients ask until standard input ends, and add up their tallies."""
+    stopped = asyncio.Event()
+    all_clients = [
+        Client(address, _FEW if number % 2 else float("inf"), tls, stopped)
+        for number in range(clients)
+    ]
+    running = asyncio.gather(*(client.run() for client in all_clients))
+    for client in all_clients:
+        await client.was_answered.wait()
+    print("asking", flush=True)
+    asyncio.get_running_loop().add_reader(sys.stdin, stopped.set)
+    await stopped.wait()
+    asyncio.get_running_loop().remove_reader(sys.stdin)
+    await running
+    total = Tally()
+    for field in fields(Tally):
+        values = [getattr(client.tally, field.name) for client in all_clients]
+        setattr(total, field.name, max(values) if field.name == "slowest" else sum(values))
+    return total
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--clients", type=int, default=4)
@@ -165,28 +194,8 @@ def main() -> None:
     parser.add_argument("port", type=int)
     options = parser.parse_args()
     tls = ssl.create_default_context(cafile=options.cafile) if options.cafile else None
-    clients = [
-        Client((options.host, options.port), _FEW if number % 2 else float("inf"), tls)
-        for number in range(options.clients)
-    ]
-    deadline = time.monotonic() + MOST_SECONDS
-    for client in clients:
-        client.start()
-    for client in clients:
-        client.was_answered.wait(MOST_SECONDS)
-    print("asking", flush=True)
-    end = threading.Thread(target=sys.stdin.read, daemon=True)
-    end.start()
-    end.join(max(0.0, deadline - time.monotonic()))
-    for client in clients:
-        client.stopped.set()
-    for client in clients:
-        client.join(max(0.0, deadline - time.monotonic()))
-    total = Tally()
-    for field in fields(Tally):
-        values = [getattr(client.tally, field.name) for client in clients]
-        setattr(total, field.name, max(values) if field.name == "slowest" else sum(values))
-    print(json.dumps(asdict(total)))
+    load = ask_all_the_while((options.host, options.port), options.clients, tls)
+    print(json.dumps(asdict(asyncio.run(asyncio.wait_for(load, MOST_SECONDS)))))
 
 
 @contextmanager

@@ -116,7 +116,7 @@ def test_full_load(machine: Machine, service: Service, told: Told) -> None:
     service.change("WatchdogSec=2")
     machine.ask("PING")
     before = service.pid
-    with machine.load(200) as tally:
+    with machine.load(800) as tally:
         deadline = time.monotonic() + 6  # three times what the watchdog allows
         wait_until(lambda: time.monotonic() > deadline, "six seconds to pass")
     told(tally)
