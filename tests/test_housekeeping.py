@@ -1,6 +1,7 @@
-"""What an installation has beside the daemon: its log's rotation."""
+"""What an installation has beside the daemon: its log's rotation, and HAProxy before it."""
 
 import re
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -55,3 +56,15 @@ def test_the_log_of_a_stopped_daemon_is_rotated_too(machine: Machine) -> None:
     assert machine.run("logrotate --force /etc/logrotate.d/calcd") == ""
     assert machine.run("ls /var/log/calcd") == "calcd.log.1\n"
     machine.run(commands("background").splitlines()[-1])
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+def test_haproxy_runs_as_a_service(machine: Machine) -> None:
+    machine.run(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1"
+        " -subj /CN=localhost -keyout key.pem -out certificate.pem;"
+        "cat certificate.pem key.pem >certificate-and-key.pem"
+    )
+    machine.run(commands("haproxy"))
+    assert machine.show("haproxy.service", "ActiveState", "Result") == ["active", "success"]
+    machine.run("systemctl stop haproxy")
