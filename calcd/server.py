@@ -7,6 +7,7 @@ import os
 import selectors
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_ROOM_PAUSE = 0.1  # seconds to the next try: without a pause the loop would spin
 _QUIET_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
+# A thread that waits for the interpreter wakes after each such interval to look for it. Where
+# thousands wait their looking alone would fill the machine: they look the more seldom the more
+# there are. It makes nobody wait longer: a thread gives the interpreter up with every read.
+_LOOK, _LOOK_FOR_EACH = 0.005, 0.0001  # seconds
 _STOPS = 128  # groups of threads at the most, woken one after the other
 _STOPPED_AT_ONCE = 32  # threads that a group has, where there need not be more groups
 _STOP_PAUSE = 0.05  # seconds that a group has before the next is woken
@@ -149,7 +154,9 @@ class Server(socketserver.ThreadingTCPServer):
 
     def service_actions(self) -> None:
         """Give a sign of life, each time the serving loop comes round."""
-        self._beat(self.places.taken)
+        taken = self.places.taken
+        sys.setswitchinterval(max(_LOOK, taken * _LOOK_FOR_EACH))
+        self._beat(taken)
 
     def drain(self, seconds: float) -> int:
         """Stop accepting, answer everything that has arrived, close everything.

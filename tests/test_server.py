@@ -460,3 +460,16 @@ def test_a_bug_outside_requests_ends_its_connection_alone(
             assert ask(connection, b"PING\n") == b"PONG\n"
         wait_until(lambda: server.places.taken == 0, "the places to be free")
     assert "a bug ended it" in caplog.text
+
+
+def test_threads_look_for_the_interpreter_the_more_seldom_the_more_there_are() -> None:
+    with serving() as (server, _):
+        usual = sys.getswitchinterval()
+        for _ in range(1000):
+            server.places.take("", 0, 0)
+        server.service_actions()
+        assert sys.getswitchinterval() == pytest.approx(0.1)
+        for _ in range(1000):
+            server.places.free("", 0, 0)
+        server.service_actions()
+        assert sys.getswitchinterval() == pytest.approx(usual)
