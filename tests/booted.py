@@ -12,6 +12,7 @@ from helpers import PATIENCE, ROOT, wait_until
 from load import Tally, load_on
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_NEEDED = ("/lib/systemd/systemd", "/usr/bin/python3", "hostname", "ip", "nsenter", "setpriv")
 CHECKOUT = "/srv/calcd"  # where the machine has the checkout
 SETTINGS = "/etc/calcd/calcd.conf"
 
@@ -20,7 +21,7 @@ def why_not() -> str:
     """Say why no systemd can be booted here; ``""``: it can."""
     if os.geteuid() != 0:
         return "booting a systemd needs root"
-    for program in ("/lib/systemd/systemd", "unshare", "nsenter", "setpriv", "ip"):
+    for program in _NEEDED:
         if shutil.which(program) is None:
             return f"{program} is not installed"
     if subprocess.run(["/usr/bin/python3", "-c", "import ensurepip"], check=False).returncode:
