@@ -100,6 +100,9 @@ class Client:
         try:
             opening = asyncio.open_connection(host, port, ssl=self._tls, server_hostname=name)
             reader, writer = await asyncio.wait_for(opening, PATIENCE)
+        except ConnectionResetError:  # by a listener that was closed with the client in its queue
+            self.tally.reset += 1
+            return
         except OSError as error:
             print(f"connecting: {error!r}", file=sys.stderr)
             await self._refused()
