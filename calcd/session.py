@@ -13,6 +13,7 @@ from calcd.errors import RequestError, quoted
 from calcd.operations import Operation, split_request
 from calcd.telnet import IAC, TelnetFilter
 
+_LF = ord("\n")
 _CTRL_D = b"\x04"
 _CTRL_D_FIRST = re.compile(rb"^\x04", re.MULTILINE)
 
@@ -81,6 +82,10 @@ class Session:
         if not data:
             self.finished = "closed"
             return self.keep_silence()
+        within = self.line or self._telnet.active
+        if not within and data[-1] == _LF and not data.translate(None, _PLAIN):
+            # Whole lines, and bytes that mean nothing but themselves: nothing is to be unwrapped.
+            return self._answer_lines(data, plain=True).encode("latin-1")
         if IAC in data or self._telnet.active:
             data = self._telnet.strip(data)
         ended = "interrupted" if self._telnet.interrupted else ""
@@ -91,7 +96,10 @@ class Session:
         if data:  # a telnet's sign of life is no piece of a line
             self._in_one_piece = cut > 0 or not self.started
         self.line = block[cut:]
-        replies = self._answer_lines(block[:cut]) if cut else ""
+        replies = ""
+        if cut:
+            whole = block[:cut]
+            replies = self._answer_lines(whole, plain=not whole.translate(None, _PLAIN))
         if not self.finished:
             self.finished = ended
             if len(self.line.removesuffix(b"\r")) > self._max_line or (
@@ -112,20 +120,18 @@ class Session:
         reply = self._fail("TIMEOUT", "the line was not finished in time: end it with a newline")
         return (reply + "\n").encode("latin-1")
 
-    def _answer_lines(self, block: bytes) -> str:
-        """Answer whole lines, newlines included."""
-        newlines = block.count(b"\n")
-        returns = block.count(b"\r")
-        self.line_ends += newlines
+    def _answer_lines(self, block: bytes, plain: bool) -> str:
+        """Answer whole lines, newlines included; ``plain``: they have plain bytes alone."""
         lines = block.decode("latin-1").split("\n")
         lines.pop()  # what follows the last newline
-        if (
-            not block.translate(None, _PLAIN)
-            and (not returns or returns == newlines == block.count(b"\r\n"))
-            and (len(block) <= self._max_line or max(map(len, lines)) <= self._max_line)
-            and self._on_request is None
-        ):
-            return self._answer_plainly(lines, "\r\n" if returns else "\n")
+        self.line_ends += len(lines)
+        short = len(block) <= self._max_line or max(map(len, lines)) <= self._max_line
+        if plain and short and self._on_request is None:
+            returns = block.count(b"\r")
+            if not returns:
+                return self._answer_plainly(lines, "\n")
+            if returns == len(lines) == block.count(b"\r\n"):
+                return self._answer_plainly(lines, "\r\n")
         return self._answer_by_rules(lines)
 
     def _answer_plainly(self, lines: list[str], end: str) -> str:
