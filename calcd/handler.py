@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from calcd.arithmetic import Arithmetic
 from calcd.endpoints import joined
-from calcd.errors import quoted
+from calcd.errors import RequestError, quoted
 from calcd.kernel import set_read_wait, unread
 from calcd.session import Session
 
@@ -25,11 +25,16 @@ log = logging.getLogger(__name__)
 Address = tuple[Any, ...] | str | bytes
 
 CHUNK = 1 << 16  # bytes of one read, which are answered with one write
+_NOW = int(socket.MSG_DONTWAIT)
+_LOOK = int(socket.MSG_DONTWAIT | socket.MSG_PEEK)
+_GLANCE = 1 << 12  # bytes of a read of the serving loop's, which has others to serve
 _SOON = 0.2  # seconds in which a busy client asks again
 
 
 class Handler(socketserver.BaseRequestHandler):
-    """Serves one client, in a thread of its own.
+    """Serves one client: at first in the serving loop, then in a thread of its own.
+
+    Who makes it calls ``glance`` as long as that is enough, then ``handle`` and ``finish``.
 
     A client that is busy costs one system call for each read: the kernel lets it fail soon
     when nothing comes (SO_RCVTIMEO). Only then there is a call that waits until the deadline,
@@ -39,9 +44,16 @@ class Handler(socketserver.BaseRequestHandler):
     request: socket.socket
     server: "Server"
 
+    def __init__(self, request: socket.socket, client_address: Address, server: "Server") -> None:
+        # Not BaseRequestHandler's own __init__, which serves the client to its end.
+        self.request, self.client_address, self.server = request, client_address, server
+        self.setup()
+
     def setup(self) -> None:
         """Begin the session, with the settings now in force: it keeps them."""
-        self._began = self._idle_since = monotonic()
+        self.began = self._idle_since = monotonic()
+        self._has_asked = False
+        self._unsent = b""  # what did not fit into one send
         self._line_began = 0.0
         self._line_ends = 0
         self._end = ""  # how the connection ended, where the session did not end it
@@ -59,18 +71,66 @@ class Handler(socketserver.BaseRequestHandler):
             partial(_log_bug, self._name),
         )
 
+    def glance(self) -> bool:
+        """Answer what has arrived, without waiting; say whether to wait here for more.
+
+        So it is until the client asks again, or cannot be served without waiting for it.
+        """
+        try:
+            data = self.request.recv(_GLANCE, _LOOK if self._has_asked else _NOW)
+            if data and self._has_asked:
+                return False
+            self._has_asked = True
+            self._unsent = self._session.receive(data)
+            if self._unsent:
+                self._idle_since = monotonic()
+                sent = self.request.send(self._unsent, _NOW)
+                self._unsent = self._unsent[sent:]
+        except BlockingIOError:
+            return not self._unsent
+        except OSError as error:
+            self._failed(error)
+        except Exception:
+            self._end = "bug"
+            self.server.handle_error(self.request, self.client_address)
+        return not (self.ended or self._unsent or self._session.started)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the session or the connection has ended, and nothing is left to be sent."""
+        return bool(self._end or (self._session.finished and not self._unsent))
+
+    @property
+    def client_has_closed(self) -> bool:
+        """Whether the client is known to send nothing more, nor to wait for anything."""
+        return self._session.finished == "closed" and self.ended
+
     def handle(self) -> None:
         """Serve the client until the session or the connection has ended."""
+        if self.ended:
+            return
         try:
             set_read_wait(self.request, min(_SOON, self._settings.idle_timeout or _SOON))
+            rest, self._unsent = self._unsent, b""
+            self._send(rest)
             self._converse()
         except OSError as error:
-            if self.server.stopping:
-                self._end = "cut"
-            elif isinstance(error, ConnectionError):
-                self._end = "reset"
-            elif not self._end:  # the network's doing, such as EHOSTUNREACH
-                self._end = errno.errorcode.get(error.errno or 0, "error").lower()
+            self._failed(error)
+
+    def turn_away(self, words: str) -> None:
+        """End the connection, as there is no thread for it."""
+        self._end = "busy"
+        if not self._session.requests:  # who has been answered would take it for a reply
+            self._session.errors += 1
+            send_busy(self.request, words)
+
+    def _failed(self, error: OSError) -> None:
+        if self.server.stopping:
+            self._end = "cut"
+        elif isinstance(error, ConnectionError):
+            self._end = "reset"
+        elif not self._end:  # the network's doing, such as EHOSTUNREACH
+            self._end = errno.errorcode.get(error.errno or 0, "error").lower()
 
     def _converse(self) -> None:
         server, session = self.server, self._session
@@ -81,7 +141,7 @@ class Handler(socketserver.BaseRequestHandler):
                 break
             try:
                 # Within a line it is the line's deadline that counts, not the next moments.
-                data = recv(CHUNK, socket.MSG_DONTWAIT if session.line else 0)
+                data = recv(CHUNK, _NOW if session.line else 0)
             except BlockingIOError:
                 replies = b"" if self._something_comes() else self._time_is_up()
             else:
@@ -94,7 +154,7 @@ class Handler(socketserver.BaseRequestHandler):
         """Wait for the client, or for the server's stop, as long as there is patience."""
         poll = select.poll()
         poll.register(self.request, select.POLLIN)
-        poll.register(self.server.stop_for(self.request), select.POLLIN)
+        poll.register(self.server.stops.of(self.request), select.POLLIN)
         return poll.poll(self._patience()) != []
 
     def _patience(self) -> float | None:
@@ -135,7 +195,7 @@ class Handler(socketserver.BaseRequestHandler):
             arrived -= len(data)
             self._send(session.receive(data))
         with suppress(BlockingIOError):
-            if not connection.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK):
+            if not connection.recv(1, _LOOK):
                 self._send(session.receive(b""))  # the end of input has arrived as well
         if not session.finished:
             # Half a line is no request, unless its client never ends one.
@@ -148,7 +208,7 @@ class Handler(socketserver.BaseRequestHandler):
         rest: bytes | memoryview = replies
         while rest:
             try:
-                sent = self.request.send(rest, socket.MSG_DONTWAIT)
+                sent = self.request.send(rest, _NOW)
             except BlockingIOError:
                 poll = select.poll()
                 poll.register(self.request, select.POLLOUT)
@@ -169,9 +229,15 @@ class Handler(socketserver.BaseRequestHandler):
             self._name,
             session.requests,
             session.errors,
-            monotonic() - self._began,
+            monotonic() - self.began,
             end or "bug",
         )
+
+
+def send_busy(connection: socket.socket, words: str) -> None:
+    """Tell a client that there is no place for it, if it is still there."""
+    with suppress(OSError):
+        connection.send(f"{RequestError('BUSY', words)}\n".encode(), _NOW)
 
 
 def name_of(address: Address) -> str:

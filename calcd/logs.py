@@ -16,6 +16,10 @@ from typing import TextIO
 
 SYSLOG = "/dev/log"
 
+# What no line shows need not be found out for each: thread, process, place in the code.
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+logging._srcfile = None
+
 _PRIORITIES = {
     logging.DEBUG: 7,
     logging.INFO: 6,

@@ -36,10 +36,13 @@ class Parting(threading.Thread):
         # last heard of, and how many bytes it has still to take.
         self._parting: dict[socket.socket, tuple[float, float, int]] = {}
 
-    def see_out(self, connection: socket.socket) -> None:
-        """Take over a connection to which everything has been sent. Any thread may call this."""
+    def see_out(self, connection: socket.socket, closed: bool = False) -> None:
+        """Take over a connection to which everything has been sent. Any thread may call this.
+
+        ``closed`` says that its client is known to have closed it.
+        """
         try:
-            if _client_has_closed(connection):
+            if closed or _client_has_closed(connection):
                 connection.close()
                 return
             connection.shutdown(socket.SHUT_WR)

@@ -4,7 +4,7 @@ import errno
 import logging
 import math
 import os
-import selectors
+import select
 import socket
 import socketserver
 import sys
@@ -16,11 +16,12 @@ from time import monotonic, sleep
 from typing import Any
 
 from calcd.endpoints import BACKLOG, Listener
-from calcd.errors import RequestError
-from calcd.handler import Address, Handler, host_of, name_of
+from calcd.handler import Address, Handler, host_of, name_of, send_busy
+from calcd.lobby import Lobby
 from calcd.parting import Parting
 from calcd.places import Places
 from calcd.settings import Settings
+from calcd.stops import Stops
 from calcd.threads import IdleThreads
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,7 @@ _QUIET_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
 # thousands wait their looking alone would fill the machine: they look the more seldom the more
 # there are. It makes nobody wait longer: a thread gives the interpreter up with every read.
 _LOOK, _LOOK_FOR_EACH = 0.005, 0.0001  # seconds
-_STOPS = 128  # groups of threads at the most, woken one after the other
-_STOPPED_AT_ONCE = 32  # threads that a group has, where there need not be more groups
-_STOP_PAUSE = 0.05  # seconds that a group has before the next is woken
+_STOP_PAUSE = 0.05  # seconds that a group of threads has before the next is woken
 _LAST_THREADS = 1.0  # seconds that threads have to end when their connections are gone
 
 
@@ -55,49 +54,80 @@ class Server(socketserver.ThreadingTCPServer):
         # Not TCPServer's own __init__: it makes a socket, which a sandbox may forbid; ours
         # come bound, and there may be several.
         socketserver.BaseServer.__init__(self, "", Handler)
-        self.socket = listeners[0].socket  # for handle_request, which asks for its timeout
+        self.socket = listeners[0].socket  # the listener that is ready, for get_request
         self.settings = settings
         self.places = Places()
         self.stopping = False
         self._listeners = listeners
         self._beat = beat
         self._no_room = False
-        # serve_forever waits for this selector's own descriptor, which is ready when a listener
-        # is, or when the pipe's other end is closed: so a stop need not wait for a poll.
-        self._ready = selectors.DefaultSelector()
-        for listener in listeners:
-            self._ready.register(listener.socket, selectors.EVENT_READ, listener.socket)
+        self._poll = select.epoll()
+        self._awaited = {listener.socket.fileno(): listener.socket for listener in listeners}
+        for fd in self._awaited:
+            self._poll.register(fd, select.EPOLLIN)
+        self._lobby = Lobby(self._poll, self._hand_on)
+        # A pipe whose other end is closed is ready: so a stop need not wait for a poll.
         self._stop_seen, self._stop = os.pipe()
-        self._ready.register(self._stop_seen, selectors.EVENT_READ)
+        self._poll.register(self._stop_seen, select.EPOLLIN)
+        self._draining = False
+        self._loop_ended = threading.Event()
         self._gone = threading.Condition()
-        self._connections: dict[socket.socket, str] = {}  # to the host of each
-        # What threads that wait for their clients wait for as well. All woken at once would
-        # fight for the interpreter longer than they have work to do: so there are several.
-        groups = max(1, min(_STOPS, settings.max_connections // _STOPPED_AT_ONCE))
-        self._stops = [os.eventfd(0) for _ in range(groups)]
+        self._connections: dict[socket.socket, Handler] = {}
+        self.stops = Stops(settings.max_connections)
         self._pool = IdleThreads("connection")
         self._parting = Parting()
         self._parting.start()
 
-    def fileno(self) -> int:
-        """Give the descriptor that serve_forever waits for."""
-        return self._ready.fileno()
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Accept clients until ``drain`` is called; ``poll_interval`` is in seconds.
+
+        Not BaseServer's own, which waits for one listener alone.
+        """
+        try:
+            while not self._draining:
+                patience = self._lobby.patience
+                self._serve_ready(poll_interval if patience is None else patience)
+                self._lobby.send_on()
+                self.service_actions()
+        finally:
+            self._loop_ended.set()
+
+    def _serve_ready(self, seconds: float) -> bool:
+        """Wait so long for whoever comes, and serve them; say whether anybody came."""
+        ready = self._poll.poll(seconds)
+        for fd, _ in ready:
+            if listener := self._awaited.get(fd):
+                self.socket = listener
+                self._accept()
+            else:
+                self._lobby.look(fd)
+        return ready != []
+
+    def _accept(self) -> None:
+        try:
+            request, client_address = self.get_request()
+        except OSError:
+            return
+        try:
+            if self.verify_request(request, client_address):
+                self.process_request(request, client_address)
+            else:
+                self.shutdown_request(request)
+        except Exception:
+            self.handle_error(request, client_address)
+            self.shutdown_request(request)
 
     def get_request(self) -> tuple[socket.socket, Address]:
-        """Accept a client of a listener that is ready; OSError if its client is gone."""
-        for key, _ in self._ready.select(0):
-            if key.data is not None:
-                listener: socket.socket = key.data
-                try:
-                    accepted = listener.accept()
-                except OSError as error:
-                    self._pause_without_room(error)
-                    raise
-                if self._no_room:
-                    self._no_room = False
-                    log.info("limit left: the system has room for connections again")
-                return accepted
-        raise BlockingIOError
+        """Accept a client of the listener that is ready; OSError if its client is gone."""
+        try:
+            accepted = self.socket.accept()
+        except OSError as error:
+            self._pause_without_room(error)
+            raise
+        if self._no_room:
+            self._no_room = False
+            log.info("limit left: the system has room for connections again")
+        return accepted
 
     def _pause_without_room(self, error: OSError) -> None:
         """Let clients wait in the backlog while the system has no descriptor or memory."""
@@ -115,35 +145,52 @@ class Server(socketserver.ThreadingTCPServer):
             host, settings.max_connections, settings.max_connections_per_host
         )
         if no_place:
-            self._refuse(request, client_address, no_place)
+            how = "connection %s ended: requests=0 errors=1 seconds=0.000 how=busy"
+            log.info(how, name_of(client_address))
+            send_busy(request, no_place)
             return False
-        with self._gone:
-            self._connections[request] = host
         return True
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Hand the client to a thread that is idle or new."""
+        """Serve the client here, as far as that needs no waiting for it."""
+        handler = Handler(request, client_address, self)
+        with self._gone:
+            self._connections[request] = handler
+        self._lobby.enter(handler)
+
+    def _hand_on(self, handler: Handler) -> None:
+        """Let a client have a thread that is idle or new; one that has ended needs none."""
+        if handler.ended:
+            self._carry_on(handler)
+            return
         try:
-            self._pool.run(partial(self.process_request_thread, request, client_address))
+            self._pool.run(partial(self._carry_on, handler))
         except RuntimeError as error:  # the system refuses a thread
             log.error("limit reached: %s", error)
-            self._refuse(request, client_address, "the server's machine has no thread left")
-            self.shutdown_request(request)
+            handler.turn_away("the server's machine has no thread left")
+            self._carry_on(handler)
 
-    def _refuse(self, request: socket.socket, client_address: Address, words: str) -> None:
-        how = "connection %s ended: requests=0 errors=1 seconds=0.000 how=busy"
-        log.info(how, name_of(client_address))
-        with suppress(OSError):  # it may have gone already
-            request.send(f"{RequestError('BUSY', words)}\n".encode(), socket.MSG_DONTWAIT)
+    def _carry_on(self, handler: Handler) -> None:
+        """Serve a client to its end."""
+        try:
+            try:
+                handler.handle()
+            finally:
+                handler.finish()
+        except Exception:
+            self.handle_error(handler.request, handler.client_address)
+        finally:
+            self.shutdown_request(handler.request)
 
     def shutdown_request(self, request: Any) -> None:
         """Free a connection's place, and close it without a reset."""
-        host = self._connections.get(request)
-        if host is not None:
+        handler = self._connections.get(request)
+        closed = handler is not None and handler.client_has_closed
+        if handler is not None:
             # First of all: a client that sees its connection end may come again at once.
-            settings = self.settings
+            host, settings = host_of(handler.client_address), self.settings
             self.places.free(host, settings.max_connections, settings.max_connections_per_host)
-        self._parting.see_out(request)
+        self._parting.see_out(request, closed)
         with self._gone:  # and last of all: until now the stop waits for it
             self._connections.pop(request, None)
             self._gone.notify_all()
@@ -165,9 +212,11 @@ class Server(socketserver.ThreadingTCPServer):
         Not to be called from the serving loop's thread.
         """
         deadline = monotonic() + seconds
+        self._draining = True
         os.close(self._stop)
-        self.shutdown()
+        self._loop_ended.wait()
         self._accept_those_who_wait(deadline)
+        self._lobby.send_on(0)
         self.server_close()
         self.stopping = True
         # At the stop nobody new comes, so nobody has to make way for the next to part.
@@ -179,19 +228,14 @@ class Server(socketserver.ThreadingTCPServer):
                 connection.shutdown(socket.SHUT_RDWR)
         self._parting.finish(deadline - monotonic())
         self._pool.end(_LAST_THREADS)
-        for stop in self._stops:
-            os.close(stop)
+        self.stops.close()
         return len(cut)
-
-    def stop_for(self, connection: socket.socket) -> int:
-        """Give the descriptor that is ready to be read when the connection's thread must stop."""
-        return self._stops[connection.fileno() % len(self._stops)]
 
     def _tell_all_to_stop(self, deadline: float) -> None:
         """Wake the threads, group by group; half of the time is for those that are busy."""
-        for left, stop in zip(range(len(self._stops), 0, -1), self._stops, strict=True):
+        for left, stop in zip(range(len(self.stops), 0, -1), self.stops, strict=True):
             os.eventfd_write(stop, 1)
-            told = [each for each in list(self._connections) if self.stop_for(each) == stop]
+            told = [each for each in list(self._connections) if self.stops.of(each) == stop]
             self._wait_for_end(told, min(_STOP_PAUSE, (deadline - monotonic()) / 2 / left))
 
     def _wait_for_end(
@@ -207,20 +251,17 @@ class Server(socketserver.ThreadingTCPServer):
 
         Those of an inherited listener wait for the next instance instead.
         """
-        self._ready.unregister(self._stop_seen)
+        self._poll.unregister(self._stop_seen)
         os.close(self._stop_seen)
         for listener in self._listeners:
             if listener.inherited:
-                self._ready.unregister(listener.socket)
-        self.timeout = 0
+                self._poll.unregister(listener.socket)
         for _ in range(BACKLOG):
-            nobody_waits = not self._ready.get_map() or not self._ready.select(0)
-            if nobody_waits or self._no_room or monotonic() > deadline:
+            if not self._serve_ready(0) or self._no_room or monotonic() > deadline:
                 break
-            self.handle_request()
 
     def server_close(self) -> None:
         """Close the listeners."""
-        self._ready.close()
+        self._poll.close()
         for listener in self._listeners:
             listener.close()
