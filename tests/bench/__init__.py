@@ -1,0 +1,1 @@
+"""What calcd is measured against, and how: ``python3 -m tests.bench``."""

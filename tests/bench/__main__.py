@@ -1,0 +1,77 @@
+"""The command: which figures to measure, how often, and where the report goes."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from . import curves, figures, report, states
+from .load import Bench, Row
+from .programs import BenchError
+
+FIGURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "pipelined": figures.pipelined,
+    "trips": figures.round_trips,
+    "instances": figures.two_instances,
+    "connections": figures.connections,
+    "flood": figures.flood,
+    "idle": states.idle,
+    "busy": states.busy,
+    "client": states.client,
+    "file": states.file,
+    "start": states.start,
+}
+
+
+def main() -> int:
+    """Measure; the exit status is 0 when all answers were right, whatever the bars say."""
+    options = _options()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="calcd-bench-") as directory:
+        try:
+            bench = Bench(Path(directory), options.seconds, options.rounds, options.quick)
+            for name in options.figures or FIGURES:
+                for row in FIGURES[name](bench):
+                    rows.append(row)
+                    print(report.line(row), flush=True)
+            drawn = curves.measure(bench) if options.picture else None
+        except BenchError as error:
+            print(f"bench: {error}", file=sys.stderr)
+            return 1
+    for note in bench.notes:
+        print(note)
+    if options.json:
+        report.write_json(options.json, rows, bench.notes, drawn)
+    if drawn:
+        report.draw(options.picture, drawn)
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests.bench",
+        description="Measure calcd beside its peers, turn by turn; every answer is checked.",
+    )
+    parser.add_argument(
+        "figures", nargs="*", metavar="FIGURE", help=f"all, or some of: {', '.join(FIGURES)}"
+    )
+    parser.add_argument("--rounds", type=int, help="turns of each contestant (5)")
+    parser.add_argument("--seconds", type=float, help="that one turn of asking takes (1)")
+    parser.add_argument(
+        "--quick", action="store_true", help="see that all of it works: little of each, once"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds there too")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="draw throughput; needs matplotlib"
+    )
+    options = parser.parse_args()
+    if unknown := set(options.figures) - set(FIGURES):
+        parser.error(f"no such figure: {', '.join(sorted(unknown))}")
+    options.rounds = options.rounds or (1 if options.quick else 5)
+    options.seconds = options.seconds or (0.05 if options.quick else 1.0)
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
