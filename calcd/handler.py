@@ -32,9 +32,10 @@ _SOON = 0.2  # seconds in which a busy client asks again
 
 
 class Handler(socketserver.BaseRequestHandler):
-    """Serves one client: at first in the serving loop, then in a thread of its own.
+    """Serves one client: in the serving loop at first, then in a thread of its own.
 
-    Who makes it calls ``glance`` as long as that is enough, then ``handle`` and ``finish``.
+    ``glance`` is called as long as that is enough, then ``handle`` and ``finish``. ``idle_since``
+    is when the last reply was sent, in seconds of ``monotonic``.
 
     A client that is busy costs one system call for each read: the kernel lets it fail soon
     when nothing comes (SO_RCVTIMEO). Only then there is a call that waits until the deadline,
@@ -51,8 +52,7 @@ class Handler(socketserver.BaseRequestHandler):
 
     def setup(self) -> None:
         """Begin the session, with the settings now in force: it keeps them."""
-        self.began = self._idle_since = monotonic()
-        self._has_asked = False
+        self._began = self.idle_since = monotonic()
         self._unsent = b""  # what did not fit into one send
         self._line_began = 0.0
         self._line_ends = 0
@@ -72,28 +72,28 @@ class Handler(socketserver.BaseRequestHandler):
         )
 
     def glance(self) -> bool:
-        """Answer what has arrived, without waiting; say whether to wait here for more.
+        """Answer what has arrived, without waiting; say whether this may go on.
 
-        So it is until the client asks again, or cannot be served without waiting for it.
+        It may not where the client would have to be waited for, or has a great deal to ask, or
+        nothing: a thread keeps the deadlines.
         """
         try:
-            data = self.request.recv(_GLANCE, _LOOK if self._has_asked else _NOW)
-            if data and self._has_asked:
-                return False
-            self._has_asked = True
-            self._unsent = self._session.receive(data)
-            if self._unsent:
-                self._idle_since = monotonic()
-                sent = self.request.send(self._unsent, _NOW)
-                self._unsent = self._unsent[sent:]
+            data = self.request.recv(_GLANCE, _NOW)
+            replies = self._unsent = self._session.receive(data)
+            if replies:
+                self.idle_since = monotonic()
+                self._unsent = replies[self.request.send(replies, _NOW) :]
         except BlockingIOError:
             return not self._unsent
         except OSError as error:
             self._failed(error)
+            return False
         except Exception:
             self._end = "bug"
             self.server.handle_error(self.request, self.client_address)
-        return not (self.ended or self._unsent or self._session.started)
+            return False
+        more = self._unsent or self._session.started or len(data) == _GLANCE
+        return replies != b"" and not (more or self.ended)
 
     @property
     def ended(self) -> bool:
@@ -148,7 +148,7 @@ class Handler(socketserver.BaseRequestHandler):
                 replies = receive(data)
             if replies:
                 self._send(replies)
-                self._idle_since = monotonic()
+                self.idle_since = monotonic()
 
     def _something_comes(self) -> bool:
         """Wait for the client, or for the server's stop, as long as there is patience."""
@@ -165,7 +165,7 @@ class Handler(socketserver.BaseRequestHandler):
             if not settings.idle_timeout:
                 return None
             # Since the last reply: blank lines and telnet commands are no requests.
-            until = self._idle_since + settings.idle_timeout
+            until = self.idle_since + settings.idle_timeout
         else:
             if not self._line_began or session.line_ends != self._line_ends:
                 self._line_began, self._line_ends = now, session.line_ends
@@ -229,7 +229,7 @@ class Handler(socketserver.BaseRequestHandler):
             self._name,
             session.requests,
             session.errors,
-            monotonic() - self.began,
+            monotonic() - self._began,
             end or "bug",
         )
 

@@ -1,8 +1,8 @@
-"""Where clients stand until they ask a second time.
+"""Where clients are served who need not be waited for: in the serving loop, without a thread.
 
-Many ask once and close. To hand such a client to a thread costs more than to answer it: so the
-serving loop does that itself, as far as it need not wait for the client. Who asks again, has
-begun a line, takes no replies or just stands there is handed to a thread.
+To hand a client to a thread, and the interpreter from thread to thread, costs more than to
+answer a request. So whoever asks and takes the replies promptly is answered by the loop. Who
+has begun a line, takes no replies, asks a great deal at once or falls silent gets a thread.
 """
 
 import select
@@ -11,11 +11,11 @@ from time import monotonic
 
 from calcd.handler import Handler
 
-LONGEST = 0.2  # seconds that a client may stand here
+SILENCE = 0.2  # seconds after which a client must leave
 
 
 class Lobby:
-    """Serves new clients, in the serving loop's thread; ``hand_on`` takes who leaves it.
+    """Serves clients in the serving loop's thread; ``hand_on`` takes who must leave.
 
     ``poll`` is what the serving loop waits with: it is to call ``look`` for a descriptor that
     is ready and not its own, and ``send_on`` each time it comes round.
@@ -24,40 +24,43 @@ class Lobby:
     def __init__(self, poll: select.epoll, hand_on: Callable[[Handler], None]) -> None:
         self._poll = poll
         self._hand_on = hand_on
-        self._standing: dict[int, Handler] = {}  # by descriptor, who came first stands first
+        self._here: dict[int, Handler] = {}  # by descriptor; whoever asked last comes last
 
     def enter(self, handler: Handler) -> None:
         """Take a new client in, and answer what it has asked already."""
         if handler.glance():
             fd = handler.request.fileno()
             self._poll.register(fd, select.EPOLLIN)
-            self._standing[fd] = handler
+            self._here[fd] = handler
         else:
             self._hand_on(handler)
 
     def look(self, fd: int) -> None:
-        """Answer a client that has sent something; it leaves if there is more to it."""
-        handler = self._standing.get(fd)
-        if handler is not None and not handler.glance():
-            self._leave(fd)
+        """Answer a client that has sent something."""
+        handler = self._here.pop(fd, None)
+        if handler is not None:
+            if handler.glance():
+                self._here[fd] = handler
+            else:
+                self._see_off(fd, handler)
 
-    def send_on(self, seconds: float = LONGEST) -> None:
-        """Let those leave who have stood here for so long."""
-        if self._standing:
+    def send_on(self, seconds: float = SILENCE) -> None:
+        """Let those leave who have been silent for so long."""
+        if self._here:
             before = monotonic() - seconds
-            for fd, handler in list(self._standing.items()):
-                if handler.began > before:
+            for fd, handler in list(self._here.items()):
+                if handler.idle_since > before:
                     break
-                self._leave(fd)
+                del self._here[fd]
+                self._see_off(fd, handler)
 
     @property
     def patience(self) -> float | None:
         """Seconds until somebody must leave; None: nobody is here."""
-        first = next(iter(self._standing.values()), None)
-        return None if first is None else max(0.0, first.began + LONGEST - monotonic())
+        first = next(iter(self._here.values()), None)
+        return None if first is None else max(0.0, first.idle_since + SILENCE - monotonic())
 
-    def _leave(self, fd: int) -> None:
-        handler = self._standing.pop(fd)
+    def _see_off(self, fd: int, handler: Handler) -> None:
         if not handler.client_has_closed:  # else its descriptor is closed at once
             self._poll.unregister(fd)
         self._hand_on(handler)

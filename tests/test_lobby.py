@@ -1,4 +1,4 @@
-"""The lobby: who asks once is answered without a thread, and nobody is kept waiting there."""
+"""The lobby: who is prompt is answered without a thread, and nobody is kept waiting there."""
 
 import socket
 import threading
@@ -35,17 +35,30 @@ def test_a_bulk_of_requests_with_their_end_needs_none_either() -> None:
         assert threads() == before
 
 
+def test_whoever_asks_again_at_once_needs_none_either() -> None:
+    before = threads()
+    with serving() as (_, connect), connect() as connection:
+        replies = [ask(connection, b"SUB %d 1\n" % number) for number in range(1, 101)]
+        assert threads() == before
+    assert replies == [b"%d\n" % number for number in range(100)]
+
+
 @pytest.mark.parametrize(
-    ("further", "rest"), [(b"PING\n", b""), (b"PIN", b"G\n"), (b"", b"PING\n")]
+    ("further", "rest", "replies"),
+    [
+        (b"PIN", b"G\n", b"PONG\n"),
+        (b"", b"PING\n", b"PONG\n"),
+        (2000 * b"PING\n", b"QUIT\n", 2000 * b"PONG\n" + b"BYE\n"),
+    ],
+    ids=["has begun a line", "falls silent", "asks a great deal at once"],
 )
-def test_others_get_a_thread(further: bytes, rest: bytes) -> None:
-    """Who asks again, who has begun a line, who just stays."""
+def test_others_get_a_thread(further: bytes, rest: bytes, replies: bytes) -> None:
     before = threads()
     with serving() as (_, connect), connect() as connection:
         assert ask(connection, b"SOMA 2 2\n") == b"4\n"
         connection.sendall(further)
         wait_until(lambda: threads() > before, "a thread")
-        assert ask_all(connection, rest) == b"PONG\n"
+        assert ask_all(connection, rest) == replies
 
 
 def test_replies_that_a_client_takes_slowly_are_all_sent(start_daemon: Daemons) -> None:

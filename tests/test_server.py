@@ -410,8 +410,11 @@ def test_a_thread_that_the_system_refuses_is_a_polite_busy(
 ) -> None:
     with serving() as (server, connect):
         with connect() as first:
-            for _ in range(2):  # who asks again has a thread
-                assert ask(first, b"PING\n") == b"PONG\n"
+            first.sendall(b"PIN")  # who has begun a line has a thread
+            wait_until(
+                lambda: any(each.name == "connection" for each in threading.enumerate()), "a thread"
+            )
+            assert ask(first, b"G\n") == b"PONG\n"
 
             def refuse(_: threading.Thread) -> None:
                 raise RuntimeError("can't start new thread")
