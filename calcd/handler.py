@@ -27,7 +27,7 @@ Address = tuple[Any, ...] | str | bytes
 CHUNK = 1 << 16  # bytes of one read, which are answered with one write
 _NOW = int(socket.MSG_DONTWAIT)
 _LOOK = int(socket.MSG_DONTWAIT | socket.MSG_PEEK)
-_GLANCE = 1 << 12  # bytes of a read of the serving loop's, which has others to serve
+_GLANCE = 1 << 14  # bytes of a read of the serving loop's, which has others to serve
 _SOON = 0.2  # seconds in which a busy client asks again
 
 

@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_ROOM_PAUSE = 0.1  # seconds to the next try: without a pause the loop would spin
 _QUIET_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
-# A thread that waits for the interpreter wakes after each such interval to look for it. Where
-# thousands wait their looking alone would fill the machine: they look the more seldom the more
-# there are. It makes nobody wait longer: a thread gives the interpreter up with every read.
-_LOOK, _LOOK_FOR_EACH = 0.005, 0.0001  # seconds
+# For so long a thread may compute while another waits for the interpreter: briefly, so that a
+# client who asks a great deal keeps nobody waiting. But each that waits wakes as often to look
+# for it, and where thousands wait this alone would fill the machine: so it grows with them.
+_LOOK, _LOOK_FOR_EACH = 0.0001, 0.0001  # seconds
 _STOP_PAUSE = 0.05  # seconds that a group of threads has before the next is woken
 _LAST_THREADS = 1.0  # seconds that threads have to end when their connections are gone
 
