@@ -93,15 +93,16 @@ class Server(socketserver.ThreadingTCPServer):
             self._loop_ended.set()
 
     def _serve_ready(self, seconds: float) -> bool:
-        """Wait so long for whoever comes, and serve them; say whether anybody came."""
-        ready = self._poll.poll(seconds)
-        for fd, _ in ready:
+        """Wait so long for whoever comes, and serve them; say whether anybody new came."""
+        new = False
+        for fd, _ in self._poll.poll(seconds):
             if listener := self._awaited.get(fd):
                 self.socket = listener
                 self._accept()
+                new = True
             else:
                 self._lobby.look(fd)
-        return ready != []
+        return new
 
     def _accept(self) -> None:
         try:

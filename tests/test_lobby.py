@@ -5,6 +5,7 @@ import threading
 
 import pytest
 from helpers import Daemons, ask_all, read_all, wait_until
+from load import load_on
 from test_server import ask, serving
 
 from calcd.session import Session
@@ -110,3 +111,12 @@ def test_a_reset_and_a_bug_end_only_their_connection(
         wait_until(lambda: server.places.taken == 0, "the places to be free")
     assert "a bug ended it" in caplog.text
     assert [caplog.text.count(f"how={end}") for end in ("reset", "bug", "closed")] == [1, 1, 1]
+
+
+def test_a_stop_among_many_busy_clients_cuts_nobody(start_daemon: Daemons) -> None:
+    leaving = start_daemon("--reuse-port", "yes")
+    start_daemon("--reuse-port", "yes", "-l", f"tcp://127.0.0.1:{leaving.port}")
+    with load_on("127.0.0.1", leaving.port, clients=200) as tally:
+        assert leaving.stop() == 0
+    assert "stopped: 0 connections cut" in leaving.log
+    assert (tally.wrong, tally.lost) == (0, 0)
