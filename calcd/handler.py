@@ -25,8 +25,7 @@ log = logging.getLogger(__name__)
 Address = tuple[Any, ...] | str | bytes
 
 CHUNK = 1 << 16  # bytes of one read, which are answered with one write
-_NOW = int(socket.MSG_DONTWAIT)
-_LOOK = int(socket.MSG_DONTWAIT | socket.MSG_PEEK)
+_NOW = int(socket.MSG_DONTWAIT)  # flags as enums cost time with each call
 _GLANCE = 1 << 14  # bytes of a read of the serving loop's, which has others to serve
 _SOON = 0.2  # seconds in which a busy client asks again
 
@@ -195,7 +194,7 @@ class Handler(socketserver.BaseRequestHandler):
             arrived -= len(data)
             self._send(session.receive(data))
         with suppress(BlockingIOError):
-            if not connection.recv(1, _LOOK):
+            if not connection.recv(1, _NOW | socket.MSG_PEEK):
                 self._send(session.receive(b""))  # the end of input has arrived as well
         if not session.finished:
             # Half a line is no request, unless its client never ends one.

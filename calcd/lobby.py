@@ -5,6 +5,7 @@ answer a request. So whoever asks and takes the replies promptly is answered by 
 has begun a line, takes no replies, asks a great deal at once or falls silent gets a thread.
 """
 
+import math
 import select
 from collections.abc import Callable
 from time import monotonic
@@ -55,10 +56,10 @@ class Lobby:
                 self._see_off(fd, handler)
 
     @property
-    def patience(self) -> float | None:
-        """Seconds until somebody must leave; None: nobody is here."""
+    def patience(self) -> float:
+        """Seconds until somebody must leave; infinite where nobody is here."""
         first = next(iter(self._here.values()), None)
-        return None if first is None else max(0.0, first.idle_since + SILENCE - monotonic())
+        return math.inf if first is None else max(0.0, first.idle_since + SILENCE - monotonic())
 
     def _see_off(self, fd: int, handler: Handler) -> None:
         if not handler.client_has_closed:  # else its descriptor is closed at once

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 from calcd.endpoints import BACKLOG, Listener
@@ -27,12 +27,12 @@ from calcd.threads import IdleThreads
 log = logging.getLogger(__name__)
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_NO_ROOM_PAUSE = 0.1  # seconds to the next try: without a pause the loop would spin
+_NO_ROOM_PAUSE = 0.1  # seconds to the next accept: without a pause the loop would spin
 _QUIET_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
 # For so long a thread may compute while another waits for the interpreter: briefly, so that a
 # client who asks a great deal keeps nobody waiting. But each that waits wakes as often to look
 # for it, and where thousands wait this alone would fill the machine: so it grows with them.
-_LOOK, _LOOK_FOR_EACH = 0.0001, 0.0001  # seconds
+_TURN, _TURN_FOR_EACH = 0.0001, 0.0001  # seconds
 _STOP_PAUSE = 0.05  # seconds that a group of threads has before the next is woken
 _LAST_THREADS = 1.0  # seconds that threads have to end when their connections are gone
 
@@ -61,6 +61,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._listeners = listeners
         self._beat = beat
         self._no_room = False
+        self._accept_again = 0.0  # when, after a pause; 0: there is none
         self._poll = select.epoll()
         self._awaited = {listener.socket.fileno(): listener.socket for listener in listeners}
         for fd in self._awaited:
@@ -85,9 +86,12 @@ class Server(socketserver.ThreadingTCPServer):
         """
         try:
             while not self._draining:
-                patience = self._lobby.patience
-                self._serve_ready(poll_interval if patience is None else patience)
+                pause = _NO_ROOM_PAUSE if self._accept_again else poll_interval
+                self._serve_ready(min(pause, self._lobby.patience))
                 self._lobby.send_on()
+                if self._accept_again and monotonic() >= self._accept_again:
+                    self._accept_again = 0.0
+                    self._await_clients(select.EPOLLIN)
                 self.service_actions()
         finally:
             self._loop_ended.set()
@@ -131,12 +135,17 @@ class Server(socketserver.ThreadingTCPServer):
         return accepted
 
     def _pause_without_room(self, error: OSError) -> None:
-        """Let clients wait in the backlog while the system has no descriptor or memory."""
+        """Let new clients wait in the backlog while the system has no descriptor or memory."""
         if error.errno in _NO_ROOM:
             if not self._no_room:
                 self._no_room = True
                 log.error("limit reached: cannot accept: %s: clients wait", error.strerror)
-            sleep(_NO_ROOM_PAUSE)
+            self._accept_again = monotonic() + _NO_ROOM_PAUSE
+            self._await_clients(0)
+
+    def _await_clients(self, events: int) -> None:
+        for fd in self._awaited:
+            self._poll.modify(fd, events)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Give the client a place, or tell it politely that there is none."""
@@ -203,7 +212,7 @@ class Server(socketserver.ThreadingTCPServer):
     def service_actions(self) -> None:
         """Give a sign of life, each time the serving loop comes round."""
         taken = self.places.taken
-        sys.setswitchinterval(max(_LOOK, taken * _LOOK_FOR_EACH))
+        sys.setswitchinterval(max(_TURN, taken * _TURN_FOR_EACH))
         self._beat(taken)
 
     def drain(self, seconds: float) -> int:

@@ -362,6 +362,21 @@ def test_without_descriptors_clients_wait_and_the_loop_does_not_spin(daemon: Dae
     daemon.logs("limit left: the system has room")
 
 
+def test_without_descriptors_prompt_clients_are_served_as_ever(daemon: Daemon) -> None:
+    pid = daemon.process.pid
+    with daemon.connect() as prompt, ExitStack() as waiting:
+        assert ask(prompt, b"PING\n") == b"PONG\n"
+        taken = len(os.listdir(f"/proc/{pid}/fd"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, taken))
+        waiting.enter_context(daemon.connect())
+        while "limit reached: cannot accept" not in daemon.log:
+            ask(prompt, b"PING\n")
+        began = time.monotonic()
+        for _ in range(50):
+            assert ask(prompt, b"PING\n") == b"PONG\n"
+        assert time.monotonic() - began < 2  # and not a pause for each
+
+
 def test_a_stop_without_descriptors_keeps_its_time(start_daemon: Daemons) -> None:
     daemon = start_daemon("--drain-timeout", "2")
     pid = daemon.process.pid
