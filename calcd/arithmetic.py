@@ -6,9 +6,11 @@ with the parameters of IEEE 754-2008 decimal128. Nothing here does I/O.
 
 import decimal
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Context, Decimal
-from types import MethodType
+from functools import cached_property
+from itertools import repeat
+from operator import call
 
 from calcd.errors import RequestError, quoted
 from calcd.operations import Operation
@@ -50,6 +52,14 @@ OPERATIONS = (
     ),
 )
 
+# By every name as it is mostly typed, for the fast path.
+_BY_SPELLING: dict[str, Callable[[Context, Decimal, Decimal], Decimal]] = {
+    spelling: operation.run
+    for operation in OPERATIONS
+    for name in operation.names
+    for spelling in (name, name.lower())
+}
+
 
 class Arithmetic:
     """Calculates in one precision and rounding. Not to be shared between threads.
@@ -67,27 +77,23 @@ class Arithmetic:
             clamp=1,
             traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow],
         )
-        # Operands are taken as they are written, however long: only a result is rounded.
-        self.exact = Context(
+        # Only a result of more digits than this can have its first digit beyond the places.
+        self._may_be_wide = precision > PLAIN_PLACES
+
+    @cached_property
+    def _exact(self) -> Context:
+        """A context in which operands are taken as they are written, however long."""
+        return Context(
             prec=decimal.MAX_PREC,
             Emin=decimal.MIN_EMIN,
             Emax=decimal.MAX_EMAX,
             traps=[decimal.InvalidOperation, decimal.Overflow],
-        ).create_decimal
-        # Bound to the context once, by every name as it is mostly typed, for the fast path.
-        self.operators: dict[str, Callable[[Decimal, Decimal], Decimal]] = {
-            spelling: MethodType(operation.run, self.context)
-            for operation in OPERATIONS
-            for name in operation.names
-            for spelling in (name, name.lower())
-        }
-        # Only a result of more digits than this can have its first digit beyond the places.
-        self._may_be_wide = precision > PLAIN_PLACES
+        )
 
     def number(self, operand: str) -> Decimal:
         """Read an operand exactly; raise ``RequestError`` INVALID-NUMBER or OVERFLOW."""
         if _NUMBER.fullmatch(operand):
-            return self.exact(operand)
+            return self._exact.create_decimal(operand)
         if "," in operand:
             raise RequestError(
                 "INVALID-NUMBER",
@@ -114,13 +120,42 @@ class Arithmetic:
                 raise
             raise RequestError("DIVISION-UNDEFINED", "0 divided by 0 is undefined") from None
 
+    def calculate_plainly(self, name: str, left: str, right: str) -> str:
+        """Do what ``calculate`` does, for an operation by its name and two operands.
+
+        Faster, as the operands' grammar is not checked beyond what ``Decimal()`` does. Raise
+        anything where there is no such operation, no number or no finite result.
+        """
+        result = _BY_SPELLING[name](self.context, Decimal(left), Decimal(right))
+        text = str(result)
+        return self._respelled(text, result) if "E" in text or self._may_be_wide else text
+
+    def calculate_all(
+        self, names: Iterable[str], lefts: Iterable[str], rights: Iterable[str]
+    ) -> list[str]:
+        """Do what ``calculate_plainly`` does for many; raise if one of them fails.
+
+        Nearly all loops are ``map``'s own: the interpreter takes no step for each.
+        """
+        operators = map(_BY_SPELLING.__getitem__, names)
+        operands = map(Decimal, lefts), map(Decimal, rights)
+        results = list(map(call, operators, repeat(self.context), *operands))
+        texts = list(map(str, results))
+        for number, text in enumerate(texts):
+            if "E" in text or self._may_be_wide:
+                texts[number] = self._respelled(text, results[number])
+        return texts
+
     def text(self, number: Decimal) -> str:
         """Print a finite number so that it reads back with the same value and quantum.
 
         Plain notation where the exponent is zero or negative and the first digit within
         ``PLAIN_PLACES`` of the point, else the specification's to-scientific-string.
         """
-        text = str(number)
+        return self._respelled(str(number), number)
+
+    def _respelled(self, text: str, number: Decimal) -> str:
+        """Take the specification's to-scientific-string, and give it our way."""
         if "E-" in text:  # there the specification goes scientific from the seventh place on
             if number.adjusted() >= -PLAIN_PLACES:
                 return format(number, "f")
