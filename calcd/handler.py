@@ -76,12 +76,14 @@ class Handler(socketserver.BaseRequestHandler):
         It may not where the client would have to be waited for, or has a great deal to ask, or
         nothing: a thread keeps the deadlines.
         """
+        session, connection = self._session, self.request
         try:
-            data = self.request.recv(_GLANCE, _NOW)
-            replies = self._unsent = self._session.receive(data)
-            if replies:
-                self.idle_since = monotonic()
-                self._unsent = replies[self.request.send(replies, _NOW) :]
+            data = connection.recv(_GLANCE, _NOW)
+            replies = self._unsent = session.receive(data)
+            if not replies:
+                return False
+            self.idle_since = monotonic()
+            self._unsent = replies[connection.send(replies, _NOW) :]
         except BlockingIOError:
             return not self._unsent
         except OSError as error:
@@ -89,10 +91,9 @@ class Handler(socketserver.BaseRequestHandler):
             return False
         except Exception:
             self._end = "bug"
-            self.server.handle_error(self.request, self.client_address)
+            self.server.handle_error(connection, self.client_address)
             return False
-        more = self._unsent or self._session.started or len(data) == _GLANCE
-        return replies != b"" and not (more or self.ended)
+        return not (self._unsent or session.line or session.finished or len(data) == _GLANCE)
 
     @property
     def ended(self) -> bool:

@@ -5,7 +5,6 @@ answer a request. So whoever asks and takes the replies promptly is answered by 
 has begun a line, takes no replies, asks a great deal at once or falls silent gets a thread.
 """
 
-import math
 import select
 from collections.abc import Callable
 from time import monotonic
@@ -19,7 +18,7 @@ class Lobby:
     """Serves clients in the serving loop's thread; ``hand_on`` takes who must leave.
 
     ``poll`` is what the serving loop waits with: it is to call ``look`` for a descriptor that
-    is ready and not its own, and ``send_on`` each time it comes round.
+    is ready and not its own, and ``send_on`` every now and then.
     """
 
     def __init__(self, poll: select.epoll, hand_on: Callable[[Handler], None]) -> None:
@@ -45,21 +44,16 @@ class Lobby:
             else:
                 self._see_off(fd, handler)
 
-    def send_on(self, seconds: float = SILENCE) -> None:
-        """Let those leave who have been silent for so long."""
-        if self._here:
-            before = monotonic() - seconds
-            for fd, handler in list(self._here.items()):
-                if handler.idle_since > before:
-                    break
-                del self._here[fd]
-                self._see_off(fd, handler)
-
-    @property
-    def patience(self) -> float:
-        """Seconds until somebody must leave; infinite where nobody is here."""
-        first = next(iter(self._here.values()), None)
-        return math.inf if first is None else max(0.0, first.idle_since + SILENCE - monotonic())
+    def send_on(self, seconds: float = SILENCE) -> bool:
+        """Let those leave who have been silent for so long; say whether anybody stays."""
+        before = monotonic() - seconds
+        while self._here:
+            fd, handler = next(iter(self._here.items()))
+            if handler.idle_since > before:
+                return True
+            del self._here[fd]
+            self._see_off(fd, handler)
+        return False
 
     def _see_off(self, fd: int, handler: Handler) -> None:
         if not handler.client_has_closed:  # else its descriptor is closed at once

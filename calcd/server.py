@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_ROOM_PAUSE = 0.1  # seconds to the next accept: without a pause the loop would spin
+_ROUND = 0.05  # seconds between two looks at what need not be done for each client
 _QUIET_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
 # For so long a thread may compute while another waits for the interpreter: briefly, so that a
 # client who asks a great deal keeps nobody waiting. But each that waits wakes as often to look
@@ -41,8 +42,8 @@ class Server(socketserver.ThreadingTCPServer):
     """Serves the clients of any number of listeners, each client in a thread.
 
     ``settings`` may be replaced at any time: limits hold at once, the rest for new clients.
-    ``beat`` is called with the number of open connections, each time the serving loop comes
-    round.
+    ``beat`` is called with the number of open connections, as long as the serving loop goes
+    round: every 0.05 s while there are clients to be answered in it.
     """
 
     def __init__(
@@ -84,17 +85,25 @@ class Server(socketserver.ThreadingTCPServer):
 
         Not BaseServer's own, which waits for one listener alone.
         """
+        wait, look_round_at = 0.0, 0.0
         try:
             while not self._draining:
-                pause = _NO_ROOM_PAUSE if self._accept_again else poll_interval
-                self._serve_ready(min(pause, self._lobby.patience))
-                self._lobby.send_on()
-                if self._accept_again and monotonic() >= self._accept_again:
-                    self._accept_again = 0.0
-                    self._await_clients(select.EPOLLIN)
-                self.service_actions()
+                self._serve_ready(wait)
+                wait = _ROUND
+                if (now := monotonic()) >= look_round_at:
+                    look_round_at = now + _ROUND
+                    wait = self._look_round(now, poll_interval)
         finally:
             self._loop_ended.set()
+
+    def _look_round(self, now: float, poll_interval: float) -> float:
+        """Do what need not be done for each client; return how long to wait for the next."""
+        self.service_actions()
+        if self._accept_again and now >= self._accept_again:
+            self._accept_again = 0.0
+            self._await_clients(select.EPOLLIN)
+        anybody_here = self._lobby.send_on()
+        return _ROUND if anybody_here or self._accept_again else poll_interval
 
     def _serve_ready(self, seconds: float) -> bool:
         """Wait so long for whoever comes, and serve them; say whether anybody new came."""
@@ -164,8 +173,7 @@ class Server(socketserver.ThreadingTCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve the client here, as far as that needs no waiting for it."""
         handler = Handler(request, client_address, self)
-        with self._gone:
-            self._connections[request] = handler
+        self._connections[request] = handler
         self._lobby.enter(handler)
 
     def _hand_on(self, handler: Handler) -> None:
@@ -210,7 +218,7 @@ class Server(socketserver.ThreadingTCPServer):
         log.exception("connection %s: a bug ended it", name_of(client_address))
 
     def service_actions(self) -> None:
-        """Give a sign of life, each time the serving loop comes round."""
+        """Give a sign of life, each time the serving loop looks round."""
         taken = self.places.taken
         sys.setswitchinterval(max(_TURN, taken * _TURN_FOR_EACH))
         self._beat(taken)

@@ -83,7 +83,7 @@ class Session:
             return b""
         if not data:
             self.finished = "closed"
-            return self.keep_silence()
+            return self.keep_silence() if self.line else b""
         within = self.line or self._telnet.active
         if not within and data[-1] == _LF and not data.translate(None, _PLAIN):
             # Whole lines, and bytes that mean nothing but themselves: nothing is to be unwrapped.
