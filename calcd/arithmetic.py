@@ -8,7 +8,7 @@ import decimal
 import re
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Context, Decimal
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import repeat
 from operator import call
 
@@ -61,6 +61,19 @@ _BY_SPELLING: dict[str, Callable[[Context, Decimal, Decimal], Decimal]] = {
 }
 
 
+@cache  # to copy one costs a quarter of what it costs to make one
+def _context(precision: int, rounding: str) -> Context:
+    return Context(
+        prec=precision,
+        rounding=ROUNDINGS[rounding],
+        Emin=EMIN,
+        Emax=EMAX,
+        capitals=1,
+        clamp=1,
+        traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow],
+    )
+
+
 class Arithmetic:
     """Calculates in one precision and rounding. Not to be shared between threads.
 
@@ -68,15 +81,7 @@ class Arithmetic:
     """
 
     def __init__(self, precision: int = 34, rounding: str = "half-even") -> None:
-        self.context = Context(
-            prec=precision,
-            rounding=ROUNDINGS[rounding],
-            Emin=EMIN,
-            Emax=EMAX,
-            capitals=1,
-            clamp=1,
-            traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow],
-        )
+        self.context = _context(precision, rounding).copy()
         # Only a result of more digits than this can have its first digit beyond the places.
         self._may_be_wide = precision > PLAIN_PLACES
 

@@ -76,12 +76,11 @@ class _Lines(logging.Formatter):
         self._head = head
 
     def format(self, record: logging.LogRecord) -> str:
-        lines = [_printable(record.getMessage())]
+        head, text = self._head(record), _printable(record.getMessage())
         if record.exc_info:
             traceback = self.formatException(record.exc_info).split("\n")
-            lines += [f"| {_printable(line)}" for line in traceback]
-        head = self._head(record)
-        return "\n".join(head + line for line in lines)
+            text = f"\n{head}| ".join([text, *map(_printable, traceback)])
+        return head + text
 
 
 class _CountsLosses(logging.Handler):

@@ -458,7 +458,8 @@ def test_a_bug_in_a_request_is_logged_and_the_session_goes_on(
     def broken(*_: object) -> str:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("calcd.arithmetic.Arithmetic.text", broken)
+    for path in ("calculate", "calculate_plainly"):
+        monkeypatch.setattr(f"calcd.arithmetic.Arithmetic.{path}", broken)
     with serving() as (_, connect), connect() as connection:
         assert ask(connection, b"SOMA 2 2\n").startswith(b"ERR INTERNAL ")
         assert ask(connection, b"PING\n") == b"PONG\n"
