@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_ROOM_PAUSE = 0.1  # seconds to the next accept: without a pause the loop would spin
+# Clients that are accepted before others are served. One alone would cost a call of the
+# system's more for each, and those who wait to be accepted come together.
+_AT_ONCE = 8
 _ROUND = 0.05  # seconds between two looks at what need not be done for each client
 _QUIET_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
 # For so long a thread may compute while another waits for the interpreter: briefly, so that a
@@ -111,17 +114,20 @@ class Server(socketserver.ThreadingTCPServer):
         for fd, _ in self._poll.poll(seconds):
             if listener := self._awaited.get(fd):
                 self.socket = listener
-                self._accept()
+                for _ in range(_AT_ONCE):
+                    if not self._accept():
+                        break
                 new = True
             else:
                 self._lobby.look(fd)
         return new
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Let a client of the listener that is ready in; say whether there was one."""
         try:
             request, client_address = self.get_request()
         except OSError:
-            return
+            return False
         try:
             if self.verify_request(request, client_address):
                 self.process_request(request, client_address)
@@ -130,6 +136,7 @@ class Server(socketserver.ThreadingTCPServer):
         except Exception:
             self.handle_error(request, client_address)
             self.shutdown_request(request)
+        return True
 
     def get_request(self) -> tuple[socket.socket, Address]:
         """Accept a client of the listener that is ready; OSError if its client is gone."""
