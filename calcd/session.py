@@ -150,9 +150,8 @@ class Session:
         It tries what the rules would come to; whatever fails is answered by the rules.
         """
         replies: list[str] = []
-        # With a mark for each line's end, which no field can be, fields tell lines apart.
-        fields = text.replace("\n", " ; ").split() if len(text) > _MUCH else []
-        if fields and fields[3::4].count(";") * 4 == len(fields):
+        fields = _fields_of_sums(text) if len(text) > _MUCH else []
+        if fields:
             self.line_ends += len(fields) // 4
             for first in range(0, len(fields), 4 * _GROUP):
                 self._answer_sums(fields[first : first + 4 * _GROUP], replies)
@@ -277,6 +276,14 @@ TABLE = (
     Command(("QUIT",), (), "BYE, and the end of the session", Session._quit),
 )
 _NAMED = {name: operation for operation in TABLE for name in operation.names}
+
+
+def _fields_of_sums(text: str) -> list[str]:
+    """Split lines of plain characters, if each has three fields; give a fourth for its end."""
+    # A mark that no field can be tells what stands where.
+    fields = text.replace("\n", " ; ").split()
+    ends = text.count("\n")
+    return fields if fields[3::4].count(";") == ends == len(fields) / 4 else []
 
 
 def _operation_named(name: str) -> Operation:

@@ -381,16 +381,43 @@ def test_no_bytes_at_all_meet_a_bug(data: bytes) -> None:
     assert tried.finished
 
 
+odd_lines = st.tuples(
+    st.sampled_from(["SOMA", "SUB", "MUL", "DIV", "soma", "Div", "PING", "UPPER", "INF", "", "1"]),
+    st.lists(st.text("0123456789+-.eEnNaif_ ,;\t", max_size=6), max_size=4),
+).map(lambda request: " ".join([request[0], *request[1]]))
+plain_lines = st.tuples(
+    st.sampled_from(["SOMA", "SUB", "MUL", "DIV", "soma", "Div", "SOMA SUB", "1 DIV", "", "1"]),
+    st.lists(st.sampled_from(["1", "-.5", "3e-9", "0", "1e6144", "", "SOMA", "."]), max_size=4),
+).map(lambda request: " ".join([request[0], *request[1]]))
+sums = st.sampled_from(["SOMA 1 2", "DIV 1 3e-9", "mul 9e6144 9", "SUB 0.10 1", "DIV 0 0"])
+
+
 @given(
-    st.lists(
+    st.one_of(
+        st.lists(odd_lines, max_size=6),
+        # So many that they are worked out at once, in more than one group.
         st.tuples(
-            st.sampled_from(["SOMA", "SUB", "MUL", "DIV", "soma", "Div", "PING", "UPPER", "INF"]),
-            st.lists(st.text("0123456789+-.eEnNaif_ ,\t", max_size=6), max_size=3),
-        ).map(lambda request: " ".join([request[0], *request[1]])),
-        max_size=6,
-    )
+            st.lists(st.one_of(plain_lines, sums), max_size=6),
+            st.integers(0, 100).map(lambda many: many * ["MUL 1.50 2"]),
+            st.lists(plain_lines, max_size=3),
+        ).map(lambda parts: [line for part in parts for line in part]),
+    ),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from([34, 50]),
 )
-def test_the_fast_path_says_what_the_rules_say(lines: list[str]) -> None:
-    stream = "".join(line + "\n" for line in lines).encode()
+def test_the_fast_path_says_what_the_rules_say(lines: list[str], end: str, digits: int) -> None:
+    stream = "".join(line + end for line in lines).encode()
+    fast = Session(Arithmetic(digits))
+    by_rules = Session(Arithmetic(digits), on_request=lambda *_: None)
+    assert fast.receive(stream) == by_rules.receive(stream)
+    assert fast.requests == by_rules.requests
+    assert fast.errors == by_rules.errors
+    assert fast.line_ends == by_rules.line_ends
+
+
+@pytest.mark.parametrize(
+    "lines", [b"\nSOMA 1\n", b"\n\n\n\n", b"SOMA\n1 2\n\n", b"SOMA 1 2 SOMA 1\n\n"]
+)
+def test_fields_that_only_seem_to_be_those_of_sums_are_answered_by_lines(lines: bytes) -> None:
     by_rules = Session(Arithmetic(), on_request=lambda *_: None)
-    assert session().receive(stream) == by_rules.receive(stream)
+    assert session().receive(100 * lines) == by_rules.receive(100 * lines)
