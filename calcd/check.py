@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from calcd import endpoints
+from calcd import listeners
 from calcd.owner import Owner, OwnerError, owner_of
 from calcd.settings import Settings
 
@@ -23,7 +23,7 @@ def problems(
     if background and importlib.util.find_spec("daemon") is None:
         yield "-d needs python-daemon: pip install python-daemon"
     for endpoint in settings.listen:
-        if problem := endpoints.check(endpoint, settings.reuse_port):
+        if problem := listeners.check(endpoint, settings.reuse_port):
             yield f"{named['listen']}: {problem}"
     if settings.pidfile:
         directory = os.path.dirname(settings.pidfile)  # which the daemon makes if need be

@@ -13,8 +13,8 @@ import calcd
 from calcd import check, control
 from calcd.background import Shell, detach, leave_shell
 from calcd.commandline import CommandLine, parse
-from calcd.endpoints import Listener, listen
 from calcd.errors import StartError
+from calcd.listeners import Listener, listen
 from calcd.logs import SYSLOG, complain, open_log, syslog_answers
 from calcd.owner import owner_of
 from calcd.pidfile import Pidfile

@@ -15,8 +15,8 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from calcd.endpoints import BACKLOG, Listener
 from calcd.handler import Address, Handler, host_of, name_of, send_busy
+from calcd.listeners import BACKLOG, Listener
 from calcd.lobby import Lobby
 from calcd.parting import Parting
 from calcd.places import Places

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from helpers import PATIENCE, Daemon, Daemons, read_all, wait_until
 
-from calcd.endpoints import listen, parse_endpoint
+from calcd.endpoints import parse_endpoint
 from calcd.handler import CHUNK, Handler
+from calcd.listeners import listen
 from calcd.server import Server
 from calcd.session import Session
 from calcd.settings import Settings

@@ -19,8 +19,9 @@ import pytest
 from helpers import PATIENCE, Daemon, Daemons, NotifySocket, clean_environment, wait_until
 
 from calcd import systemd
-from calcd.endpoints import listen, parse_endpoint
+from calcd.endpoints import parse_endpoint
 from calcd.handler import Address
+from calcd.listeners import listen
 from calcd.server import Server
 from calcd.settings import Settings
 from calcd.systemd import Beat, Notifier
