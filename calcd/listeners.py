@@ -5,17 +5,20 @@ import os
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 from calcd import unixsocket
 from calcd.endpoints import Endpoint
 from calcd.errors import StartError
+from calcd.systemd import inherited_sockets
 
 # The kernel cuts this to net.core.somaxconn. While the serving loop is busy, or the service
 # restarts behind a socket unit, clients wait here.
 BACKLOG = 4096
 # Tries to find a free port that all addresses of one name have free.
 _PORT_TRIES = 16
+_PLAIN = Endpoint()
 
 
 class EndpointError(StartError):
@@ -23,9 +26,14 @@ class EndpointError(StartError):
 
 
 class Listener:
-    """A listening socket, with its endpoint as it really is (the port taken for port 0)."""
+    """A listening socket, with its endpoint as it really is (the port taken for port 0).
 
-    def __init__(self, sock: socket.socket, inherited: bool = False) -> None:
+    ``asked`` is the endpoint that was asked for: it knows what cannot be seen from a socket.
+    """
+
+    def __init__(
+        self, sock: socket.socket, asked: Endpoint = _PLAIN, inherited: bool = False
+    ) -> None:
         # The serving loop learns from the kernel which listener is ready, and a client may be
         # gone again by then: accept() must not wait for the next one.
         sock.setblocking(False)
@@ -38,7 +46,10 @@ class Listener:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         self.socket = sock
         self.inherited = inherited
-        self.endpoint = _endpoint_of(sock)
+        self.tls = asked.tls
+        self.endpoint = replace(
+            _endpoint_of(sock), tls=asked.tls, mode=asked.mode, group=asked.group
+        )
         has_file = self.endpoint.path.startswith("/") and not inherited
         self._file = unixsocket.identity(self.endpoint.path) if has_file else None
 
@@ -66,7 +77,7 @@ def listen(
         for endpoint in endpoints:
             try:
                 sockets, missing = _bind(endpoint, reuse_port)
-                bound = [Listener(sock) for sock in sockets]
+                bound = [Listener(sock, endpoint) for sock in sockets]
                 for listener in bound:
                     undo.callback(listener.close)
                 for listener in bound:
@@ -79,10 +90,21 @@ def listen(
     return listeners, left_out
 
 
+def inherited() -> list[Listener]:
+    """Take over the sockets handed over by systemd; those it calls ``tls`` are for TLS."""
+    try:
+        return [
+            Listener(sock, Endpoint(tls=name == "tls"), inherited=True)
+            for sock, name in inherited_sockets()
+        ]
+    except (OSError, ValueError) as error:
+        raise StartError(f"a socket from systemd cannot be used: {error}") from None
+
+
 def _bind(endpoint: Endpoint, reuse_port: bool) -> tuple[list[socket.socket], list[str]]:
     """Bind all that an endpoint stands for; for port 0, all of it to the same free port."""
     if endpoint.path:
-        return [unixsocket.bind(endpoint.path)], []
+        return [unixsocket.bind(endpoint)], []
     found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
     # A name may have an address twice, by two lines of the hosts file.
     addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
@@ -168,7 +190,7 @@ def check(endpoint: Endpoint, reuse_port: bool) -> str:
     """
     try:
         if endpoint.path:
-            unixsocket.check(endpoint.path)
+            unixsocket.check(endpoint)
         else:
             for sock in _bind(endpoint, reuse_port)[0]:
                 sock.close()

@@ -14,7 +14,7 @@ from calcd import check, control
 from calcd.background import Shell, detach, leave_shell
 from calcd.commandline import CommandLine, parse
 from calcd.errors import StartError
-from calcd.listeners import Listener, listen
+from calcd.listeners import Listener, inherited, listen
 from calcd.logs import SYSLOG, complain, open_log, syslog_answers
 from calcd.owner import owner_of
 from calcd.pidfile import Pidfile
@@ -28,7 +28,7 @@ from calcd.settings import (
     read_settings,
     where_set,
 )
-from calcd.systemd import Beat, Notifier, inherited_sockets
+from calcd.systemd import Beat, Notifier
 
 log = logging.getLogger("calcd")
 
@@ -123,7 +123,7 @@ class Daemon:
         """Take what the daemon needs, detach if asked to, and open the log."""
         settings, background = self._settings, self._command_line.background
         notes: list[str] = []
-        listeners = _inherited_listeners()  # before any fork: they are meant for this very pid
+        listeners = inherited()  # before any fork: they are meant for this very pid
         if background:
             self._shell = leave_shell()
         # From here on signals wait until they are asked for: whatever is taken is given back.
@@ -230,13 +230,6 @@ def _fitting(settings: Settings) -> Settings:
         fitting,
     )
     return replace(settings, max_connections=fitting)
-
-
-def _inherited_listeners() -> list[Listener]:
-    try:
-        return [Listener(sock, inherited=True) for sock in inherited_sockets()]
-    except (OSError, ValueError) as error:
-        raise StartError(f"a socket from systemd cannot be used: {error}") from None
 
 
 def _signals(background: bool) -> set[signal.Signals]:

@@ -1,6 +1,9 @@
 """Unix sockets: the file of one, before, while and after it is listened on."""
 
+import errno
+import grp
 import os
+import re
 import socket
 import stat
 from collections.abc import Callable
@@ -11,7 +14,8 @@ from helpers import PATIENCE, Daemons, read_all, run_calcd
 from listening import failure, listening
 
 from calcd import unixsocket
-from calcd.listeners import Listener
+from calcd.endpoints import parse_endpoint
+from calcd.listeners import Listener, check
 
 
 @pytest.fixture
@@ -30,6 +34,83 @@ def test_a_unix_socket_is_removed_at_the_stop(start_daemon: Daemons, path: Path)
 def test_everybody_who_gets_to_a_unix_socket_may_connect(path: Path) -> None:
     with listening(f"unix://{path}"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o666
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("mode", [0o000, 0o600, 0o660, 0o666, 0o777])
+def test_a_unix_socket_has_the_mode_that_was_asked_for(path: Path, mode: int, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with listening(f"unix://{path}?mode={mode:04o}") as (listener,):
+            assert stat.S_IMODE(path.stat().st_mode) == mode
+            assert listener.endpoint.mode == mode
+    finally:
+        os.umask(before)
+    assert not path.exists()
+
+
+def test_a_unix_socket_is_never_more_open_than_asked(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is done to its file is done while nobody may connect, and the mode comes last."""
+    seen = []
+
+    def look(function: Callable[..., None]) -> Callable[..., None]:
+        def looking(*arguments: object, **options: object) -> None:
+            seen.append((function.__name__, stat.S_IMODE(path.stat().st_mode)))
+            function(*arguments, **options)
+
+        return looking
+
+    for function in (os.chown, os.chmod):
+        monkeypatch.setattr(os, function.__name__, look(function))
+    before = os.umask(0)
+    try:
+        with listening(f"unix://{path}?mode=0660&group={os.getegid()}"):
+            assert seen == [("chown", 0), ("chmod", 0)]
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to any group")
+@pytest.mark.parametrize("group", [grp.getgrall()[-1].gr_name, "54321"])
+def test_a_unix_socket_has_the_group_that_was_asked_for(
+    start_daemon: Daemons, path: Path, group: str
+) -> None:
+    url = f"unix://{path}?mode=0660&group={group}"
+    daemon = start_daemon("-l", url)
+    assert daemon.endpoints == [url]
+    daemon.logs(rf"settings in force: listen={re.escape(url)} ")
+    status = path.stat()
+    gid = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (0, gid, 0o660)
+
+
+@pytest.mark.parametrize("group", ["no-such-group", "4294967295", "9" * 32])
+def test_a_group_that_does_not_exist_is_told(path: Path, group: str) -> None:
+    url = f"unix://{path}?mode=0660&group={group}"
+    told = f"cannot listen on {url}: there is no group '{group}': make it first, or name another"
+    assert failure(url) == told
+    assert check(parse_endpoint(url), reuse_port=False) == told
+    assert not path.exists()
+
+
+def test_a_group_of_others_is_told_and_no_file_is_left(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chown(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "chown", chown)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    url = f"unix://{path}?mode=0660&group=54321"
+    told = (
+        f"cannot listen on {url}: "
+        "only root or a member of group '54321' can give it the socket: name another"
+    )
+    assert failure(url) == told
+    assert check(parse_endpoint(url), reuse_port=False) == told
+    assert not path.exists()
 
 
 def test_a_stale_unix_socket_is_replaced(start_daemon: Daemons, path: Path) -> None:
