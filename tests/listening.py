@@ -1,5 +1,6 @@
 """Listeners for a test, in its own process."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -7,6 +8,17 @@ import pytest
 
 from calcd.endpoints import parse_endpoint
 from calcd.listeners import EndpointError, Listener, listen
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
 
 
 @contextmanager

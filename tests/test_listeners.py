@@ -13,22 +13,11 @@ from typing import Any
 
 import pytest
 from helpers import PATIENCE, Daemon, Daemons, read_all, run_calcd, wait_until
-from listening import failure, listening
+from listening import failure, listening, needs_ipv6
 
 from calcd import listeners as module
 from calcd.endpoints import parse_endpoint
 from calcd.listeners import Listener, listen
-
-
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 
 
 def resolving(*addresses: tuple[Any, ...]) -> Callable[..., list[tuple[Any, ...]]]:
