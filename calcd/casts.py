@@ -7,9 +7,11 @@ be right: one argument, so one line for the operator, for each fault.
 import os
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 from calcd.endpoints import Endpoint, parse_endpoint
 from calcd.errors import quoted
+from calcd.networks import Networks, parse_network
 
 LEAST_SECONDS = 0.001  # poll() counts in milliseconds
 YEAR = 366 * 24 * 60 * 60
@@ -18,6 +20,8 @@ _SWITCHES = {
     **dict.fromkeys(("yes", "on", "true", "1"), True),
     **dict.fromkeys(("no", "off", "false", "0"), False),
 }
+
+_T = TypeVar("_T")
 
 try:
     _STARTED_IN = os.getcwd()  # with -d the daemon leaves it, and may read its settings again
@@ -79,17 +83,27 @@ def switch(text: str) -> bool:
         raise _wrong(text, "yes or no") from None
 
 
-def endpoints(text: str) -> tuple[Endpoint, ...]:
-    """Cast URLs that are separated by blanks or newlines."""
+def _each(words: list[str], parse: Callable[[str], _T]) -> tuple[_T, ...]:
+    """Parse words, and gather what is wrong with them."""
     found, faults = [], []
-    for url in text.split() or [""]:
+    for word in words:
         try:
-            found.append(parse_endpoint(url))
+            found.append(parse(word))
         except ValueError as error:
-            faults.append(str(_wrong(url, str(error))))
+            faults.append(str(_wrong(word, str(error))))
     if faults:
         raise ValueError(*faults)
     return tuple(found)
+
+
+def endpoints(text: str) -> tuple[Endpoint, ...]:
+    """Cast URLs that are separated by blanks or newlines."""
+    return _each(text.split() or [""], parse_endpoint)
+
+
+def networks(text: str) -> Networks:
+    """Cast networks that are separated by blanks or newlines; an empty text is none."""
+    return Networks(_each(text.split(), parse_network))
 
 
 def path(text: str) -> str:

@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from calcd import endpoints
+from calcd import listeners
 from calcd.owner import Owner, OwnerError, owner_of
-from calcd.settings import Settings
+from calcd.settings import SETTINGS, Settings
 
 
 def problems(
@@ -18,13 +18,20 @@ def problems(
     ``where`` tells of the settings that are set where that is; ``background`` says that they
     are for -d.
     """
-    named = {name: name for name in ("listen", "log_to", "pidfile", "user", "group")}
-    named |= where or {}
+    named = {row.name: row.name for row in SETTINGS} | dict(where or {})
     if background and importlib.util.find_spec("daemon") is None:
         yield "-d needs python-daemon: pip install python-daemon"
     for endpoint in settings.listen:
-        if problem := endpoints.check(endpoint, settings.reuse_port):
+        if problem := listeners.check(endpoint, settings.reuse_port):
             yield f"{named['listen']}: {problem}"
+    if settings.tls_certificate:
+        from calcd.tls import TlsError, context  # takes a while, and few have a certificate
+
+        try:
+            context(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+        except TlsError as error:
+            name, words = str(error).split(": ", 1)
+            yield f"{named[name]}: {words}"
     if settings.pidfile:
         directory = os.path.dirname(settings.pidfile)  # which the daemon makes if need be
         path = settings.pidfile if os.path.lexists(directory) else directory

@@ -1,46 +1,47 @@
-"""Endpoint URLs, and the listening sockets they become."""
+"""Endpoint URLs: where clients are awaited."""
 
-import errno
 import os
 import re
-import socket
-import stat
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
 
-from calcd.errors import StartError
+from calcd.errors import quoted
 
-# The kernel cuts this to net.core.somaxconn. While the serving loop is busy, or the service
-# restarts behind a socket unit, clients wait here.
-BACKLOG = 4096
-# Tries to find a free port that all addresses of one name have free.
-_PORT_TRIES = 16
 _UNIX_PATH_MOST = 107  # bytes: sun_path less its final NUL
-_UNIX_MODE = 0o666  # as open as a port: its directory is what keeps people out
+UNIX_MODE = 0o666  # as open as a port: its directory is what keeps people out
 
 _LABEL = "[0-9A-Za-z_-]{1,63}"
 _TCP = re.compile(
-    rf"tcp://(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|({_LABEL}(?:\.{_LABEL})*\.?)):([0-9]{{1,5}})"
+    r"(tcp|tls)://"
+    rf"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|({_LABEL}(?:\.{_LABEL})*\.?)):([0-9]{{1,5}})"
 )
-_UNIX = re.compile(r"unix://(/[^?#]*[^/?#])")
+_UNIX = re.compile(r"unix://(/[^?#]*[^/?#])(?:\?([^#]*))?")
+# What may follow a Unix socket's path: the grammar of each, and what an error says of it.
+_PARAMETERS = {
+    "mode": (re.compile("0?[0-7]{3}"), "a mode in octal digits, such as mode=0660"),
+    "group": (re.compile("[^=?/]{1,32}"), "a group's name or number, such as group=calcd"),
+}
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where clients are awaited: ``host`` and ``port`` for tcp, ``path`` for unix."""
+    """Where clients are awaited: ``host`` and ``port`` for tcp and tls, ``path`` for unix.
+
+    A Unix socket's file has a ``mode``, and a ``group`` by name or number; ``""``: the daemon's.
+    """
 
     host: str = ""
     port: int = 0
     path: str = ""
+    tls: bool = False
+    mode: int = UNIX_MODE
+    group: str = ""
 
     def __str__(self) -> str:
-        return f"unix://{self.path}" if self.path else f"tcp://{joined(self.host, self.port)}"
-
-
-class EndpointError(StartError):
-    """An endpoint that cannot be listened on; as text, why, and what to do."""
+        if not self.path:
+            return f"{'tls' if self.tls else 'tcp'}://{joined(self.host, self.port)}"
+        given = [f"mode={self.mode:04o}"] if self.mode != UNIX_MODE else []
+        given += [f"group={self.group}"] if self.group else []
+        return f"unix://{self.path}" + ("?" + "&".join(given) if given else "")
 
 
 def joined(host: str, port: int) -> str:
@@ -50,207 +51,31 @@ def joined(host: str, port: int) -> str:
 
 def parse_endpoint(url: str) -> Endpoint:
     """Read an endpoint URL; raise ``ValueError`` that completes "expected ..."."""
-    if (tcp := _TCP.fullmatch(url)) and int(tcp[3]) < 1 << 16:
-        return Endpoint(host=tcp[1] or tcp[2], port=int(tcp[3]))
+    if (tcp := _TCP.fullmatch(url)) and int(tcp[4]) < 1 << 16:
+        return Endpoint(host=tcp[2] or tcp[3], port=int(tcp[4]), tls=tcp[1] == "tls")
     unix = _UNIX.fullmatch(url) if url.isprintable() else None
     if unix and len(os.fsencode(unix[1])) <= _UNIX_PATH_MOST:
-        return Endpoint(path=unix[1])
+        given = {} if unix[2] is None else _parameters(unix[2])
+        mode = int(given["mode"], 8) if "mode" in given else UNIX_MODE
+        return Endpoint(path=unix[1], mode=mode, group=given.get("group", ""))
     if url.startswith("unix:"):
         raise ValueError(f"unix:// and an absolute path of at most {_UNIX_PATH_MOST} bytes")
-    raise ValueError("tcp://HOST:PORT, with [] round an IPv6 address, or unix:///PATH")
+    raise ValueError(
+        "tcp://HOST:PORT or tls://HOST:PORT, with [] round an IPv6 address, or unix:///PATH"
+    )
 
 
-class Listener:
-    """A listening socket, with its endpoint as it really is (the port taken for port 0)."""
-
-    def __init__(self, sock: socket.socket, inherited: bool = False) -> None:
-        # The serving loop learns from the kernel which listener is ready, and a client may be
-        # gone again by then: accept() must not wait for the next one.
-        sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:
-            # Accepted sockets take these over, which saves a system call each.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            # A telnet client sends some commands as urgent data: they are to be read in their
-            # place, not to leave half of themselves behind.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        self.socket = sock
-        self.inherited = inherited
-        self.endpoint = _endpoint_of(sock)
-        has_file = self.endpoint.path.startswith("/") and not inherited
-        self._file = _identity(self.endpoint.path) if has_file else None
-
-    def close(self) -> None:
-        """Close the socket; remove its file, unless it was inherited or is another's by now."""
-        # The file first: as long as the socket lives, nobody takes it for stale and replaces it.
-        if self._file is not None and _identity(self.endpoint.path) == self._file:
-            with suppress(OSError):  # whoever may not remove it leaves it, for the next start
-                os.unlink(self.endpoint.path)
-        self._file = None
-        self.socket.close()
-
-
-def listen(
-    endpoints: Iterable[Endpoint], reuse_port: bool = False
-) -> tuple[list[Listener], list[str]]:
-    """Listen on every address of every endpoint.
-
-    Return the listeners, and a line for each address that was left out because this machine
-    lacks its family. Raise ``EndpointError`` where one cannot be had; nothing stays open then.
-    """
-    listeners: list[Listener] = []
-    left_out: list[str] = []
-    with ExitStack() as undo:
-        for endpoint in endpoints:
-            try:
-                sockets, missing = _bind(endpoint, reuse_port)
-                bound = [Listener(sock) for sock in sockets]
-                for listener in bound:
-                    undo.callback(listener.close)
-                for listener in bound:
-                    listener.socket.listen(BACKLOG)
-            except OSError as error:
-                raise EndpointError(f"cannot listen on {endpoint}: {_advice(error)}") from None
-            listeners += bound
-            left_out += missing
-        undo.pop_all()
-    return listeners, left_out
-
-
-def _bind(endpoint: Endpoint, reuse_port: bool) -> tuple[list[socket.socket], list[str]]:
-    """Bind all that an endpoint stands for; for port 0, all of it to the same free port."""
-    if endpoint.path:
-        return [_bind_unix(endpoint.path)], []
-    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    # A name may have an address twice, by two lines of the hosts file.
-    addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
-    for _ in range(_PORT_TRIES - 1 if endpoint.port == 0 else 0):
-        with suppress(OSError):  # which the last try does not
-            return _bind_addresses(endpoint, addresses, reuse_port)
-    return _bind_addresses(endpoint, addresses, reuse_port)
-
-
-def _bind_addresses(
-    endpoint: Endpoint, addresses: Sequence[tuple[int, tuple[Any, ...]]], reuse_port: bool
-) -> tuple[list[socket.socket], list[str]]:
-    sockets: list[socket.socket] = []
-    missing = []
-    port = endpoint.port
-    with ExitStack() as undo:
-        for family, (host, _, *scope) in addresses:
-            try:
-                sock = _bind_tcp(family, (host, port, *scope), reuse_port)
-            except OSError as error:
-                if len(addresses) == 1 or _machine_has(family):
-                    raise
-                missing.append(f"{endpoint}: {host} left out: {error.strerror}")
-                continue
-            sockets.append(undo.enter_context(sock))
-            port = sock.getsockname()[1]
-        if not sockets:
-            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-        undo.pop_all()
-    return sockets, missing
-
-
-def _bind_tcp(family: int, address: tuple[Any, ...], reuse_port: bool) -> socket.socket:
-    with ExitStack() as undo:
-        sock = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(address)
-        undo.pop_all()
-    return sock
-
-
-def _machine_has(family: int) -> bool:
-    """Tell whether this machine has a loopback address of the family."""
-    try:
-        loopback = "::1" if family == socket.AF_INET6 else "127.0.0.1"
-        _bind_tcp(family, (loopback, 0), False).close()
-    except OSError:
-        return False
-    return True
-
-
-def _bind_unix(path: str) -> socket.socket:
-    with ExitStack() as undo:
-        sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        if _is_stale(path):
-            os.unlink(path)
-        sock.bind(path)
-        os.chmod(path, _UNIX_MODE)
-        undo.pop_all()
-    return sock
-
-
-def _is_stale(path: str) -> bool:
-    """Tell whether a socket file is there that nobody listens on any more."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISSOCK(mode):
-        raise FileExistsError(errno.EEXIST, "a file of that name is there that is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a live daemon with a full backlog is alive too
-        return probe.connect_ex(path) == errno.ECONNREFUSED
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _endpoint_of(sock: socket.socket) -> Endpoint:
-    name = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        # The NUL of an abstract address, which systemd may hand over, is written as @.
-        return Endpoint(path=os.fsdecode(name).replace("\0", "@", 1))
-    return Endpoint(host=name[0], port=name[1])
-
-
-def _advice(error: OSError) -> str:
-    """Say what is wrong and what to do about it."""
-    if isinstance(error, socket.gaierror):
-        return f"{error.strerror}: is the name right?"
-    hints = {
-        errno.EADDRINUSE: "stop the program that listens there, or choose another endpoint",
-        errno.EADDRNOTAVAIL: "this machine has no such address",
-        errno.EACCES: "a port below 1024 or another's directory needs root",
-        errno.ENOENT: "make its directory first",
-        errno.EEXIST: "remove it or choose another path",
-    }
-    hint = hints.get(error.errno or 0)
-    return f"{error.strerror}: {hint}" if hint else f"{error.strerror}"
-
-
-def check(endpoint: Endpoint, reuse_port: bool) -> str:
-    """Say what would keep the endpoint from being listened on; ``""``: nothing.
-
-    That it is in use is no fault: the daemon whose settings these are may be running.
-    """
-    try:
-        if endpoint.path:
-            _check_unix(endpoint.path)
-        else:
-            for sock in _bind(endpoint, reuse_port)[0]:
-                sock.close()
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            return f"cannot listen on {endpoint}: {_advice(error)}"
-    return ""
-
-
-def _check_unix(path: str) -> None:
-    _is_stale(path)
-    directory = os.path.dirname(path)
-    os.stat(directory)
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+def _parameters(query: str) -> dict[str, str]:
+    """Read what follows the ? of a Unix socket's URL."""
+    given: dict[str, str] = {}
+    for part in query.split("&"):
+        name, _, text = part.partition("=")
+        if name not in _PARAMETERS:
+            raise ValueError(f"mode=, group= or both with & after the ?, not {quoted(part)}")
+        if name in given:
+            raise ValueError(f"{name}= only once after the ?, not {quoted(part)} too")
+        grammar, right = _PARAMETERS[name]
+        if not grammar.fullmatch(text):
+            raise ValueError(f"{right}, not {quoted(part)}")
+        given[name] = text
+    return given

@@ -122,7 +122,7 @@ class Handler(socketserver.BaseRequestHandler):
         self._end = "busy"
         if not self._session.requests:  # who has been answered would take it for a reply
             self._session.errors += 1
-            send_busy(self.request, words)
+            send_refusal(self.request, "BUSY", words)
 
     def _failed(self, error: OSError) -> None:
         if self.server.stopping:
@@ -234,10 +234,10 @@ class Handler(socketserver.BaseRequestHandler):
         )
 
 
-def send_busy(connection: socket.socket, words: str) -> None:
-    """Tell a client that there is no place for it, if it is still there."""
+def send_refusal(connection: socket.socket, code: str, words: str) -> None:
+    """Tell a client that it is not served, if it is still there."""
     with suppress(OSError):
-        connection.send(f"{RequestError('BUSY', words)}\n".encode(), _NOW)
+        connection.send(f"{RequestError(code, words)}\n".encode(), _NOW)
 
 
 def name_of(address: Address) -> str:

@@ -8,17 +8,18 @@ import threading
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import calcd
-from calcd import check, control
+from calcd import check, control, exposure
 from calcd.background import Shell, detach, leave_shell
 from calcd.commandline import CommandLine, parse
-from calcd.endpoints import Listener, listen
 from calcd.errors import StartError
+from calcd.listeners import Listener, inherited, listen
 from calcd.logs import SYSLOG, complain, open_log, syslog_answers
 from calcd.owner import owner_of
 from calcd.pidfile import Pidfile
-from calcd.places import fit_descriptors
+from calcd.places import fitting
 from calcd.server import Server
 from calcd.settings import (
     BACKGROUND_PIDFILE,
@@ -28,7 +29,10 @@ from calcd.settings import (
     read_settings,
     where_set,
 )
-from calcd.systemd import Beat, Notifier, inherited_sockets
+from calcd.systemd import Beat, Notifier
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 log = logging.getLogger("calcd")
 
@@ -99,6 +103,7 @@ class Daemon:
         self._shell: Shell | None = None  # waits for how the start goes, with -d
         self._signals = _signals(command_line.background)
         self._loop_died = False
+        self._tls: SSLContext | None = None  # what connections of TLS endpoints begin with
 
     def run(self) -> int:
         """Run to the end; return the exit status."""
@@ -123,7 +128,7 @@ class Daemon:
         """Take what the daemon needs, detach if asked to, and open the log."""
         settings, background = self._settings, self._command_line.background
         notes: list[str] = []
-        listeners = _inherited_listeners()  # before any fork: they are meant for this very pid
+        listeners = inherited()  # before any fork: they are meant for this very pid
         if background:
             self._shell = leave_shell()
         # From here on signals wait until they are asked for: whatever is taken is given back.
@@ -136,6 +141,7 @@ class Daemon:
             listeners, notes = listen(settings.listen, settings.reuse_port)
         for listener in listeners:
             at_end.callback(listener.close)
+        self._tls = _tls_context(listeners, settings)
         if self._shell:
             keep = [self._shell.fd, *(listener.socket.fileno() for listener in listeners)]
             detach([*keep, pidfile.fd] if pidfile else keep, owner)
@@ -154,6 +160,7 @@ class Daemon:
         log.info("calcd %s starts, pid %d", calcd.__version__, os.getpid())
         for note in notes:
             log.warning("%s", note)
+        exposure.warn(listeners, settings)
         return listeners
 
     def _serve(self, listeners: list[Listener], at_end: ExitStack) -> int:
@@ -161,7 +168,7 @@ class Daemon:
         notifier = Notifier()
         at_end.callback(notifier.close)
         beat = Beat(notifier)
-        server = Server(listeners, _fitting(self._settings), beat)
+        server = Server(listeners, fitting(self._settings), beat)
         log.info("settings in force: %s", server.settings)
         poll = min(_POLL, beat.seconds)
         # A daemon thread: nothing that goes wrong here may leave it behind, serving alone.
@@ -179,7 +186,7 @@ class Daemon:
         while (received := signal.sigwait(self._signals)) == signal.SIGHUP:
             log.info("reloading: SIGHUP")
             notifier.reloading()
-            self._reload(server)
+            self._reload(server, listeners)
             notifier.send("READY=1")
         # More signals change nothing: a stop has its bound, and some senders repeat themselves.
         seconds = server.settings.drain_timeout
@@ -197,15 +204,18 @@ class Daemon:
             self._loop_died = True
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def _reload(self, server: Server) -> None:
+    def _reload(self, server: Server, listeners: list[Listener]) -> None:
         """Read the settings again; where any is wrong, all stay. Open the log again anyway."""
         old = server.settings
         line = self._command_line
         try:
             new = read_settings(line.file, line.options, line.background)
+            tls = _tls_context(listeners, new)
             open_log(new.log_to, new.log_level)
-        except (SettingsError, OSError) as error:
-            for problem in getattr(error, "problems", [f"cannot write the log: {error}"]):
+            self._tls = tls
+        except (SettingsError, StartError, OSError) as error:
+            what = "" if isinstance(error, StartError) else "cannot write the log: "
+            for problem in getattr(error, "problems", [f"{what}{error}"]):
                 log.error("reload: %s", problem)
             log.error("reload: the settings stay as they were")
             new = old
@@ -215,28 +225,18 @@ class Daemon:
         if fixed:
             log.warning("reload: a restart is needed to change %s", ", ".join(fixed))
         kept = {name: getattr(old, name) for name in fixed}
-        server.settings = _fitting(replace(new, **kept))
+        server.settings = fitting(replace(new, **kept))
         log.info("settings in force: %s", server.settings)
+        exposure.warn(listeners, server.settings, old)
 
 
-def _fitting(settings: Settings) -> Settings:
-    """Make room for the connections that the settings allow, or allow no more than fit."""
-    fitting = fit_descriptors(settings.max_connections)
-    if fitting == settings.max_connections:
-        return settings
-    log.warning(
-        "max_connections lowered from %d to %d: the hard limit on descriptors is too low",
-        settings.max_connections,
-        fitting,
-    )
-    return replace(settings, max_connections=fitting)
+def _tls_context(listeners: list[Listener], settings: Settings) -> "SSLContext | None":
+    """Load certificate and key where there is a TLS endpoint, else not even what loads them."""
+    if not any(listener.tls for listener in listeners):
+        return None
+    from calcd.tls import context
 
-
-def _inherited_listeners() -> list[Listener]:
-    try:
-        return [Listener(sock, inherited=True) for sock in inherited_sockets()]
-    except (OSError, ValueError) as error:
-        raise StartError(f"a socket from systemd cannot be used: {error}") from None
+    return context(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
 
 
 def _signals(background: bool) -> set[signal.Signals]:

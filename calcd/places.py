@@ -1,9 +1,13 @@
-"""How many connections may be open: in all, and from one address."""
+"""How many connections may be open: in all, and from one host."""
 
 import logging
 import resource
 import threading
 from collections import Counter
+from dataclasses import replace
+
+from calcd.networks import counted_as
+from calcd.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +18,8 @@ SPARE_DESCRIPTORS = 512
 
 class Places:
     """Counts open connections. A limit that is reached is logged once, and so is its end.
+
+    A host is an IPv4 address or an IPv6 network of /64: each of these is what one client has.
 
     Methods may be called from any thread.
     """
@@ -30,6 +36,7 @@ class Places:
 
         Return ``""``, or why there is none, in words for the client. 0 is no limit.
         """
+        host = counted_as(host)
         with self._lock:
             if most and self._taken >= most:
                 if not self._full:
@@ -46,13 +53,15 @@ class Places:
                         most_for_host,
                         host,
                     )
-                return f"{most_for_host} connections are open from your address, its limit"
+                yours = "your /64 network" if ":" in host else "your address"
+                return f"{most_for_host} connections are open from {yours}, its limit"
             self._taken += 1
             self._taken_by[host] += 1
             return ""
 
     def free(self, host: str, most: int, most_for_host: int) -> None:
         """Give a place back."""
+        host = counted_as(host)
         with self._lock:
             self._taken -= 1
             self._taken_by[host] -= 1
@@ -74,6 +83,19 @@ class Places:
 def _well_below(taken: int, most: int) -> bool:
     """Say whether a limit is left for good: a client more or less must not fill the log."""
     return not most or taken <= most - max(1, most // 10)
+
+
+def fitting(settings: Settings) -> Settings:
+    """Make room for the connections that the settings allow, or allow no more than fit."""
+    fit = fit_descriptors(settings.max_connections)
+    if fit == settings.max_connections:
+        return settings
+    log.warning(
+        "max_connections lowered from %d to %d: the hard limit on descriptors is too low",
+        settings.max_connections,
+        fit,
+    )
+    return replace(settings, max_connections=fit)
 
 
 def fit_descriptors(connections: int) -> int:

@@ -15,8 +15,8 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from calcd.endpoints import BACKLOG, Listener
-from calcd.handler import Address, Handler, host_of, name_of, send_busy
+from calcd.handler import Address, Handler, host_of, name_of, send_refusal
+from calcd.listeners import BACKLOG, Listener
 from calcd.lobby import Lobby
 from calcd.parting import Parting
 from calcd.places import Places
@@ -164,18 +164,21 @@ class Server(socketserver.ThreadingTCPServer):
             self._poll.modify(fd, events)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Give the client a place, or tell it politely that there is none."""
+        """Give the client a place, or tell it politely why there is none for it."""
         host = host_of(client_address)
         settings = self.settings
-        no_place = self.places.take(
+        if not settings.allow.allows(host):
+            code, words = "FORBIDDEN", f"clients from {host} may not connect here"
+        elif words := self.places.take(
             host, settings.max_connections, settings.max_connections_per_host
-        )
-        if no_place:
-            how = "connection %s ended: requests=0 errors=1 seconds=0.000 how=busy"
-            log.info(how, name_of(client_address))
-            send_busy(request, no_place)
-            return False
-        return True
+        ):
+            code = "BUSY"
+        else:
+            return True
+        how = "connection %s ended: requests=0 errors=1 seconds=0.000 how=%s"
+        log.info(how, name_of(client_address), code.lower())
+        send_refusal(request, code, words)
+        return False
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve the client here, as far as that needs no waiting for it."""

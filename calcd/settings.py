@@ -10,6 +10,7 @@ from calcd.arithmetic import ROUNDINGS
 from calcd.endpoints import Endpoint
 from calcd.errors import SHOWN, quoted
 from calcd.inifile import InifileError, Row, read_inifile
+from calcd.networks import Networks
 
 SECTION = "calcd"
 DEFAULT_FILE = "/etc/calcd/calcd.conf"
@@ -43,6 +44,18 @@ class Settings:
         "endpoints to listen on, separated by blanks",
         restart=True,
     )
+    allow: Networks = _setting(  # noqa: RUF009 (it is frozen)
+        casts.networks, "", "networks that clients may come from, separated by blanks; empty: all"
+    )
+    tls_certificate: str = _setting(
+        casts.path, "", "the certificate of tls:// endpoints, a file, with those that vouch for it"
+    )
+    tls_key: str = _setting(
+        casts.path, "", "the certificate's private key, a file; empty: it is with the certificate"
+    )
+    tls_client_ca: str = _setting(
+        casts.path, "", "a file of certificates, one of which must vouch for a client of tls://"
+    )
     message_wait: float = _setting(
         casts.seconds(0),
         "0.5",
@@ -64,7 +77,9 @@ class Settings:
         "connections open at once; lowered to fit the hard limit on descriptors",
     )
     max_connections_per_host: int = _setting(
-        casts.integer(0, 1_000_000), "0", "connections open at once from one address; 0: no limit"
+        casts.integer(0, 1_000_000),
+        "0",
+        "connections open at once from one address, or IPv6 /64; 0: no limit",
     )
     reuse_port: bool = _setting(
         casts.switch, "no", "share the port with other instances that say so too", restart=True
@@ -145,11 +160,23 @@ def read_settings(
     if background and values["log_to"] == "stderr":
         where = where_set(path, options)["log_to"]
         problems.append(f"{where}: 'stderr': expected syslog or a path: with -d there is no stderr")
-    if problems:
+    if problems := problems or _without_certificate(values, where_set(path, options)):
         raise SettingsError(problems)
     values["log_to"] = values["log_to"] or ("syslog" if background else "stderr")
     values["pidfile"] = values["pidfile"] or (BACKGROUND_PIDFILE if background else "")
     return Settings(**values)
+
+
+def _without_certificate(values: Mapping[str, Any], where: Mapping[str, str]) -> list[str]:
+    """Tell of each setting that has no meaning without a certificate."""
+    if values.get("tls_certificate"):
+        return []
+    needy = [("listen", str(endpoint)) for endpoint in values.get("listen", ()) if endpoint.tls]
+    needy += [(name, values[name]) for name in ("tls_key", "tls_client_ca") if values.get(name)]
+    return [
+        f"{where[name]}: {quoted(text)}: expected tls_certificate to be set too, to a file's path"
+        for name, text in needy
+    ]
 
 
 def where_set(path: str | None, options: Mapping[str, str]) -> dict[str, str]:

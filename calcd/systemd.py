@@ -78,22 +78,26 @@ def _watchdog_seconds() -> float:
         return 0
 
 
-def inherited_sockets() -> list[socket.socket]:
+def inherited_sockets() -> list[tuple[socket.socket, str]]:
     """Return the sockets handed over by systemd, and hide them from child processes.
 
-    They are meant for this process only if LISTEN_PID says so. Raise ``ValueError`` where one
-    is not a listening stream socket.
+    Each comes with its FileDescriptorName=, where that is known. They are meant for this process
+    only if LISTEN_PID says so. Raise ``ValueError`` where one is not a listening stream socket.
     """
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []
-    count = os.environ.get("LISTEN_FDS", "")
+    count, names = (os.environ.get(name, "") for name in ("LISTEN_FDS", "LISTEN_FDNAMES"))
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)
     if not count.isdecimal():
         raise ValueError(f"LISTEN_FDS is {count!r} and should be a number")
+    name_of = names.split(":") if names else [""] * int(count)
+    if len(name_of) != int(count):  # which of them is which, nobody can tell
+        raise ValueError(f"LISTEN_FDNAMES is {names!r} and should have {count} names")
     with ExitStack() as undo:
         sockets = [
-            undo.enter_context(_listening(fd)) for fd in range(_FIRST_FD, _FIRST_FD + int(count))
+            (undo.enter_context(_listening(fd)), name)
+            for fd, name in enumerate(name_of, start=_FIRST_FD)
         ]
         undo.pop_all()
     return sockets

@@ -177,6 +177,16 @@ def test_a_unix_socket_in_a_directory_that_is_missing(tmp_path: Path) -> None:
     ]
 
 
+def test_a_unix_socket_of_a_group_that_does_not_exist(tmp_path: Path) -> None:
+    url = f"unix://{tmp_path}/sock?mode=0660&group=no-such-group"
+    assert faults("-l", url) == [
+        f"--listen: cannot listen on {url}: "
+        "there is no group 'no-such-group': make it first, or name another"
+    ]
+    assert_right("-l", f"unix://{tmp_path}/sock?mode=0660&group={os.getegid()}")
+    assert os.listdir(tmp_path) == [], "it makes no files"
+
+
 @needs_setpriv
 def test_a_unix_socket_in_a_directory_of_anothers(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)

@@ -1,72 +1,12 @@
-"""Endpoints: what a URL may be, and the sockets it stands for."""
+"""Endpoint URLs: what one may be."""
 
-import errno
-import os
 import re
-import shutil
-import socket
-import stat
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
-from helpers import PATIENCE, Daemon, Daemons, read_all, run_calcd, wait_until
+from hypothesis import given
+from hypothesis import strategies as st
 
-from calcd import endpoints
-from calcd.endpoints import Endpoint, EndpointError, Listener, listen, parse_endpoint
-
-
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
-
-
-@contextmanager
-def listening(*urls: str, reuse_port: bool = False) -> Iterator[list[Listener]]:
-    """Listen on endpoints; give the listeners, none of which was left out."""
-    listeners, left_out = listen(map(parse_endpoint, urls), reuse_port)
-    with ExitStack() as at_end:
-        for listener in listeners:
-            at_end.callback(listener.close)
-        assert left_out == []
-        yield listeners
-
-
-def failure(*urls: str) -> str:
-    """Tell why endpoints cannot be listened on."""
-    with pytest.raises(EndpointError) as caught:
-        listen(map(parse_endpoint, urls))
-    return str(caught.value)
-
-
-def resolving(*addresses: tuple[Any, ...]) -> Callable[..., list[tuple[Any, ...]]]:
-    """Make a getaddrinfo for which every name has these addresses."""
-
-    def getaddrinfo(_: str, port: int, **__: object) -> list[tuple[Any, ...]]:
-        return [
-            (
-                socket.AF_INET6 if ":" in address[0] else socket.AF_INET,
-                socket.SOCK_STREAM,
-                socket.IPPROTO_TCP,
-                "",
-                (address[0], port, *address[1:]),
-            )
-            for address in addresses
-        ]
-
-    return getaddrinfo
-
-
-# URLs
+from calcd.endpoints import Endpoint, parse_endpoint
 
 
 @pytest.mark.parametrize(
@@ -78,6 +18,11 @@ def resolving(*addresses: tuple[Any, ...]) -> Callable[..., list[tuple[Any, ...]
         ("tcp://[::1]:0", Endpoint(host="::1", port=0)),
         ("tcp://[fe80::1%eth0]:80", Endpoint(host="fe80::1%eth0", port=80)),
         ("unix:///run/calcd/calcd.sock", Endpoint(path="/run/calcd/calcd.sock")),
+        ("tls://calcd.example:12001", Endpoint(host="calcd.example", port=12001, tls=True)),
+        ("tls://[::]:12001", Endpoint(host="::", port=12001, tls=True)),
+        ("unix:///a?mode=0660", Endpoint(path="/a", mode=0o660)),
+        ("unix:///a?group=ops", Endpoint(path="/a", group="ops")),
+        ("unix:///a?mode=0000&group=1000", Endpoint(path="/a", mode=0, group="1000")),
         ("unix:///" + "x" * 106, Endpoint(path="/" + "x" * 106)),
     ],
 )
@@ -106,12 +51,16 @@ def test_a_url_is_read_and_written_back(url: str, endpoint: Endpoint) -> None:
         "tcp://" + "a" * 64 + ":1",
         "tcp://a\0b:1",
         "tcp://*:12000",
+        "tls:localhost:12000",
+        "tls://localhost",
+        "TLS://localhost:12000",
+        "tls://localhost:12000?group=ops",
         "udp://localhost:12000",
         "http://localhost:12000",
     ],
 )
 def test_what_is_no_url_is_told_what_one_is(url: str) -> None:
-    with pytest.raises(ValueError, match=r"^tcp://HOST:PORT, with \[\] round an IPv6 address, or"):
+    with pytest.raises(ValueError, match=r"^tcp://HOST:PORT or tls://HOST:PORT, with \[\] round "):
         parse_endpoint(url)
 
 
@@ -124,7 +73,9 @@ def test_what_is_no_url_is_told_what_one_is(url: str) -> None:
         "unix://run/calcd.sock",
         "unix:///run/",
         "unix:///run/a\x1bb",
-        "unix:///run/a?mode=666",
+        "unix:///run/a#b",
+        "unix:///run/a?mode=0660#b",
+        "unix:///run/?mode=0660",
         "unix:///" + "x" * 107,
         "unix:///" + "é" * 54,
     ],
@@ -134,343 +85,66 @@ def test_a_unix_path_is_absolute_and_short_enough(url: str) -> None:
         parse_endpoint(url)
 
 
-# TCP
-
-
-def test_port_0_takes_a_free_one_and_says_which() -> None:
-    with listening("tcp://127.0.0.1:0") as (listener,):
-        port = listener.socket.getsockname()[1]
-        assert str(listener.endpoint) == f"tcp://127.0.0.1:{port}"
-        socket.create_connection(("127.0.0.1", port)).close()
-
-
-@needs_ipv6
-def test_ipv6(start_daemon: Daemons) -> None:
-    daemon = start_daemon("-l", "tcp://[::1]:0")
-    assert re.fullmatch(r"tcp://\[::1\]:\d+", daemon.endpoints[0])
-    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
-    daemon.logs(r"connection \[::1\]:\d+ ended: requests=1 ")
-
-
-def test_several_endpoints_at_once(start_daemon: Daemons, tmp_path: Path) -> None:
-    path = str(tmp_path / "calcd.sock")
-    daemon = start_daemon("-l", "tcp://127.0.0.1:0", "-l", f"unix://{path} tcp://127.0.0.2:0")
-    ports = [int(url.rsplit(":", 1)[1]) for url in (daemon.endpoints[0], daemon.endpoints[2])]
-    for address in ("127.0.0.1", ports[0]), path, ("127.0.0.2", ports[1]):
-        family = socket.AF_UNIX if address is path else socket.AF_INET
-        with socket.socket(family) as client:
-            client.connect(address)
-            client.sendall(b"MUL 2 3\nQUIT\n")
-            assert read_all(client) == b"6\nBYE\n"
-
-
-@needs_ipv6
-def test_a_name_stands_for_all_its_addresses_and_one_port(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("query", "endpoint"),
+    [
+        ("mode=660", Endpoint(path="/a", mode=0o660)),
+        ("mode=0666", Endpoint(path="/a")),
+        ("group=ops&mode=0700", Endpoint(path="/a", mode=0o700, group="ops")),
+        ("group=0", Endpoint(path="/a", group="0")),
+    ],
+)
+def test_a_unix_sockets_parameters_may_be_written_in_other_ways(
+    query: str, endpoint: Endpoint
 ) -> None:
-    addresses = resolving(("127.0.0.1",), ("::1", 0, 0), ("127.0.0.3",), ("127.0.0.1",))
-    monkeypatch.setattr(socket, "getaddrinfo", addresses)
-    with listening("tcp://calcd.example:0") as listeners:
-        hosts = [listener.endpoint.host for listener in listeners]
-        assert hosts == ["127.0.0.1", "::1", "127.0.0.3"]
-        assert len({listener.endpoint.port for listener in listeners}) == 1
-        monkeypatch.undo()
-        for listener in listeners:
-            socket.create_connection(listener.socket.getsockname()[:2]).close()
+    assert parse_endpoint(f"unix:///a?{query}") == endpoint
+    assert parse_endpoint(str(endpoint)) == endpoint
 
 
-def test_a_port_that_only_some_addresses_have_free_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", resolving(("127.0.0.1",), ("127.0.0.2",)))
-    bind = endpoints._bind_tcp
-    refused: list[int] = []
-
-    def bind_tcp(family: int, address: tuple[Any, ...], reuse_port: bool) -> socket.socket:
-        if address[0] == "127.0.0.2" and len(refused) < 3:
-            refused.append(address[1])
-            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        return bind(family, address, reuse_port)
-
-    monkeypatch.setattr(endpoints, "_bind_tcp", bind_tcp)
-    with listening("tcp://calcd.example:0") as (one, other):
-        assert one.endpoint.port == other.endpoint.port
-    assert len(refused) == 3
-
-
-class WithoutIPv6(socket.socket):
-    """Stands in for socket.socket, as on a machine without IPv6."""
-
-    def __init__(self, family: int, *more: int) -> None:
-        if family == socket.AF_INET6:
-            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
-        super().__init__(family, *more)
-
-
-def test_an_address_of_a_family_that_is_missing_is_left_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", resolving(("::1", 0, 0), ("127.0.0.1",)))
-    monkeypatch.setattr(socket, "socket", WithoutIPv6)
-    (listener,), left_out = listen([parse_endpoint("tcp://calcd.example:0")])
-    listener.close()
-    assert listener.endpoint.host == "127.0.0.1"
-    assert left_out == [
-        "tcp://calcd.example:0: ::1 left out: Address family not supported by protocol"
-    ]
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("", "mode=, group= or both with & after the ?, not ''"),
+        ("mode=0660&", "mode=, group= or both with & after the ?, not ''"),
+        ("mdoe=0660", "mode=, group= or both with & after the ?, not 'mdoe=0660'"),
+        ("Mode=0660", "mode=, group= or both with & after the ?, not 'Mode=0660'"),
+        ("mode=0660;group=a", "a mode in octal digits, such as mode=0660, not 'mode=0660;group=a'"),
+        ("mode=0660&mode=0660", "mode= only once after the ?, not 'mode=0660' too"),
+        ("group=a&mode=0660&group=b", "group= only once after the ?, not 'group=b' too"),
+        ("mode", "a mode in octal digits, such as mode=0660, not 'mode'"),
+        ("mode=", "a mode in octal digits, such as mode=0660, not 'mode='"),
+        ("mode=0o660", "a mode in octal digits, such as mode=0660, not 'mode=0o660'"),
+        ("mode=0668", "a mode in octal digits, such as mode=0660, not 'mode=0668'"),
+        ("mode=66", "a mode in octal digits, such as mode=0660, not 'mode=66'"),
+        ("mode=1777", "a mode in octal digits, such as mode=0660, not 'mode=1777'"),
+        ("mode=\u0666\u0666\u0660", "a mode in octal digits, such as mode=0660, not "),
+        ("group=", "a group's name or number, such as group=calcd, not 'group='"),
+        ("group=a=b", "a group's name or number, such as group=calcd, not 'group=a=b'"),
+        ("group=" + "a" * 33, "a group's name or number, such as group=calcd, not 'group=aaa"),
+    ],
+)
+def test_a_parameter_that_is_wrong_is_told_with_what_would_be_right(query: str, told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}"):
+        parse_endpoint(f"unix:///a?{query}")
 
 
-def test_a_name_with_no_address_but_of_a_missing_family_is_an_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", resolving(("::1", 0, 0), ("::2", 0, 0)))
-    monkeypatch.setattr(socket, "socket", WithoutIPv6)
-    assert failure("tcp://calcd.example:0") == (
-        "cannot listen on tcp://calcd.example:0: Cannot assign requested address: "
-        "this machine has no such address"
+_HOSTS = st.one_of(
+    st.from_regex(r"[0-9A-Za-z_-]{1,63}(\.[0-9A-Za-z_-]{1,63}){0,3}", fullmatch=True),
+    st.ip_addresses().map(str),
+)
+_PATHS = st.text(st.characters(categories=["L", "N", "P"], exclude_characters="?#")).map(
+    lambda text: f"/{text}x"
+)
+
+
+@given(
+    st.builds(Endpoint, _HOSTS, st.integers(0, 65535), tls=st.booleans())
+    | st.builds(
+        Endpoint,
+        path=_PATHS.filter(lambda path: len(path.encode()) < 108),
+        mode=st.integers(0, 0o777),
+        group=st.from_regex("[0-9a-z_-]{0,32}", fullmatch=True),
     )
-
-
-def test_a_literal_address_of_a_missing_family_is_an_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(socket, "socket", WithoutIPv6)
-    assert failure("tcp://[::1]:0") == (
-        "cannot listen on tcp://[::1]:0: Address family not supported by protocol"
-    )
-
-
-def test_one_address_of_a_name_that_is_another_machines_is_an_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", resolving(("127.0.0.1",), ("192.0.2.1",)))
-    assert failure("tcp://calcd.example:0").endswith("this machine has no such address")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="namespaces of its own need root")
-@pytest.mark.skipif(shutil.which("ip") is None, reason="needs ip")
-def test_localhost_where_ipv6_is_turned_off(tmp_path: Path) -> None:
-    """In a network without IPv6, where the hosts file has ::1 all the same."""
-    hosts = tmp_path / "hosts"
-    hosts.write_text("127.0.0.1 localhost\n::1 localhost\n")
-    script = (
-        f"mount --bind {hosts} /etc/hosts && ip link set lo up"
-        " && echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6"
-        f" && exec {sys.executable} -m calcd"
-    )
-    command = ["unshare", "--net", "--mount", "sh", "-c", script]
-    daemon = Daemon(command, tmp_path / "daemon.log")
-    try:
-        assert daemon.endpoints == ["tcp://127.0.0.1:12000"]
-        daemon.logs("warning: tcp://localhost:12000: ::1 left out: Cannot assign requested address")
-    finally:
-        assert daemon.stop() == 0
-
-
-@needs_ipv6
-def test_the_ipv6_wildcard_is_ipv6_only() -> None:
-    with listening("tcp://[::]:0") as (six,):
-        port = six.endpoint.port
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port))
-        with listening(f"tcp://0.0.0.0:{port}") as (four,):
-            assert (four.endpoint.host, six.endpoint.host) == ("0.0.0.0", "::")
-            socket.create_connection(("127.0.0.1", port)).close()
-            socket.create_connection(("::1", port)).close()
-
-
-def test_many_clients_connect_though_nobody_accepts() -> None:
-    with listening("tcp://127.0.0.1:0") as (listener,), ExitStack() as at_end:
-        for _ in range(60):
-            address = listener.socket.getsockname()
-            at_end.enter_context(closing(socket.create_connection(address, PATIENCE)))
-
-
-def test_accepted_connections_do_not_delay_replies() -> None:
-    with listening("tcp://127.0.0.1:0") as (listener,):
-        address = listener.socket.getsockname()
-        with socket.create_connection(address):
-            wait_until(lambda: _accept(listener), "the client")
-
-
-def _accept(listener: Listener) -> bool:
-    try:
-        accepted, _ = listener.socket.accept()
-    except BlockingIOError:
-        return False
-    with accepted:
-        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-    return True
-
-
-def test_a_port_that_is_taken_ends_the_start_with_advice() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        url = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-        ended = run_calcd("-l", url)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == (
-        f"calcd: cannot listen on {url}: Address already in use: "
-        "stop the program that listens there, or choose another endpoint\n"
-    )
-
-
-def test_a_failure_leaves_nothing_open(tmp_path: Path) -> None:
-    """The leak check after every test looks at the descriptors."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        failure("tcp://127.0.0.2:0", f"unix://{tmp_path}/sock", f"tcp://127.0.0.1:{port}")
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_port_can_be_taken_again_while_old_connections_linger() -> None:
-    with listening("tcp://127.0.0.1:0") as (listener,):
-        address = listener.socket.getsockname()
-        with socket.create_connection(address, PATIENCE) as client:
-            wait_until(lambda: _accept(listener), "the client")  # closes first: TIME_WAIT is here
-            assert client.recv(1) == b""
-    with listening(f"tcp://127.0.0.1:{address[1]}"):
-        pass
-
-
-def test_two_daemons_share_a_port_and_its_clients(start_daemon: Daemons) -> None:
-    first = start_daemon("--reuse-port", "yes")
-    second = start_daemon("--reuse-port", "yes", "-l", first.endpoints[0])
-    assert second.endpoints == first.endpoints
-
-    def both_answered() -> bool:
-        assert first.ask(b"SOMA 2 2\n") == b"4\n"
-        return "requests=1" in first.log and "requests=1" in second.log
-
-    wait_until(both_answered, "an answer from each")
-
-
-def test_without_reuse_port_there_is_no_sharing(start_daemon: Daemons) -> None:
-    daemon = start_daemon()
-    ended = run_calcd("-l", daemon.endpoints[0], "--reuse-port", "yes")
-    assert ended.returncode == 1
-    assert "Address already in use" in ended.stderr
-
-
-# Unix
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "calcd.sock"
-
-
-def test_a_unix_socket_is_removed_at_the_stop(start_daemon: Daemons, path: Path) -> None:
-    daemon = start_daemon("-l", f"unix://{path}")
-    assert daemon.endpoints == [f"unix://{path}"]
-    assert stat.S_ISSOCK(path.stat().st_mode)
-    assert daemon.stop() == 0
-    assert not path.exists()
-
-
-def test_everybody_who_gets_to_a_unix_socket_may_connect(path: Path) -> None:
-    with listening(f"unix://{path}"):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o666
-
-
-def test_a_stale_unix_socket_is_replaced(start_daemon: Daemons, path: Path) -> None:
-    daemon = start_daemon("-l", f"unix://{path}")
-    daemon.process.kill()
-    daemon.process.wait(PATIENCE)
-    assert path.exists()
-    start_daemon("-l", f"unix://{path}")
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(path))
-        client.sendall(b"PING\nQUIT\n")
-        assert read_all(client) == b"PONG\nBYE\n"
-
-
-def test_a_live_unix_socket_is_left_alone(start_daemon: Daemons, path: Path) -> None:
-    start_daemon("-l", f"unix://{path}")
-    ended = run_calcd("-l", f"unix://{path}")
-    assert ended.returncode == 1
-    assert ended.stderr == (
-        f"calcd: cannot listen on unix://{path}: Address already in use: "
-        "stop the program that listens there, or choose another endpoint\n"
-    )
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(path))
-
-
-def test_a_live_unix_socket_whose_backlog_is_full_is_left_alone(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as client:
-        busy.bind(str(path))
-        busy.listen(0)
-        client.connect(str(path))
-        assert "Address already in use" in failure(f"unix://{path}")
-
-
-@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("elsewhere")])
-def test_a_file_that_is_no_socket_is_never_removed(
-    path: Path, make: Callable[[Path], object]
-) -> None:
-    make(path)
-    assert failure(f"unix://{path}") == (
-        f"cannot listen on unix://{path}: a file of that name is there that is no socket: "
-        "remove it or choose another path"
-    )
-    assert os.path.lexists(path)
-
-
-def test_a_socket_that_has_replaced_ours_is_not_removed(path: Path) -> None:
-    with listening(f"unix://{path}") as (ours,):
-        path.unlink()
-        with listening(f"unix://{path}") as (other,):
-            ours.close()
-            assert path.exists()
-            ours.close()
-            assert path.exists()
-            other.close()
-            assert not path.exists()
-
-
-def test_a_second_close_removes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even a file that has got the inode number of ours, once that was free."""
-    with listening(f"unix://{path}") as (ours,):
-        identity = endpoints._identity(str(path))
-        ours.close()
-        path.touch()
-        monkeypatch.setattr(endpoints, "_identity", lambda _: identity)
-        ours.close()
-        assert path.exists()
-
-
-def test_a_socket_file_that_is_gone_already_is_not_missed(path: Path) -> None:
-    with listening(f"unix://{path}"):
-        path.unlink()
-
-
-def test_a_directory_that_is_missing_is_told(path: Path) -> None:
-    url = f"unix://{path.parent}/none/sock"
-    assert failure(url) == (
-        f"cannot listen on {url}: No such file or directory: make its directory first"
-    )
-
-
-def test_a_path_that_is_too_long_is_told_with_the_settings(tmp_path: Path) -> None:
-    ended = run_calcd("-l", f"unix://{tmp_path}/{'x' * 107}")
-    assert ended.returncode == 2
-    assert ended.stderr.endswith("expected unix:// and an absolute path of at most 107 bytes\n")
-
-
-def test_an_abstract_socket_that_was_handed_over_is_written_with_an_at() -> None:
-    name = f"calcd-test-{os.getpid()}"
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(f"\0{name}")
-        sock.listen()
-        listener = Listener(sock, inherited=True)
-        assert str(listener.endpoint) == f"unix://@{name}"
-        listener.close()
-
-
-def test_the_file_of_a_socket_that_was_handed_over_stays(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind(str(path))
-        sock.listen()
-        Listener(sock, inherited=True).close()
-    assert path.exists()
+)
+def test_any_endpoint_is_read_back_as_it_is_written(endpoint: Endpoint) -> None:
+    assert parse_endpoint(str(endpoint)) == endpoint

@@ -28,6 +28,40 @@ def test_each_host_has_its_own_limit_and_none_has_no_limit() -> None:
     assert places.taken == 5
 
 
+def test_an_ipv6_host_has_a_network(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    places = Places()
+    assert places.take("2001:db8::1", 9, 2) == places.take("2001:db8::2", 9, 2) == ""
+    assert "your /64 network" in places.take("2001:db8::3", 9, 2)
+    assert places.take("2001:db8:0:1::1", 9, 2) == ""
+    assert "clients from 2001:db8::/64 are told BUSY" in caplog.text
+    for host in ("2001:db8::2", "2001:db8::1"):
+        places.free(host, 9, 2)
+    assert "limit left: 1 from 2001:db8::/64 are open" in caplog.text
+    assert places.take("2001:db8::9", 9, 1) == ""
+    assert places.taken == 2
+
+
+def test_an_ipv4_host_is_the_same_one_in_ipv6() -> None:
+    places = Places()
+    assert places.take("::ffff:192.0.2.1", 9, 1) == ""
+    assert "your address" in places.take("192.0.2.1", 9, 1)
+    places.free("::ffff:192.0.2.1", 9, 1)
+    assert places.take("192.0.2.1", 9, 1) == ""
+
+
+def test_a_hosts_limit_that_is_set_later_counts_those_who_are_there() -> None:
+    places = Places()
+    for host in ("a", "2001:db8::1"):
+        assert places.take(host, 9, 0) == places.take(host, 9, 0) == ""
+        assert places.take(host, 9, 2)
+        places.free(host, 9, 0)
+        assert places.take(host, 9, 2) == ""
+        places.free(host, 9, 2)
+        places.free(host, 9, 2)
+    assert places.taken == 0
+
+
 def test_a_limit_is_logged_once_each_way(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     places = Places()

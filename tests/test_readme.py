@@ -82,7 +82,9 @@ def test_the_operations_are_those_of_the_table() -> None:
 def test_the_error_codes_are_those_of_the_code() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "calcd").glob("*.py"))
     raised = set(re.findall(r'(?:RequestError|_fail)\(\s*"([A-Z-]+)"', sources))
-    assert raised | {"BUSY"} == set(first_cells("code"))
+    refused = set(re.findall(r'\bcode(?:, words)? = "([A-Z-]+)"', sources))
+    assert refused == {"BUSY", "FORBIDDEN"}
+    assert raised | refused == set(first_cells("code"))
 
 
 def test_the_clients_options_are_those_it_tells() -> None:

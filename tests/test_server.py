@@ -16,18 +16,24 @@ from pathlib import Path
 
 import pytest
 from helpers import PATIENCE, Daemon, Daemons, read_all, wait_until
+from listening import needs_ipv6
 
-from calcd.endpoints import listen, parse_endpoint
+from calcd.endpoints import parse_endpoint
 from calcd.handler import CHUNK, Handler
+from calcd.listeners import Listener, listen
+from calcd.networks import Networks, parse_network
 from calcd.server import Server
 from calcd.session import Session
 from calcd.settings import Settings
 
 
 @contextmanager
-def serving(**settings: object) -> Iterator[tuple[Server, Callable[[], socket.socket]]]:
+def serving(
+    *listeners: Listener, **settings: object
+) -> Iterator[tuple[Server, Callable[[], socket.socket]]]:
     """Run a server in this process; give it, and a way to connect to it."""
-    listeners, _ = listen([parse_endpoint("tcp://127.0.0.1:0")])
+    if not listeners:
+        listeners = tuple(listen([parse_endpoint("tcp://127.0.0.1:0")])[0])
     server = Server(listeners, replace(Settings(), **settings))  # type: ignore[arg-type]
     loop = threading.Thread(target=server.serve_forever)
     loop.start()
@@ -37,6 +43,10 @@ def serving(**settings: object) -> Iterator[tuple[Server, Callable[[], socket.so
     finally:
         server.drain(5)
         loop.join()
+
+
+def networks(text: str) -> Networks:
+    return Networks(tuple(map(parse_network, text.split())))
 
 
 def ask(connection: socket.socket, request: bytes) -> bytes:
@@ -327,6 +337,94 @@ def test_one_address_has_its_own_limit(start_daemon: Daemons) -> None:
             assert ask(other, b"PING\n") == b"PONG\n"
     daemon.logs("limit left: .* from 127.0.0.1")
     assert daemon.ask(b"PING\n") == b"PONG\n"
+
+
+def test_who_is_not_allowed_is_told_and_logged_in_one_line(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--allow", "127.0.0.2 127.0.0.64/26")
+    for host, allowed in {
+        "127.0.0.1": False,
+        "127.0.0.2": True,
+        "127.0.0.63": False,
+        "127.0.0.64": True,
+        "127.0.0.127": True,
+    }.items():
+        address = (daemon.host, daemon.port)
+        with socket.create_connection(address, PATIENCE, (host, 0)) as client:
+            client.sendall(b"SOMA 2 2\nQUIT\n")
+            refused = f"ERR FORBIDDEN clients from {host} may not connect here\n"
+            assert read_all(client) == (b"4\nBYE\n" if allowed else refused.encode())
+        how = (
+            "requests=2 errors=0 .* how=quit"
+            if allowed
+            else ("requests=0 errors=1 seconds=0.000 how=forbidden")
+        )
+        (line,) = daemon.logs(rf"info: connection {host}:\d+ ended: ")
+        assert re.search(rf" ended: {how}$", line)
+
+
+def test_forbidden_is_told_to_a_client_that_sends_much(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--allow", "::1")
+    with daemon.connect() as client:
+        client.sendall(b"1" * 3_000_000)
+        assert read_all(client).startswith(b"ERR FORBIDDEN ")
+
+
+def test_who_is_not_allowed_takes_no_place(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--allow", "127.0.0.2", "--max-connections", "1")
+    with ExitStack() as open_ones:
+        for _ in range(3):
+            assert daemon.ask(b"").startswith(b"ERR FORBIDDEN ")
+        address = (daemon.host, daemon.port)
+        client = socket.create_connection(address, PATIENCE, ("127.0.0.2", 0))
+        open_ones.enter_context(client)
+        assert ask(client, b"PING\n") == b"PONG\n"
+        assert daemon.ask(b"").startswith(b"ERR FORBIDDEN ")  # and not BUSY
+
+
+@needs_ipv6
+def test_an_ipv6_client_is_looked_up_too(start_daemon: Daemons) -> None:
+    for networks, told in {"::1": b"PONG\n", "127.0.0.0/8 ::2/127": b"ERR FORBIDDEN "}.items():
+        daemon = start_daemon("-l", "tcp://[::1]:0", "--allow", networks)
+        assert daemon.ask(b"PING\n").startswith(told)
+
+
+@needs_ipv6
+def test_a_client_of_a_socket_for_both_families_is_seen_as_ipv4() -> None:
+    """Such as systemd may hand over."""
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as both:
+        listener = Listener(both, inherited=True)
+        with serving(listener, allow=networks("127.0.0.2")) as (server, _):
+            for host in ("127.0.0.2", "127.0.0.1"):
+                address = ("127.0.0.1", listener.endpoint.port)
+                with socket.create_connection(address, PATIENCE, (host, 0)) as client:
+                    client.sendall(b"PING\nQUIT\n")
+                    told = read_all(client)
+                assert told == b"PONG\nBYE\n" if host == "127.0.0.2" else b"FORBIDDEN" in told
+            assert server.settings.allow == networks("127.0.0.2")
+
+
+def test_clients_of_a_unix_socket_are_allowed(start_daemon: Daemons, tmp_path: Path) -> None:
+    start_daemon("-l", f"unix://{tmp_path}/calcd.sock", "--allow", "192.0.2.0/24")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect(f"{tmp_path}/calcd.sock")
+        assert ask(client, b"PING\n") == b"PONG\n"
+
+
+def test_who_is_allowed_changes_with_a_reload_for_new_clients(
+    tmp_path: Path, start_daemon: Daemons
+) -> None:
+    settings = tmp_path / "calcd.conf"
+    settings.write_text("[calcd]\nlisten = tcp://127.0.0.1:0\n")
+    daemon = start_daemon("-c", str(settings))
+    with daemon.connect() as first:
+        assert ask(first, b"PING\n") == b"PONG\n"
+        for allow, told in {"10.0.0.0/8": b"ERR FORBIDDEN ", "127.0.0.1": b"PONG\n"}.items():
+            settings.write_text(f"[calcd]\nlisten = tcp://127.0.0.1:0\nallow = {allow}\n")
+            daemon.process.send_signal(1)
+            daemon.logs(f"settings in force: .* allow={allow}")
+            assert daemon.ask(b"PING\n").startswith(told)
+            assert ask(first, b"PING\n") == b"PONG\n"
 
 
 def test_places_freed_are_given_while_clients_come_and_go(start_daemon: Daemons) -> None:

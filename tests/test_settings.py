@@ -8,6 +8,7 @@ from helpers import ROOT, Daemons, run_calcd
 
 from calcd import settings as module
 from calcd.inifile import Row, read_inifile
+from calcd.networks import Networks, parse_network
 from calcd.settings import SETTINGS, Settings, SettingsError, need_restart, option, read_settings
 
 CONFIG = ROOT / "etc" / "calcd.conf"
@@ -78,10 +79,17 @@ def test_every_default_is_a_value_that_the_file_takes(file: Path) -> None:
 def test_the_settings_in_force_are_shown_as_they_are_written() -> None:
     settings = read_settings(
         None,
-        {"listen": "tcp://[::1]:1 unix:///a", "idle_timeout": "31622400", "reuse_port": "on"},
+        {
+            "listen": "tcp://[::1]:1 unix:///a?mode=660",
+            "allow": "::1 10.0.0.0/8",
+            "idle_timeout": "31622400",
+            "reuse_port": "on",
+        },
     )
     shown = str(settings)
-    assert shown.startswith("listen=tcp://[::1]:1,unix:///a message_wait=0.5 line_timeout=10 ")
+    assert shown.startswith(
+        "listen=tcp://[::1]:1,unix:///a?mode=0660 allow=::1/128,10.0.0.0/8 tls_certificate= "
+    )
     assert " idle_timeout=31622400 " in shown
     assert " reuse_port=yes " in shown
     assert [pair.split("=")[0] for pair in shown.split(" ")] == [row.name for row in SETTINGS]
@@ -231,6 +239,27 @@ def test_everything_that_is_wrong_is_told_at_once(file: Path) -> None:
     ]
 
 
+def test_every_network_that_is_wrong_is_told(file: Path) -> None:
+    assert problems(file, "[calcd]\nallow = ::1 a\n  ::1%lo\n") == [
+        "/calcd.conf:2: allow: 'a': "
+        "expected a network or address: 192.168.1.0/24, 2001:db8::/32, ::1",
+        "/calcd.conf:2: allow: '::1%lo': "
+        "expected an address without %: it is allowed on every interface",
+    ]
+
+
+def test_everything_that_lacks_a_certificate_is_told(file: Path) -> None:
+    text = "[calcd]\nlisten = tls://a:1 tcp://a:2 tls://a:3\ntls_certificate =\ntls_key = /k\n"
+    wanted = ": expected tls_certificate to be set too, to a file's path"
+    assert problems(file, text, tls_client_ca="/ca") == [
+        f"/calcd.conf:2: listen: 'tls://a:1'{wanted}",
+        f"/calcd.conf:2: listen: 'tls://a:3'{wanted}",
+        f"/calcd.conf:4: tls_key: '/k'{wanted}",
+        f"--tls-client-ca: '/ca'{wanted}",
+    ]
+    read(file, text, tls_client_ca="/ca", tls_certificate="/c")
+
+
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     for path, reason in {
         tmp_path / "missing": "No such file or directory",
@@ -290,6 +319,11 @@ def test_the_command_line_goes_before_the_file_and_the_file_before_the_default(
         ("log_to", "", "stderr"),
         ("pidfile", "", ""),
         ("user", "www-data", "www-data"),
+        ("allow", "", Networks()),
+        ("allow", " \n", Networks()),
+        ("allow", "::1\n10.0.0.0/8", Networks((parse_network("::1"), parse_network("10.0.0.0/8")))),
+        ("tls_certificate", "/a", "/a"),
+        ("tls_client_ca", "", ""),
     ],
 )
 def test_value(name: str, text: str, value: object) -> None:
@@ -328,13 +362,22 @@ def test_a_number_is_written_in_plain_ascii_digits(name: str, text: str) -> None
         ("pidfile", "/run/\0", "a path of printable characters"),
         ("user", "a b", "a name without blanks"),
         ("group", "a\nb", "a name without blanks"),
+        ("allow", "localhost", "a network or address: 192.168.1.0/24, 2001:db8::/32, ::1"),
+        ("allow", "::1 10.0.0.1/8", "10.0.0.0/8 for the network, or 10.0.0.1 for that address"),
+        ("listen", "unix:///a?mode=9", "a mode in octal digits, such as mode=0660, not 'mode=9'"),
+        ("listen", "tls://a:1", "tls_certificate to be set too, to a file's path"),
+        ("tls_key", "/a", "tls_certificate to be set too, to a file's path"),
+        ("tls_client_ca", "/a", "tls_certificate to be set too, to a file's path"),
+        ("tls_certificate", "/a\0", "a path of printable characters"),
     ],
 )
 def test_a_refusal_says_what_would_be_right(name: str, text: str, expected: str) -> None:
     assert f": expected {expected}" in refusal(name, text)
 
 
-@pytest.mark.parametrize("name", ["max_line", "idle_timeout", "rounding", "listen", "log_to"])
+@pytest.mark.parametrize(
+    "name", ["max_line", "idle_timeout", "rounding", "listen", "log_to", "allow"]
+)
 @pytest.mark.parametrize("text", ["\x1b[2Jcalcd: all is well\a", "x" * 10_000, "é\u202e\ud800"])
 def test_a_refusal_is_one_short_printable_line(name: str, text: str) -> None:
     problem = refusal(name, text.replace(" ", "_"))

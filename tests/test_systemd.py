@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,8 +20,9 @@ import pytest
 from helpers import PATIENCE, Daemon, Daemons, NotifySocket, clean_environment, wait_until
 
 from calcd import systemd
-from calcd.endpoints import listen, parse_endpoint
+from calcd.endpoints import parse_endpoint
 from calcd.handler import Address
+from calcd.listeners import inherited, listen
 from calcd.server import Server
 from calcd.settings import Settings
 from calcd.systemd import Beat, Notifier
@@ -46,7 +48,7 @@ for fd, file in enumerate(files, start=3):
     copy = os.dup2(file.fileno(), fd + 100)
 for fd in range(3, 3 + len(files)):
     os.dup2(fd + 100, fd)
-os.environ.update(LISTEN_PID={pid}, LISTEN_FDS={count}, LISTEN_FDNAMES="calcd")
+os.environ.update(LISTEN_PID={pid}, LISTEN_FDS={count}, LISTEN_FDNAMES={names!r})
 os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 """
 
@@ -57,7 +59,9 @@ class HandOver:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def __call__(self, *files: str, pid: str = "str(os.getpid())", count: str = "") -> str:
+    def __call__(
+        self, *files: str, pid: str = "str(os.getpid())", count: str = "", names: str = ""
+    ) -> str:
         """Hand over what the expressions ``files`` make; ``pid`` and ``count`` are such, too."""
         script = self._directory / "hand-over"
         script.write_text(
@@ -66,6 +70,7 @@ class HandOver:
                 files=f"[{', '.join(files)}]",
                 pid=pid,
                 count=count or repr(str(len(files))),
+                names=names or ":".join(["calcd.socket"] * len(files)),
             )
         )
         script.chmod(0o755)
@@ -184,6 +189,35 @@ def test_a_count_that_is_wrong_is_told(hand_over: HandOver, count: str, reason: 
     assert told == f"calcd: a socket from systemd cannot be used: {reason}"
 
 
+def test_names_that_are_not_one_for_each_socket_are_told(hand_over: HandOver) -> None:
+    assert failure(hand_over("tcp()", "tcp()", names="tls")) == (
+        "calcd: a socket from systemd cannot be used: "
+        "LISTEN_FDNAMES is 'tls' and should have 2 names"
+    )
+
+
+@pytest.mark.parametrize("names", [None, "", "calcd.socket:tls", "TLS:tls"])
+def test_a_socket_that_is_named_tls_is_for_tls(
+    monkeypatch: pytest.MonkeyPatch, names: str | None
+) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "2")
+    monkeypatch.delenv("LISTEN_FDNAMES", raising=False)
+    if names is not None:
+        monkeypatch.setenv("LISTEN_FDNAMES", names)
+    monkeypatch.setattr(systemd, "_FIRST_FD", first := 200)
+    with ExitStack() as undo:
+        for fd in (first, first + 1):
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                os.dup2(server.fileno(), fd)
+        plain, other = inherited()
+        for listener in plain, other:
+            undo.callback(listener.close)
+        assert str(plain.endpoint).startswith("tcp://127.0.0.1:")
+        assert (plain.tls, other.tls) == (False, bool(names))
+        assert str(other.endpoint).startswith("tls://" if names else "tcp://")
+
+
 def test_children_do_not_take_the_sockets_for_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDS", "1")
@@ -191,7 +225,8 @@ def test_children_do_not_take_the_sockets_for_theirs(monkeypatch: pytest.MonkeyP
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(systemd, "_FIRST_FD", server.fileno())
         os.set_inheritable(server.fileno(), True)
-        (inherited,) = systemd.inherited_sockets()
+        ((inherited, name),) = systemd.inherited_sockets()
+        assert name == "calcd.socket"
         assert inherited.getsockname() == server.getsockname()
         assert not os.get_inheritable(inherited.detach())
     assert not [name for name in os.environ if name.startswith("LISTEN_")]
