@@ -17,6 +17,8 @@ from calcd.kernel import set_read_wait, unread
 from calcd.session import Session
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from calcd.server import Server
 
 log = logging.getLogger(__name__)
@@ -44,9 +46,16 @@ class Handler(socketserver.BaseRequestHandler):
     request: socket.socket
     server: "Server"
 
-    def __init__(self, request: socket.socket, client_address: Address, server: "Server") -> None:
+    def __init__(
+        self,
+        request: socket.socket,
+        client_address: Address,
+        server: "Server",
+        tls: "SSLContext | None" = None,
+    ) -> None:
         # Not BaseRequestHandler's own __init__, which serves the client to its end.
         self.request, self.client_address, self.server = request, client_address, server
+        self._tls = tls
         self.setup()
 
     def setup(self) -> None:
@@ -63,12 +72,19 @@ class Handler(socketserver.BaseRequestHandler):
             log.debug("connection %s opened: open=%d", self._name, self.server.places.taken)
         # Partials, not methods: a session that knew its handler would be garbage only a
         # collector finds.
-        self._session = Session(
+        self._session = self._new_session(
             Arithmetic(settings.precision, settings.rounding),
             settings.max_line,
             partial(_log_request, self._name) if tracing else None,
             partial(_log_bug, self._name),
         )
+
+    def _new_session(self, *rest: Any) -> Session:
+        if self._tls is None:
+            return Session(*rest)
+        from calcd.tlssession import TlsSession  # a daemon without TLS need not know it
+
+        return TlsSession(self._tls, *rest)
 
     def glance(self) -> bool:
         """Answer what has arrived, without waiting; say whether this may go on.
@@ -103,7 +119,8 @@ class Handler(socketserver.BaseRequestHandler):
     @property
     def client_has_closed(self) -> bool:
         """Whether the client is known to send nothing more, nor to wait for anything."""
-        return self._session.finished == "closed" and self.ended
+        # Under TLS, close_notify is the end of its input, and not that of the connection.
+        return self._session.finished == "closed" and self.ended and not self._tls
 
     def handle(self) -> None:
         """Serve the client until the session or the connection has ended."""
@@ -114,6 +131,7 @@ class Handler(socketserver.BaseRequestHandler):
             rest, self._unsent = self._unsent, b""
             self._send(rest)
             self._converse()
+            self._send(self._session.farewell())
         except OSError as error:
             self._failed(error)
 
@@ -122,7 +140,7 @@ class Handler(socketserver.BaseRequestHandler):
         self._end = "busy"
         if not self._session.requests:  # who has been answered would take it for a reply
             self._session.errors += 1
-            send_refusal(self.request, "BUSY", words)
+            send_refusal(self.request, "BUSY", words, self._tls is not None)
 
     def _failed(self, error: OSError) -> None:
         if self.server.stopping:
@@ -149,12 +167,14 @@ class Handler(socketserver.BaseRequestHandler):
             if replies:
                 self._send(replies)
                 self.idle_since = monotonic()
+            elif self._patience() == 0 and not session.finished:
+                self._send(self._time_is_up())  # what keeps coming comes to nothing
 
     def _something_comes(self) -> bool:
         """Wait for the client, or for the server's stop, as long as there is patience."""
         poll = select.poll()
         poll.register(self.request, select.POLLIN)
-        poll.register(self.server.stops.of(self.request), select.POLLIN)
+        poll.register(self.server.connections.stop_of(self.request), select.POLLIN)
         return poll.poll(self._patience()) != []
 
     def _patience(self) -> float | None:
@@ -234,10 +254,15 @@ class Handler(socketserver.BaseRequestHandler):
         )
 
 
-def send_refusal(connection: socket.socket, code: str, words: str) -> None:
-    """Tell a client that it is not served, if it is still there."""
+def send_refusal(connection: socket.socket, code: str, words: str, tls: bool = False) -> None:
+    """Tell a client that it is not served, if it is still there; before a handshake, by alert."""
+    said = f"{RequestError(code, words)}\n".encode()
+    if tls:
+        from calcd.tlssession import refusal
+
+        said = refusal(code)
     with suppress(OSError):
-        connection.send(f"{RequestError(code, words)}\n".encode(), _NOW)
+        connection.send(said, _NOW)
 
 
 def name_of(address: Address) -> str:

@@ -168,7 +168,7 @@ class Daemon:
         notifier = Notifier()
         at_end.callback(notifier.close)
         beat = Beat(notifier)
-        server = Server(listeners, fitting(self._settings), beat)
+        server = Server(listeners, fitting(self._settings), beat, self._tls)
         log.info("settings in force: %s", server.settings)
         poll = min(_POLL, beat.seconds)
         # A daemon thread: nothing that goes wrong here may leave it behind, serving alone.
@@ -212,7 +212,7 @@ class Daemon:
             new = read_settings(line.file, line.options, line.background)
             tls = _tls_context(listeners, new)
             open_log(new.log_to, new.log_level)
-            self._tls = tls
+            server.tls = tls
         except (SettingsError, StartError, OSError) as error:
             what = "" if isinstance(error, StartError) else "cannot write the log: "
             for problem in getattr(error, "problems", [f"{what}{error}"]):

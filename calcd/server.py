@@ -9,20 +9,22 @@ import socket
 import socketserver
 import sys
 import threading
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from calcd.connections import Connections
 from calcd.handler import Address, Handler, host_of, name_of, send_refusal
 from calcd.listeners import BACKLOG, Listener
 from calcd.lobby import Lobby
 from calcd.parting import Parting
 from calcd.places import Places
 from calcd.settings import Settings
-from calcd.stops import Stops
 from calcd.threads import IdleThreads
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,6 @@ _QUIET_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
 # client who asks a great deal keeps nobody waiting. But each that waits wakes as often to look
 # for it, and where thousands wait this alone would fill the machine: so it grows with them.
 _TURN, _TURN_FOR_EACH = 0.0001, 0.0001  # seconds
-_STOP_PAUSE = 0.05  # seconds that a group of threads has before the next is woken
 _LAST_THREADS = 1.0  # seconds that threads have to end when their connections are gone
 
 
@@ -45,6 +46,7 @@ class Server(socketserver.ThreadingTCPServer):
     """Serves the clients of any number of listeners, each client in a thread.
 
     ``settings`` may be replaced at any time: limits hold at once, the rest for new clients.
+    ``tls``, which is what connections to TLS listeners begin with, may be replaced too.
     ``beat`` is called with the number of open connections, as long as the serving loop goes
     round: every 0.05 s while there are clients to be answered in it.
     """
@@ -54,12 +56,14 @@ class Server(socketserver.ThreadingTCPServer):
         listeners: Sequence[Listener],
         settings: Settings,
         beat: Callable[[int], None] = lambda _: None,
+        tls: "SSLContext | None" = None,
     ) -> None:
         # Not TCPServer's own __init__: it makes a socket, which a sandbox may forbid; ours
         # come bound, and there may be several.
         socketserver.BaseServer.__init__(self, "", Handler)
-        self.socket = listeners[0].socket  # the listener that is ready, for get_request
+        self._listener = listeners[0]  # the one that is ready
         self.settings = settings
+        self.tls = tls
         self.places = Places()
         self.stopping = False
         self._listeners = listeners
@@ -67,7 +71,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._no_room = False
         self._accept_again = 0.0  # when, after a pause; 0: there is none
         self._poll = select.epoll()
-        self._awaited = {listener.socket.fileno(): listener.socket for listener in listeners}
+        self._awaited = {listener.socket.fileno(): listener for listener in listeners}
         for fd in self._awaited:
             self._poll.register(fd, select.EPOLLIN)
         self._lobby = Lobby(self._poll, self._hand_on)
@@ -76,9 +80,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._poll.register(self._stop_seen, select.EPOLLIN)
         self._draining = False
         self._loop_ended = threading.Event()
-        self._gone = threading.Condition()
-        self._connections: dict[socket.socket, Handler] = {}
-        self.stops = Stops(settings.max_connections)
+        self.connections = Connections(settings.max_connections)
         self._pool = IdleThreads("connection")
         self._parting = Parting()
         self._parting.start()
@@ -113,7 +115,7 @@ class Server(socketserver.ThreadingTCPServer):
         new = False
         for fd, _ in self._poll.poll(seconds):
             if listener := self._awaited.get(fd):
-                self.socket = listener
+                self._listener = listener
                 for _ in range(_AT_ONCE):
                     if not self._accept():
                         break
@@ -141,7 +143,7 @@ class Server(socketserver.ThreadingTCPServer):
     def get_request(self) -> tuple[socket.socket, Address]:
         """Accept a client of the listener that is ready; OSError if its client is gone."""
         try:
-            accepted = self.socket.accept()
+            accepted = self._listener.socket.accept()
         except OSError as error:
             self._pause_without_room(error)
             raise
@@ -177,14 +179,18 @@ class Server(socketserver.ThreadingTCPServer):
             return True
         how = "connection %s ended: requests=0 errors=1 seconds=0.000 how=%s"
         log.info(how, name_of(client_address), code.lower())
-        send_refusal(request, code, words)
+        send_refusal(request, code, words, self._listener.tls)
         return False
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve the client here, as far as that needs no waiting for it."""
-        handler = Handler(request, client_address, self)
-        self._connections[request] = handler
-        self._lobby.enter(handler)
+        """Serve the client here, as far as that needs no waiting for it, nor a handshake."""
+        tls = self.tls if self._listener.tls else None
+        handler = Handler(request, client_address, self, tls)
+        self.connections.add(handler)
+        if tls:
+            self._hand_on(handler)
+        else:
+            self._lobby.enter(handler)
 
     def _hand_on(self, handler: Handler) -> None:
         """Let a client have a thread that is idle or new; one that has ended needs none."""
@@ -212,16 +218,14 @@ class Server(socketserver.ThreadingTCPServer):
 
     def shutdown_request(self, request: Any) -> None:
         """Free a connection's place, and close it without a reset."""
-        handler = self._connections.get(request)
+        handler = self.connections.handler_of(request)
         closed = handler is not None and handler.client_has_closed
         if handler is not None:
             # First of all: a client that sees its connection end may come again at once.
             host, settings = host_of(handler.client_address), self.settings
             self.places.free(host, settings.max_connections, settings.max_connections_per_host)
         self._parting.see_out(request, closed)
-        with self._gone:  # and last of all: until now the stop waits for it
-            self._connections.pop(request, None)
-            self._gone.notify_all()
+        self.connections.forget(request)  # and last of all
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log a bug that ended a connection; called where it is caught."""
@@ -249,30 +253,11 @@ class Server(socketserver.ThreadingTCPServer):
         self.stopping = True
         # At the stop nobody new comes, so nobody has to make way for the next to part.
         self._parting.quiet, self._parting.most = _QUIET_AT_STOP, math.inf
-        self._tell_all_to_stop(deadline)
-        cut = self._wait_for_end(list(self._connections), deadline - monotonic())
-        for connection in cut:
-            with suppress(OSError):  # it may be closed by now
-                connection.shutdown(socket.SHUT_RDWR)
+        cut = self.connections.stop(deadline)
         self._parting.finish(deadline - monotonic())
         self._pool.end(_LAST_THREADS)
-        self.stops.close()
-        return len(cut)
-
-    def _tell_all_to_stop(self, deadline: float) -> None:
-        """Wake the threads, group by group; half of the time is for those that are busy."""
-        for left, stop in zip(range(len(self.stops), 0, -1), self.stops, strict=True):
-            os.eventfd_write(stop, 1)
-            told = [each for each in list(self._connections) if self.stops.of(each) == stop]
-            self._wait_for_end(told, min(_STOP_PAUSE, (deadline - monotonic()) / 2 / left))
-
-    def _wait_for_end(
-        self, connections: Collection[socket.socket], seconds: float
-    ) -> set[socket.socket]:
-        """Wait until these connections have ended; return those that have not in ``seconds``."""
-        with self._gone:
-            self._gone.wait_for(lambda: self._connections.keys().isdisjoint(connections), seconds)
-            return self._connections.keys() & set(connections)
+        self.connections.close()
+        return cut
 
     def _accept_those_who_wait(self, deadline: float) -> None:
         """Accept the clients that the kernel has connected already: closing would reset them.

@@ -7,10 +7,10 @@ a whole read, loses nothing, and only UPPER looks at it as UTF-8.
 import re
 from collections.abc import Callable
 
-import calcd
-from calcd.arithmetic import OPERATIONS, Arithmetic
-from calcd.errors import RequestError, quoted
-from calcd.operations import Operation, split_request
+from calcd.arithmetic import Arithmetic
+from calcd.commands import BY_NAME, Command, operation_named
+from calcd.errors import RequestError
+from calcd.operations import split_request
 from calcd.telnet import IAC, TelnetFilter
 
 _LF = ord("\n")
@@ -72,7 +72,7 @@ class Session:
         if self.line_ends or not self._in_one_piece:
             return False
         name, rest = split_request(self.line.decode("latin-1"))
-        operation = _NAMED.get(name.upper())
+        operation = BY_NAME.get(name.upper())
         if operation is None:  # an error whatever follows, once the name has ended
             return rest != ""
         return len(operation.split(rest)) >= operation.least
@@ -83,7 +83,7 @@ class Session:
             return b""
         if not data:
             self.finished = "closed"
-            return self.keep_silence() if self.line else b""
+            return self._answer_started_line() if self.line else b""
         within = self.line or self._telnet.active
         if not within and data[-1] == _LF and not data.translate(None, _PLAIN):
             # Whole lines, and bytes that mean nothing but themselves: nothing is to be unwrapped.
@@ -111,7 +111,14 @@ class Session:
         return replies.encode("latin-1")
 
     def keep_silence(self) -> bytes:
-        """Answer the started line as it stands: its client waits, or has ended its input."""
+        """Answer the started line as it stands: its client waits."""
+        return self._answer_started_line()
+
+    def farewell(self) -> bytes:
+        """Give what is to be sent last of all, however the connection ends."""
+        return b""
+
+    def _answer_started_line(self) -> bytes:
         line, self.line = self.line.removesuffix(b"\r"), b""
         return self._answer_by_rules([line.decode("latin-1")]).encode("latin-1")
 
@@ -206,7 +213,7 @@ class Session:
         if not name:
             return None
         try:
-            operation = _operation_named(name)
+            operation = operation_named(name)
             operands = operation.take(rest)
             if isinstance(operation, Command):
                 reply = str(operation.run(self, *operands))
@@ -232,51 +239,6 @@ class Session:
         self.errors += 1
         return str(RequestError(code, words))
 
-    # The operations that are not arithmetic: operands in, reply out.
-
-    def _upper(self, text: str) -> str:
-        try:
-            upper = text.encode("latin-1").decode("utf-8").upper()
-        except UnicodeDecodeError:
-            raise RequestError("INVALID-TEXT", f"{quoted(text)} is not UTF-8") from None
-        if upper.startswith("ERR "):
-            raise RequestError("INVALID-TEXT", "the reply would read as an error")
-        return upper.encode("utf-8").decode("latin-1")
-
-    def _ping(self) -> str:
-        self.pings += 1
-        return "PONG"
-
-    def _version(self) -> str:
-        return f"calcd {calcd.__version__}"
-
-    def _help(self, name: str = "") -> str:
-        if name:
-            operation = _operation_named(name)
-            also = "".join(f", also {alias}" for alias in operation.names[1:])
-            return f"{operation.usage}: {operation.meaning}{also}"
-        names = ", ".join("|".join(operation.names) for operation in TABLE)
-        return f"{names}; HELP SOMA tells how SOMA is used"
-
-    def _quit(self) -> str:
-        self.finished = "quit"
-        return "BYE"
-
-
-class Command(Operation):
-    """An operation whose ``run`` takes the session and the operands as written."""
-
-
-TABLE = (
-    *OPERATIONS,
-    Command(("MAIUSCULA", "UPPER"), ("text...",), "the text in upper case", Session._upper),
-    Command(("PING",), (), "PONG: a sign of life", Session._ping),
-    Command(("VERSION",), (), "the server's name and version", Session._version),
-    Command(("HELP",), ("[operation]",), "the operations, or how one is used", Session._help),
-    Command(("QUIT",), (), "BYE, and the end of the session", Session._quit),
-)
-_NAMED = {name: operation for operation in TABLE for name in operation.names}
-
 
 def _fields_of_sums(text: str) -> list[str]:
     """Split lines of plain characters, if each has three fields; give a fourth for its end."""
@@ -284,11 +246,3 @@ def _fields_of_sums(text: str) -> list[str]:
     fields = text.replace("\n", " ; ").split()
     ends = text.count("\n")
     return fields if fields[3::4].count(";") == ends == len(fields) / 4 else []
-
-
-def _operation_named(name: str) -> Operation:
-    try:
-        return _NAMED[name.upper()]
-    except KeyError:
-        words = f"{quoted(name)} is no operation: HELP lists them"
-        raise RequestError("UNKNOWN-OPERATION", words) from None

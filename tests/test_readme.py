@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from helpers import PATIENCE, ROOT, Daemon, clean_environment
 
-from calcd.session import TABLE
+from calcd.commands import TABLE
 from calcd.settings import SETTINGS
 
 README = (ROOT / "README.md").read_text()

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 import calcd
 from calcd.arithmetic import Arithmetic
+from calcd.commands import TABLE
 from calcd.operations import Operation
-from calcd.session import TABLE, Session
+from calcd.session import Session
 
 
 def session(max_line: int = 1024) -> Session:

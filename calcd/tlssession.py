@@ -1,0 +1,85 @@
+"""A session under TLS: encrypted bytes in, encrypted bytes out, and no I/O in between."""
+
+import ssl
+from contextlib import suppress
+from typing import Any
+
+from calcd.session import Session
+
+_RECORD = 1 << 14  # bytes that a record has at the most (RFC 8446, 5.1)
+_ALERT, _VERSION, _FATAL = 21, b"\x03\x03", 2  # RFC 8446, 5.1 and 6; RFC 5246, 7.2
+_ALERTS = {"FORBIDDEN": 49, "BUSY": 80}  # access_denied, internal_error
+
+
+def refusal(code: str) -> bytes:
+    """Give the alert that tells a client, before any handshake, that it is not served."""
+    body = bytes((_FATAL, _ALERTS[code]))
+    return bytes((_ALERT,)) + _VERSION + len(body).to_bytes(2) + body
+
+
+class TlsSession(Session):
+    """A session whose bytes are those of TLS, both ways.
+
+    ``context`` is what ``calcd.tls.context`` gives; the rest is for ``Session``. A handshake
+    that is not finished counts as a line that is not: it has the same deadline.
+    """
+
+    def __init__(self, context: ssl.SSLContext, *rest: Any) -> None:
+        super().__init__(*rest)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._established = False
+
+    @property
+    def started(self) -> bool:
+        """Whether the handshake is not finished, or a line that was started."""
+        return not self._established or super().started
+
+    def receive(self, data: bytes) -> bytes:
+        """Take the bytes of one read, ``b""`` at the end of input; return what is to be sent."""
+        if self.finished:
+            return b""
+        if not data:
+            # Not the client's own word that this is all: whoever is between could have cut it
+            # off, so that what is left of a line may be another request.
+            self.finished = "closed"
+            return b""
+        self._incoming.write(data)
+        try:
+            if not self._established:
+                self._tls.do_handshake()
+                self._established = True
+            while not self.finished:
+                # An empty read is the client's close_notify: the end of input.
+                self._encrypt(super().receive(self._tls.read(_RECORD)))
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            reason = error.reason or "broken"
+            self.finished = "tls-" + reason.lower().replace("_", "-")
+        return self._outgoing.read()
+
+    def keep_silence(self) -> bytes:
+        """Answer the started line as it stands: its client waits."""
+        self._encrypt(super().keep_silence())
+        return self._outgoing.read()
+
+    def time_out(self) -> bytes:
+        """Give up a handshake or a line that was not finished in time."""
+        if self._established:
+            self._encrypt(super().time_out())
+        else:
+            self.finished = "handshake-timeout"
+        return self._outgoing.read()
+
+    def farewell(self) -> bytes:
+        """Give close_notify: without it the client could not tell the end from a cut."""
+        if self._established and not self.finished.startswith("tls-"):
+            with suppress(ssl.SSLError):  # it would wait for the client's, which may never come
+                self._tls.unwrap()
+        return self._outgoing.read()
+
+    def _encrypt(self, replies: bytes) -> None:
+        rest = memoryview(replies)
+        while rest:
+            rest = rest[self._tls.write(rest) :]
