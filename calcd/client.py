@@ -274,7 +274,7 @@ def secure(options: Options) -> "ssl.SSLContext":
         raise UsageError(f"there is no server's name {options.servername}") from None
     for option, path in options.files.items():
         try:
-            os.close(os.open(path, os.O_RDONLY))
+            open(path, "rb").close()
         except OSError as error:  # from ssl it would not tell which file
             raise UsageError(f"{option} {path}: {reason(error)}") from None
     trustfile = options.files.get("--ssl-trustfile")
@@ -383,9 +383,12 @@ class TLS(socket.socket):
 
     def _flush(self) -> None:
         """Send what is encrypted; BlockingIOError if not all of it can be sent now."""
-        while self._unsent or self._outgoing.pending:
-            self._unsent = self._unsent or self._outgoing.read()
-            self._unsent = self._unsent[super().send(self._unsent) :]
+        try:
+            while self._unsent or self._outgoing.pending:
+                self._unsent = self._unsent or self._outgoing.read()
+                self._unsent = self._unsent[super().send(self._unsent) :]
+        except ConnectionError:  # `recv` tells of it, and before that why: a server says so
+            self._unsent = b""
 
     def send(self, data: "ReadableBuffer", _flags: int = 0, /) -> int:
         """Send `data`, all of it; after a BlockingIOError call again, with the same."""
