@@ -268,37 +268,42 @@ def secure(options: Options) -> "ssl.SSLContext":
         context.verify_mode = ssl.CERT_NONE
     elif options.servername is None:
         raise UsageError("TLS over a Unix socket needs --ssl-servername or --ssl-noverify")
+    elif "--ssl-trustfile" not in options.files:
+        context.load_default_certs()
     try:
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=options.servername)
     except ValueError:
         raise UsageError(f"there is no server's name {options.servername}") from None
-    for option, path in options.files.items():
+    load(context, options.files)
+    return context
+
+
+def load(context: "ssl.SSLContext", files: dict[str, str]) -> None:
+    """Let TLS have the files of the command line; UsageError tells which one is of no use."""
+    import ssl
+
+    for option, path in files.items():
         try:
             open(path, "rb").close()
         except OSError as error:  # from ssl it would not tell which file
             raise UsageError(f"{option} {path}: {reason(error)}") from None
-    trustfile = options.files.get("--ssl-trustfile")
-    cert, key = options.files.get("--ssl-cert"), options.files.get("--ssl-key")
-    try:
-        if trustfile is None:
-            context.load_default_certs()
-        else:
+    trustfile, cert, key = (files.get(f"--ssl-{kind}") for kind in ("trustfile", "cert", "key"))
+    if trustfile is not None:
+        try:
             context.load_verify_locations(trustfile)
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # may be the server's own
-    except OSError:
-        raise UsageError(f"--ssl-trustfile {trustfile}: no certificate in it") from None
-    try:
-        if cert is not None:
+        except ssl.SSLError:
+            raise UsageError(f"--ssl-trustfile {trustfile}: no certificate in it") from None
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # it may be the server's own
+    if cert is not None:
+        try:
             context.load_cert_chain(cert, key)
-        elif key is not None:
-            raise UsageError("--ssl-key needs --ssl-cert")
-    except OSError as error:
-        wrong = "no certificate with its key"
-        if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
-            wrong = "the key is another certificate's"
-        where = f"{cert} and {key}" if key is not None else cert
-        raise UsageError(f"--ssl-cert {where}: {wrong}") from None
-    return context
+        except ssl.SSLError as error:
+            other = error.reason == "KEY_VALUES_MISMATCH"
+            wrong = "the key is another certificate's" if other else "no certificate with its key"
+            where = f"{cert} and {key}" if key is not None else cert
+            raise UsageError(f"--ssl-cert {where}: {wrong}") from None
+    elif key is not None:
+        raise UsageError("--ssl-key needs --ssl-cert")
 
 
 def explain(error: OSError) -> str:
@@ -329,6 +334,7 @@ class TLS(socket.socket):
         import ssl
 
         super().__init__(fileno=plain.detach())
+        self.settimeout(options.wait)
         self._options = options
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(
@@ -434,8 +440,11 @@ class TLS(socket.socket):
                     raise ClientError(f"{self._options.server}: TLS: {explain(error)}") from None
                 if not data:
                     raise
-            if data:
-                super().shutdown(socket.SHUT_RD)  # for `poll` to tell that there is the end to read
+            try:
+                if data:  # for `poll` to tell that there is the end to read, too
+                    super().shutdown(socket.SHUT_RD)
+            except OSError:  # as after a reset, of which it tells anyway
+                return data
             return data
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -458,6 +459,36 @@ def test_what_came_before_a_reset_is_written(
         seen.set()
         assert process.wait(PATIENCE) == 3 * owing
         assert (b"reset" in process.stderr.read()) == bool(owing)
+
+
+def test_a_farewell_that_a_reset_follows(
+    serve: Servers, secure: Secure, trust: list[object]
+) -> None:
+    """Replies, farewell and reset are all there when the client looks."""
+    stopped, over = threading.Event(), threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"a\n")
+        connection.sendall(b"1\n")
+        assert stopped.wait(PATIENCE)
+        connection.sendall(b"2\n")
+        connection.setblocking(False)
+        assert isinstance(connection, ssl.SSLSocket)
+        with pytest.raises(ssl.SSLWantReadError):
+            connection.unwrap()
+        reset(connection)
+        over.set()
+
+    with running(*trust, HOST, serve(secure(script))) as process:
+        process.stdin.write(b"a\n")
+        assert process.stdout.read(2) == b"1\n"
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        stopped.set()
+        assert over.wait(PATIENCE)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(PATIENCE) == 0
+        assert (process.stdout.read(), process.stderr.read()) == (b"2\n", b"")
 
 
 # -- No TLS on one side --------------------------------------------------------------------------
