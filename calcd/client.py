@@ -16,7 +16,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from _typeshed import ReadableBuffer
 
@@ -342,7 +342,6 @@ class TLS(socket.socket):
         )
         self._unsent = b""  # encrypted
         self._taken = 0  # bytes given to `send` that it has not yet said to be sent
-        self._ended = False  # our half of the connection
         self._heard = False  # anything that is not TLS's own
 
     def greet(self) -> str:
@@ -372,20 +371,23 @@ class TLS(socket.socket):
 
     def _shake_hands(self) -> bool:
         """Take the handshake as far as it goes with what has come; say whether it is over."""
-        import ssl
-
         came = self._incoming.pending
-        try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            over = False
-        else:
-            over = True
-        finally:  # an error is something to tell the server as well
-            self._flush()
+        over = self._step(self._tls.do_handshake)
         super().recv(came - self._incoming.pending)
         self._incoming.read()
         return over
+
+    def _step(self, step: "Callable[[], object]") -> bool:
+        """Do what TLS can of this without waiting for the server; say whether that is all."""
+        import ssl
+
+        try:
+            step()
+        except ssl.SSLWantReadError:
+            return False
+        finally:  # an error is something to tell the server as well
+            self._flush()
+        return True
 
     def _flush(self) -> None:
         """Send what is encrypted; BlockingIOError if not all of it can be sent now."""
@@ -408,15 +410,11 @@ class TLS(socket.socket):
         self.send(data)
 
     def shutdown(self, _how: int, /) -> None:
-        """Half-close: tell the server that this was all, and go on reading."""
-        import ssl
+        """Half-close: tell the server that this was all, and go on reading.
 
-        try:
-            if not self._ended:
-                self._tls.unwrap()
-        except ssl.SSLWantReadError:  # the server's own farewell is for `recv` to find
-            self._ended = True
-        self._flush()
+        Nothing is lost to `unwrap`, for `recv` and the handshake leave it nothing to read.
+        """
+        self._step(self._tls.unwrap)
 
     def recv(self, size: int, _flags: int = 0, /) -> bytes:
         """Return what has come, as far as it can be decrypted; empty at the end."""

@@ -344,6 +344,34 @@ def test_replies_that_are_sent_while_the_input_ends(
         assert (len(done.stdout), done.stderr, done.returncode) == ((1 << 20) + 1, b"", 0)
 
 
+@both_versions
+def test_a_server_that_takes_requests_late_gets_each_once(
+    version: ssl.TLSVersion, serve: Servers, secure: Secure, trust: list[object], tmp_path: Path
+) -> None:
+    """By then what the client has encrypted waits for room: a Unix socket has little."""
+    late = threading.Event()
+    taken: list[bytes] = []
+
+    def script(connection: socket.socket) -> None:
+        assert late.wait(PATIENCE)
+        taken.append(read_all(connection))
+        connection.sendall(b"1\n")
+
+    path = tmp_path / "socket"
+    serve(secure(script, version), at=str(path))
+    with running(*trust, "--ssl-servername", "localhost", "-U", path) as process:
+        os.set_blocking(process.stdin.fileno(), False)
+        sent = b""
+        while select.select([], [process.stdin], [], 0.3)[1]:
+            line = b"%01023d\n" % len(sent)
+            sent += line[: os.write(process.stdin.fileno(), line)]
+        late.set()
+        process.stdin.close()
+        assert process.stdout.read() == b"1\n"
+    serve.wait()
+    assert taken == [sent]
+
+
 def test_replies_that_nobody_reads_keep_the_client_from_reading(
     serve: Servers, secure: Secure, trust: list[object]
 ) -> None:
