@@ -1,6 +1,7 @@
 """Fixtures: a daemon to talk to, and a look at what every test leaves behind."""
 
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 from background_helpers import Background, background_in
 from booted import Machine, booted, commands, why_not
+from certificates import Certificates
+from client_helpers import Servers
 from helpers import Daemon, Daemons, daemons_in, wait_until
 from hypothesis import settings
 from service import Service, Told
@@ -92,6 +95,22 @@ def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """Give a daemon for the whole run, to tests that leave it as it is."""
     with daemons_in(tmp_path_factory.mktemp("shared")) as daemons:
         yield daemons()
+
+
+@pytest.fixture
+def serve() -> Iterator[Servers]:
+    """Give a way to start servers that run scripts."""
+    servers = Servers()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Give certificates for TLS, made for this run."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="session")

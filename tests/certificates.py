@@ -1,0 +1,75 @@
+"""Certificates for the tests of TLS, made when they are needed: an authority, and what it signs."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers import PATIENCE
+
+LOCAL = "DNS:localhost,IP:127.0.0.1,IP:::1"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its private key, in a file each."""
+
+    cert: Path
+    key: Path
+
+    def in_one_file(self) -> Path:
+        """Give a file that has both."""
+        path = self.cert.with_suffix(".both")
+        path.write_bytes(self.cert.read_bytes() + self.key.read_bytes())
+        return path
+
+
+class Authority:
+    """One that signs certificates; ``cert`` is what those who trust it have."""
+
+    def __init__(self, directory: Path, name: str = "authority") -> None:
+        self._directory = directory
+        self._own = self._paths(name)
+        self._make("req", "-x509", "-days", "1", *self._new(self._own, name))
+
+    @property
+    def cert(self) -> Path:
+        return self._own.cert
+
+    def issue(self, name: str, alternatives: str = "", days: int = 1) -> Pair:
+        """Sign a certificate for as many days, negative for one that has expired.
+
+        The alternatives are the names that a server goes by.
+        """
+        pair = self._paths(name)
+        request, extensions = pair.cert.with_suffix(".csr"), pair.cert.with_suffix(".ext")
+        extensions.write_text(f"subjectAltName={alternatives}\n" if alternatives else "")
+        self._make("req", *self._new(Pair(request, pair.key), name))
+        signing = ["-CA", self._own.cert, "-CAkey", self._own.key, "-extfile", extensions]
+        self._make("x509", "-req", "-days", days, "-in", request, "-out", pair.cert, *signing)
+        return pair
+
+    def _paths(self, name: str) -> Pair:
+        return Pair(self._directory / f"{name}.pem", self._directory / f"{name}.key")
+
+    def _new(self, pair: Pair, name: str) -> list[object]:
+        """Give the options for a new key, and a name without further ado."""
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]
+        return [*key, "-keyout", pair.key, "-out", pair.cert, "-subj", f"/CN={name}"]
+
+    def _make(self, *arguments: object) -> None:
+        command = ["openssl", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+
+
+class Certificates:
+    """What the tests need: a server of this machine, a client, and others that are not trusted."""
+
+    def __init__(self, directory: Path) -> None:
+        self.authority = Authority(directory)
+        self.server = self.authority.issue("server", LOCAL)
+        self.elsewhere = self.authority.issue("elsewhere", "DNS:calcd.example")
+        self.expired = self.authority.issue("expired", LOCAL, days=-1)
+        self.client = self.authority.issue("client")
+        self.stranger = Authority(directory, "stranger")
+        self.strange_client = self.stranger.issue("strange-client")

@@ -1,0 +1,251 @@
+"""What the tests of calcc share: a way to run it, servers that do as a test says, a terminal."""
+
+import fcntl
+import os
+import pty
+import select
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from helpers import PATIENCE, clean_environment, read_all, wait_until
+
+from calcd import client
+
+CLIENT = Path(client.__file__)
+COMMAND = [sys.executable, str(CLIENT)]
+HOST = "127.0.0.1"
+
+Script = Callable[[socket.socket], None]
+
+
+# -- Running the client --------------------------------------------------------------------------
+
+
+def calcc(
+    *arguments: object,
+    stdin: Any = b"",
+    stdout: Any = subprocess.PIPE,
+    command: list[str] = COMMAND,
+    **environment: str,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the client to its end. ``stdin`` is what it reads, or a file."""
+    source = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+    return subprocess.run(
+        [*command, *map(str, arguments)],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE,
+        check=False,
+        env=clean_environment(**environment),
+        **source,
+    )
+
+
+@contextmanager
+def running(*arguments: object, **streams: Any) -> Iterator[Any]:
+    """Give a client that runs, with pipes for its streams; it is ended with the block."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [*COMMAND, *map(str, arguments)]
+    with subprocess.Popen(
+        command, bufsize=0, env=clean_environment(), **{**pipes, **streams}
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def shell(script: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a shell script in which ``calcc`` is the client."""
+    function = f'calcc() {{ {sys.executable} {CLIENT} "$@"; }}\n'
+    return calcc(command=["bash", "-c", function + script])
+
+
+def wait_until_asleep(process: Any) -> None:
+    """Wait until a process waits for something: from then on a signal interrupts that."""
+    stat = Path(f"/proc/{process.pid}/stat")
+    wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", "it to wait")
+
+
+def small_pipe() -> tuple[int, int]:
+    """Give a pipe that holds a page, so that one read from the server is more than fits."""
+    pipe = os.pipe()
+    fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, 4096)
+    return pipe
+
+
+def wait_until_full(process: Any, pipe: int) -> None:
+    """Wait until a process waits for room in a pipe; we hold the same end of it."""
+    wait_until(lambda: not select.select([], [pipe], [], 0)[1], "the pipe to be full")
+    wait_until_asleep(process)
+
+
+def complaint(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Give the one line that the client had to say on standard error."""
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("calcc: ")
+    return line.removeprefix("calcc: ")
+
+
+# -- Servers that do as a test says --------------------------------------------------------------
+
+
+class Servers:
+    """Starts servers that run a script for each connection, one after the other."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()  # set at the end of the test: see silent()
+        self._threads: list[threading.Thread] = []
+        self._failures: list[BaseException] = []
+
+    def __call__(self, *scripts: Script, at: Any = (HOST, 0)) -> int:
+        """Start one, on a free port of 127.0.0.1 unless told where; give its port."""
+        family = socket.AF_UNIX if isinstance(at, str) else socket.AF_INET
+        if family == socket.AF_INET and ":" in at[0]:
+            family = socket.AF_INET6
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.bind(at)
+        listener.listen()
+        listener.settimeout(PATIENCE)
+        thread = threading.Thread(target=self._serve, args=(listener, scripts))
+        self._threads.append(thread)
+        thread.start()
+        return 0 if family == socket.AF_UNIX else int(listener.getsockname()[1])
+
+    def _serve(self, listener: socket.socket, scripts: tuple[Script, ...]) -> None:
+        try:
+            with listener:
+                for script in scripts:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.settimeout(PATIENCE)
+                        script(connection)
+        except BaseException as failure:
+            self._failures.append(failure)
+
+    def silent(self, _connection: socket.socket) -> None:
+        """Be there until the end of the test, and do nothing."""
+        assert self.over.wait(PATIENCE)
+
+    def wait(self) -> None:
+        """Wait until all scripts have ended, and the servers with them."""
+        for thread in self._threads:
+            thread.join()
+        assert not self._failures
+
+    def stop(self) -> None:
+        self.over.set()
+        self.wait()
+
+
+def echo(connection: socket.socket) -> None:
+    """Send back what comes, as it comes."""
+    while data := connection.recv(1 << 16):
+        connection.sendall(data)
+
+
+def answer(replies: bytes) -> Script:
+    """Send these once everything was asked."""
+
+    def script(connection: socket.socket) -> None:
+        read_all(connection)
+        connection.sendall(replies)
+
+    return script
+
+
+def receive(connection: socket.socket, expected: bytes) -> None:
+    """Read exactly this."""
+    data = b""
+    while len(data) < len(expected):
+        more = connection.recv(len(expected) - len(data))
+        assert more, f"only {data!r}"
+        data += more
+    assert data == expected
+
+
+def reset(connection: socket.socket) -> None:
+    """End the connection with RST."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+# -- Terminals ----------------------------------------------------------------------------------
+
+
+class Terminal:
+    """The client on a terminal of its own, and somebody who types."""
+
+    def __init__(self, home: Path, *arguments: object, redirect: str = "", **more: str) -> None:
+        self.screen = b""  # what has been shown and was not yet expected
+        self._keyboard, terminal = pty.openpty()
+        try:
+            # The first terminal that a session's first process opens is the one whose Ctrl-C
+            # it gets.
+            script = f'exec "$@" <>{os.ttyname(terminal)} >&0 2>&0 {redirect}'
+            self.process = subprocess.Popen(
+                ["sh", "-c", script, "sh", *COMMAND, *map(str, arguments)],
+                start_new_session=True,
+                env=clean_environment(
+                    **{"HOME": str(home), "TERM": "xterm", "LC_ALL": "C.UTF-8", **more}
+                ),
+            )
+        finally:
+            self._terminal = terminal
+
+    def type(self, text: str | bytes) -> None:
+        os.write(self._keyboard, text if isinstance(text, bytes) else text.encode())
+
+    def interrupt(self) -> None:
+        wait_until_asleep(self.process)
+        self.type(CTRL_C)
+
+    def expect(self, text: str) -> str:
+        """Wait for this on the screen; give what is shown before it."""
+        wanted = text.replace("\n", "\r\n").encode()
+        deadline = time.monotonic() + PATIENCE
+        while wanted not in self.screen:
+            assert self._look(deadline), f"{text!r} is not in {self.screen!r}"
+        before, _, self.screen = self.screen.partition(wanted)
+        return before.decode(errors="replace").replace("\r\n", "\n")
+
+    def _look(self, deadline: float) -> bool:
+        if not select.select([self._keyboard], [], [], max(0, deadline - time.monotonic()))[0]:
+            return False
+        self.screen += os.read(self._keyboard, 4096)
+        return True
+
+    def end(self) -> int:
+        """Wait for the client to end; give its exit status."""
+        status = self.process.wait(PATIENCE)
+        while self._look(0):
+            pass
+        return status
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._keyboard)
+        os.close(self._terminal)
+
+
+@contextmanager
+def terminal(home: Path, *arguments: object, **more: str) -> Iterator[Terminal]:
+    """Give a terminal on which the client runs."""
+    terminal = Terminal(home, *arguments, **more)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
+
+
+PROMPT = "calcc> "
+CTRL_C, CTRL_D, UP = b"\x03", b"\x04", b"\x1b[A"
