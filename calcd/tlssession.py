@@ -40,10 +40,13 @@ class TlsSession(Session):
         if self.finished:
             return b""
         if not data:
-            # Not the client's own word that this is all: whoever is between could have cut it
-            # off, so that what is left of a line may be another request.
+            # Without close_notify it is not the client's own word that this is all. Whoever is
+            # between could have cut a line short, so that it reads as another request: only one
+            # that silence would have answered as well is answered.
+            if self.complete:
+                self._encrypt(super().keep_silence())
             self.finished = "closed"
-            return b""
+            return self._outgoing.read()
         self._incoming.write(data)
         try:
             if not self._established:
