@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -52,9 +52,9 @@ class Secure:
         """Connect without a handshake."""
         return socket.create_connection(("127.0.0.1", self.port), timeout)
 
-    def ask(self, text: bytes) -> bytes:
+    def ask(self, text: bytes, pair: Pair | None = None) -> bytes:
         """Send a line, and read a line."""
-        with self.connect() as connection:
+        with self.connect(pair) as connection:
             connection.sendall(text)
             return connection.recv(1 << 16)
 
@@ -63,9 +63,9 @@ Secured = Callable[..., Secure]
 
 
 @pytest.fixture
-def secured(start_daemon: Daemons, certificates: Certificates) -> Iterator[Secured]:
+def secured(start_daemon: Daemons, certificates: Certificates) -> Secured:
     """Give a way to start daemons with a TLS endpoint."""
-    yield lambda *options: Secure(start_daemon, certificates, *options)
+    return lambda *options: Secure(start_daemon, certificates, *options)
 
 
 def read_to_close_notify(connection: ssl.SSLSocket) -> bytes:
@@ -95,7 +95,7 @@ def run(command: list[str], stdin: bytes) -> bytes:
     ("requests", "replies"),
     [
         (b"SOMA 2 2\nDIV 1 3\n", b"4\n0.3333333333333333333333333333333333\n"),
-        (b"SOMA 2 2", b"4"),
+        (b"SOMA 2 2", b"4\n"),
         (b"SOMA 1 1\n" * 20_000, b"2\n" * 20_000),
     ],
     ids=["two lines", "no newline", "20,000 lines"],
@@ -144,7 +144,7 @@ def test_a_client_without_newlines_is_answered_as_often_as_it_asks(secured: Secu
     with secured("--message-wait", "0.05").connect() as connection:
         for _ in range(2):
             connection.sendall(b"SOMA 2 2")
-            assert connection.recv(100) == b"4"
+            assert connection.recv(100) == b"4\n"
 
 
 def test_both_kinds_of_endpoint_are_served_at_once(secured: Secured) -> None:
@@ -153,7 +153,7 @@ def test_both_kinds_of_endpoint_are_served_at_once(secured: Secured) -> None:
     assert secure.ask(b"SOMA 2 2\n") == b"4\n"
     with secure.plain() as connection:  # not its language
         connection.sendall(b"SOMA 2 2\n")
-        assert read_all(connection)[:1] == b"\x15"
+        assert read_all(connection) == b"ERR FORBIDDEN TLS alone is spoken here\n"
     secure.daemon.logs("how=tls-wrong-version-number")
 
 
@@ -189,10 +189,8 @@ def test_a_stop_answers_all_that_has_arrived_and_says_farewell(secured: Secured)
 
 def test_clients_that_do_not_read_are_cut_in_their_time(secured: Secured) -> None:
     secure = secured("--send-timeout", "0.2")
-    with secure.connect(timeout=A_MOMENT) as connection:
-        with pytest.raises((TimeoutError, OSError)):
-            while True:
-                connection.sendall(1000 * b"DIV 1 3\n")
+    with secure.connect() as connection:
+        connection.sendall(1_000_000 * b"DIV 1 3\n")  # what follows the cut is read away
         secure.daemon.logs("how=unread")
 
 
@@ -250,9 +248,8 @@ def test_a_client_must_show_a_certificate_where_one_is_asked_for(
         (certificates.strange_client, "tls-certificate-verify-failed"),
     ):
         # In TLS 1.3 a client hears of it when it reads.
-        with pytest.raises((ssl.SSLError, ConnectionError)), secure.connect(pair) as connection:
-            connection.sendall(b"SOMA 2 2\n")
-            connection.recv(100)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            secure.ask(b"SOMA 2 2\n", pair)
         secure.daemon.logs(f"requests=0 errors=0 seconds=\\S+ how={how}")
 
 
