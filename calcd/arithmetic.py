@@ -5,14 +5,17 @@ with the parameters of IEEE 754-2008 decimal128. Nothing here does I/O.
 """
 
 import decimal
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Context, Decimal
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from itertools import repeat
 from operator import call
 
 from calcd.errors import RequestError, quoted
+from calcd.constants import pi
+from calcd.functions import ARITHMETIC, DIVISIONS, EXP, PLAIN
 from calcd.operations import Operation
 
 # decimal128: largest and smallest adjusted exponent, whatever the precision in force.
@@ -38,31 +41,9 @@ ROUNDINGS = {
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
-# ``run`` takes the context and the operands as numbers.
-OPERATIONS = (
-    Operation(("SOMA", "ADD"), ("augend", "addend"), "the sum of two numbers", Context.add),
-    Operation(
-        ("SUB",), ("minuend", "subtrahend"), "the first number less the second", Context.subtract
-    ),
-    Operation(
-        ("MUL",), ("multiplicand", "multiplier"), "the product of two numbers", Context.multiply
-    ),
-    Operation(
-        ("DIV",), ("dividend", "divisor"), "the first number divided by the second", Context.divide
-    ),
-)
-
-# By every name as it is mostly typed, for the fast path.
-_BY_SPELLING: dict[str, Callable[[Context, Decimal, Decimal], Decimal]] = {
-    spelling: operation.run
-    for operation in OPERATIONS
-    for name in operation.names
-    for spelling in (name, name.lower())
-}
-
-
-@cache  # to copy one costs a quarter of what it costs to make one
-def _context(precision: int, rounding: str) -> Context:
+@lru_cache  # to copy one costs a quarter of what it costs to make one
+def _context(precision: int, rounding: str, exact: bool) -> Context:
+    traps = [decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
     return Context(
         prec=precision,
         rounding=ROUNDINGS[rounding],
@@ -70,18 +51,28 @@ def _context(precision: int, rounding: str) -> Context:
         Emax=EMAX,
         capitals=1,
         clamp=1,
-        traps=[decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow],
+        traps=[*traps, decimal.Inexact] if exact else traps,
     )
+
+
+class TooDearError(Exception):
+    """What was asked would take more work than it may."""
 
 
 class Arithmetic:
     """Calculates in one precision and rounding. Not to be shared between threads.
 
-    ``precision`` is in significant digits, ``rounding`` a key of ``ROUNDINGS``.
+    ``precision`` is in significant digits, ``rounding`` a key of ``ROUNDINGS``; ``exact`` makes
+    an error of a result that would be rounded. ``work`` counts what was done, and may be set.
     """
 
-    def __init__(self, precision: int = 34, rounding: str = "half-even") -> None:
-        self.context = _context(precision, rounding).copy()
+    def __init__(
+        self, precision: int = 34, rounding: str = "half-even", exact: bool = False
+    ) -> None:
+        self.precision, self.rounding, self.exact = precision, rounding, exact
+        self.work = 0.0
+        self.most = math.inf
+        self.context = _context(precision, rounding, exact).copy()
         # Only a result of more digits than this can have its first digit beyond the places.
         self._may_be_wide = precision > PLAIN_PLACES
 
@@ -95,43 +86,99 @@ class Arithmetic:
             traps=[decimal.InvalidOperation, decimal.Overflow],
         )
 
+    def changed(
+        self, precision: int = 0, rounding: str = "", exact: bool | None = None
+    ) -> "Arithmetic":
+        """Give one that differs in this, and goes on counting the work."""
+        changed = Arithmetic(
+            precision or self.precision,
+            rounding or self.rounding,
+            self.exact if exact is None else exact,
+        )
+        changed.work, changed.most = self.work, self.most
+        return changed
+
     def number(self, operand: str) -> Decimal:
         """Read an operand exactly; raise ``RequestError`` INVALID-NUMBER or OVERFLOW."""
         if _NUMBER.fullmatch(operand):
             return self._exact.create_decimal(operand)
         if "," in operand:
-            raise RequestError(
-                "INVALID-NUMBER",
-                f"{quoted(operand)} has a comma: write a point before the decimals, "
-                "and a blank between operands",
+            template = (
+                "{} has a comma: write a point before the decimals, and a blank between operands"
             )
-        raise RequestError("INVALID-NUMBER", f"{quoted(operand)} is not a decimal number")
+            raise RequestError("INVALID-NUMBER", template, quoted(operand))
+        raise RequestError("INVALID-NUMBER", "{} is not a decimal number", quoted(operand))
 
-    def calculate(self, operation: Operation, operands: Sequence[str]) -> str:
-        """Run an operation of the table on operands as written, and give the result as text.
+    def run(self, operation: Operation, numbers: Sequence[Decimal]) -> Decimal:
+        """Run an operation of the table; raise ``RequestError`` where there is no finite result.
 
-        Raise ``RequestError`` where there is no finite result.
+        Its work is added to ``work``; ``TooDearError`` where that comes to more than ``most``.
         """
+        digits = max(self.precision, *(len(number.as_tuple().digits) for number in numbers))
+        self.charge(operation.work(digits) * max(1, len(numbers) - 1))
         try:
-            return self.text(operation.run(self.context, *map(self.number, operands)))
+            result: Decimal = operation.run(self.context, *numbers)
         except decimal.DivisionByZero:
             raise RequestError("DIVISION-BY-ZERO", "division by zero") from None
         except decimal.Overflow:
-            raise RequestError(
-                "OVERFLOW", f"the result is too large: numbers end below 1E+{EMAX + 1}"
-            ) from None
+            raise self._overflow() from None
+        except decimal.Inexact:
+            raise self._inexact() from None
         except decimal.InvalidOperation as signal:
-            if decimal.DivisionUndefined not in signal.args[0]:
-                raise
-            raise RequestError("DIVISION-UNDEFINED", "0 divided by 0 is undefined") from None
+            if signal.args and decimal.DivisionUndefined in signal.args[0]:
+                raise RequestError("DIVISION-UNDEFINED", "0 divided by 0 is undefined") from None
+            raise self._undefined(operation, numbers) from None
+        if not result.is_finite():  # as the logarithm of 0
+            raise self._undefined(operation, numbers)
+        return result
+
+    def _undefined(self, operation: Operation, numbers: Sequence[Decimal]) -> RequestError:
+        if operation in DIVISIONS and not numbers[1]:
+            if numbers[0]:
+                return RequestError("DIVISION-BY-ZERO", "division by zero")
+            return RequestError("DIVISION-UNDEFINED", "0 divided by 0 is undefined")
+        shown = " ".join(quoted(str(number))[1:-1] for number in numbers)
+        template = "{} of {} has no result, or none of {} digits"
+        return RequestError(
+            "INVALID-OPERATION", template, operation.names[0], shown, self.precision
+        )
+
+    def _overflow(self) -> RequestError:
+        template = "the result is too large: numbers end below 1E+{}"
+        return RequestError("OVERFLOW", template, EMAX + 1)
+
+    def _inexact(self) -> RequestError:
+        template = "the exact result does not fit into {} digits"
+        return RequestError("INEXACT", template, self.precision)
+
+    def rounded(self, number: Decimal) -> Decimal:
+        """Round a number that is no result yet as one is; raise ``RequestError`` as ``run``."""
+        try:
+            return self.context.plus(number)
+        except decimal.Overflow:
+            raise self._overflow() from None
+        except decimal.Inexact:
+            raise self._inexact() from None
+
+    def constant(self, name: str) -> Decimal:
+        """Give ``pi`` or ``e``, rounded."""
+        if name == "pi":
+            return self.rounded(pi())
+        return self.run(EXP, (Decimal(1),))
+
+    def charge(self, work: float) -> None:
+        """Count work, in the units of ``Operation.work``."""
+        self.work += work
+        if self.work > self.most:
+            raise TooDearError
 
     def calculate_plainly(self, name: str, left: str, right: str) -> str:
-        """Do what ``calculate`` does, for an operation by its name and two operands.
+        """Read two operands, run an operation and give text, the operation by its name and two operands.
 
         Faster, as the operands' grammar is not checked beyond what ``Decimal()`` does. Raise
         anything where there is no such operation, no number or no finite result.
         """
-        result = _BY_SPELLING[name](self.context, Decimal(left), Decimal(right))
+        result = PLAIN[name](self.context, Decimal(left), Decimal(right))
         text = str(result)
         return self._respelled(text, result) if "E" in text or self._may_be_wide else text
 
@@ -142,7 +189,7 @@ class Arithmetic:
 
         Nearly all loops are ``map``'s own: the interpreter takes no step for each.
         """
-        operators = map(_BY_SPELLING.__getitem__, names)
+        operators = map(PLAIN.__getitem__, names)
         operands = map(Decimal, lefts), map(Decimal, rights)
         results = list(map(call, operators, repeat(self.context), *operands))
         texts = list(map(str, results))

@@ -1,14 +1,20 @@
 """The table of operations, and those in it that are not arithmetic. No I/O."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import calcd
-from calcd.arithmetic import OPERATIONS
+from calcd.arithmetic import ROUNDINGS
 from calcd.errors import RequestError, quoted
+from calcd.functions import ARITHMETIC
 from calcd.operations import Operation
+from calcd.words import LANGUAGES
 
 if TYPE_CHECKING:
     from calcd.session import Session
+
+MOST_DIGITS = 1000  # that a session may ask for
+_SWITCH = {"on": True, "off": False}
 
 
 class Command(Operation):
@@ -20,15 +26,17 @@ def operation_named(name: str) -> Operation:
     try:
         return BY_NAME[name.upper()]
     except KeyError:
-        words = f"{quoted(name)} is no operation: HELP lists them"
-        raise RequestError("UNKNOWN-OPERATION", words) from None
+        template = "{} is no operation: HELP lists them"
+        if any(mark in name for mark in "(+-*/^%=,") or name.lower() in ("pi", "e", "ans"):
+            template = "{} is no operation: begin an expression with =, as in: = 2*(3+4)"
+        raise RequestError("UNKNOWN-OPERATION", template, quoted(name)) from None
 
 
 def _upper(_: "Session", text: str) -> str:
     try:
         upper = text.encode("latin-1").decode("utf-8").upper()
     except UnicodeDecodeError:
-        raise RequestError("INVALID-TEXT", f"{quoted(text)} is not UTF-8") from None
+        raise RequestError("INVALID-TEXT", "{} is not UTF-8", quoted(text)) from None
     if upper.startswith("ERR "):
         raise RequestError("INVALID-TEXT", "the reply would read as an error")
     return upper.encode("utf-8").decode("latin-1")
@@ -43,13 +51,18 @@ def _version(_: "Session") -> str:
     return f"calcd {calcd.__version__}"
 
 
-def _help(_: "Session", name: str = "") -> str:
+def _help(session: "Session", name: str = "") -> str:
+    say = session.language.say
     if name:
         operation = operation_named(name)
-        also = "".join(f", also {alias}" for alias in operation.names[1:])
-        return f"{operation.usage}: {operation.meaning}{also}"
-    names = ", ".join("|".join(operation.names) for operation in TABLE)
-    return f"{names}; HELP SOMA tells how SOMA is used"
+        also = "".join(f", {say('also')} {alias}" for alias in operation.names[1:])
+        usage = " ".join([operation.names[0], *map(say, operation.operands)])
+        return f"{usage}: {say(operation.meaning)}{also}; {operation.example}"
+    kinds = "; ".join(
+        f"{say(kind)}: {', '.join('|'.join(operation.names) for operation in rows)}"
+        for kind, rows in KINDS.items()
+    )
+    return f"{kinds}; {say('expressions: 2*(3+4), x = sqrt(2), = x^2; HELP SOMA tells more')}"
 
 
 def _quit(session: "Session") -> str:
@@ -57,12 +70,78 @@ def _quit(session: "Session") -> str:
     return "BYE"
 
 
-TABLE = (
-    *OPERATIONS,
-    Command(("MAIUSCULA", "UPPER"), ("text...",), "the text in upper case", _upper),
-    Command(("PING",), (), "PONG: a sign of life", _ping),
-    Command(("VERSION",), (), "the server's name and version", _version),
-    Command(("HELP",), ("[operation]",), "the operations, or how one is used", _help),
-    Command(("QUIT",), (), "BYE, and the end of the session", _quit),
+def _precision(session: "Session", digits: str = "") -> str:
+    if digits:
+        if not (digits.isdecimal() and len(digits) <= 4 and 1 <= int(digits) <= MOST_DIGITS):
+            template = "{} is not a whole number from 1 to {}"
+            raise RequestError("INVALID-NUMBER", template, quoted(digits), MOST_DIGITS)
+        session.arithmetic = session.arithmetic.changed(precision=int(digits))
+    return str(session.arithmetic.precision)
+
+
+def _rounding(session: "Session", mode: str = "") -> str:
+    if mode:
+        session.arithmetic = session.arithmetic.changed(rounding=_choice(mode, ROUNDINGS))
+    return session.arithmetic.rounding
+
+
+def _exact(session: "Session", switch: str = "") -> str:
+    if switch:
+        exact = _SWITCH[_choice(switch, _SWITCH)]
+        session.arithmetic = session.arithmetic.changed(exact=exact)
+    return "on" if session.arithmetic.exact else "off"
+
+
+def _language(session: "Session", name: str = "") -> str:
+    if name:
+        session.language = LANGUAGES[_choice(name, LANGUAGES)]
+    return session.language.name
+
+
+def _choice(text: str, choices: Collection[str]) -> str:
+    """Give what was chosen, in lower case; raise ``RequestError`` UNKNOWN-NAME."""
+    if text.lower() in choices:
+        return text.lower()
+    raise RequestError("UNKNOWN-NAME", "{} is none of {}", quoted(text), ", ".join(choices))
+
+
+def _vars(session: "Session") -> str:
+    return session.memory.shown(session.arithmetic) or session.language.say("no variables")
+
+
+def _clear(session: "Session") -> str:
+    session.memory.clear()
+    return "OK"
+
+
+_TEXT = (
+    Command(
+        ("MAIUSCULA", "UPPER"), ("text...",), "the text in upper case", _upper, "MAIUSCULA abc"
+    ),
 )
-BY_NAME = {name: operation for operation in TABLE for name in operation.names}
+_SESSION = (
+    Command(
+        ("PRECISION",), ("[digits]",), "how many digits a result has", _precision, "PRECISION 34"
+    ),
+    Command(
+        ("ROUNDING",), ("[mode]",), "how a result is rounded", _rounding, "ROUNDING half-even"
+    ),
+    Command(
+        ("EXACT",), ("[on|off]",), "whether a result that would be rounded is an error", _exact,
+        "EXACT off",
+    ),
+    Command(("LANGUAGE",), ("[en|pt]",), "the language of words", _language, "LANGUAGE en"),
+    Command(("VARS",), (), "the variables and their values", _vars, "VARS"),
+    Command(("CLEAR",), (), "forget the variables and ANS", _clear, "CLEAR"),
+    Command(("PING",), (), "PONG: a sign of life", _ping, "PING"),
+    Command(("VERSION",), (), "the server's name and version", _version, "VERSION"),
+    Command(("HELP",), ("[operation]",), "the operations, or how one is used", _help, "HELP DIV"),
+    Command(("QUIT",), (), "BYE, and the end of the session", _quit, "QUIT"),
+)  # fmt: skip
+KINDS: dict[str, tuple[Operation, ...]] = {
+    "arithmetic": ARITHMETIC,
+    "text": _TEXT,
+    "session": _SESSION,
+}
+TABLE = tuple(operation for rows in KINDS.values() for operation in rows)
+BY_NAME: dict[str, Operation] = {name: operation for operation in TABLE for name in operation.names}

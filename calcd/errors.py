@@ -1,21 +1,36 @@
 """What can go wrong, and how a client's own words are shown when it does."""
 
+from collections.abc import Callable
+
 SHOWN = 40  # characters of a client's text that an error or a log line repeats
 
 
 class RequestError(Exception):
     """A request that has no result: ``code`` is stable, ``words`` are for a person.
 
-    As text it is the reply, without its line end.
+    ``words`` are a template in English, which may be translated, and what its braces stand for.
+    As text the error is the reply in English, without its line end.
     """
 
-    def __init__(self, code: str, words: str) -> None:
-        super().__init__(code, words)
+    def __init__(self, code: str, template: str, *shown: object) -> None:
+        super().__init__(code, template, *shown)
         self.code = code
-        self.words = words
+        self.template = template
+        self.shown = shown
 
     def __str__(self) -> str:
-        return f"ERR {self.code} {self.words}"
+        return self.reply(str)
+
+    def reply(self, translated: Callable[[str], str]) -> str:
+        """Give the reply, its words translated, without its line end."""
+        shown = [translated(each) if isinstance(each, Word) else each for each in self.shown]
+        return f"ERR {self.code} {translated(self.template).format(*shown)}"
+
+
+class Word(str):
+    """Something that an error shows, and that is translated as its template is."""
+
+    __slots__ = ()
 
 
 def quoted(text: str) -> str:

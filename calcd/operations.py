@@ -1,5 +1,6 @@
 """A request's first word and the rest: what an operation is and what it takes. No I/O."""
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +17,17 @@ class Operation:
     """A row of the operations table: help, operand count and errors all come from it.
 
     ``names`` are in upper case, the first is the one that help shows. ``operands`` are what
-    help calls them; ``[x]`` may be left out, and ``x...`` takes the rest of the line.
+    help calls them; ``[x]`` may be left out, ``[x...]`` too or come any number of times, and
+    ``x...`` takes the rest of the line. ``example`` is a request with a reply that never changes.
+    ``dear`` tells how its work grows with the square of the digits: 1 for the dearest.
     """
 
     names: tuple[str, ...]
     operands: tuple[str, ...]
     meaning: str
     run: Callable[..., Any]
+    example: str
+    dear: float = 0.0
 
     @property
     def least(self) -> int:
@@ -30,28 +35,53 @@ class Operation:
         return sum(not operand.startswith("[") for operand in self.operands)
 
     @property
+    def most(self) -> float:
+        """How many it takes at the most."""
+        return math.inf if self.operands and "...]" in self.operands[-1] else len(self.operands)
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether its operand is the rest of the line."""
+        return self.operands != () and self.operands[-1].endswith("...")
+
+    @property
     def usage(self) -> str:
-        """How it is asked: ``SOMA augend addend``."""
+        """How it is asked: ``SUB minuend subtrahend``."""
         return " ".join((self.names[0], *self.operands))
+
+    def work(self, digits: int) -> float:
+        """Estimate the work for so many digits, in units of about 0.05 µs."""
+        return 30 + 0.3 * digits + self.dear * digits * digits
 
     def split(self, rest: str) -> list[str]:
         """Split what followed the name into operands, however many there are."""
-        if self.operands and self.operands[-1].endswith("..."):
+        if self.takes_text:
             return [rest] if rest else []
         return _FIELD.findall(rest)
 
     def take(self, rest: str) -> list[str]:
         """Split what followed the name into operands; raise WRONG-OPERANDS if it takes others."""
         operands = self.split(rest)
-        if self.least <= len(operands) <= len(self.operands):
-            return operands
-        least, most = self.least, len(self.operands)
-        count = f"{most}" if least == most else f"{least} to {most}"
-        noun = "operand" if most == 1 else "operands"
-        came = f"{len(operands)} came"
-        raise RequestError(
-            "WRONG-OPERANDS", f"{self.names[0]} takes {count} {noun}, {came}: {self.usage}"
-        )
+        self.check(len(operands))
+        return operands
+
+    def check(self, came: int) -> None:
+        """Raise ``RequestError`` WRONG-OPERANDS if it does not take so many operands."""
+        least, most = self.least, self.most
+        if least <= came <= most:
+            return
+        if most == math.inf:
+            template = "{} takes {} operands or more, {} came: {}"
+            raise RequestError("WRONG-OPERANDS", template, self.names[0], least, came, self.usage)
+        if least < most:
+            template = "{} takes {} to {} operands, {} came: {}"
+            raise RequestError(
+                "WRONG-OPERANDS", template, self.names[0], least, most, came, self.usage
+            )
+        template = "{} takes {} operand, {} came: {}"
+        if most != 1:
+            template = "{} takes {} operands, {} came: {}"
+        raise RequestError("WRONG-OPERANDS", template, self.names[0], most, came, self.usage)
 
 
 def split_request(request: str) -> tuple[str, str]:

@@ -6,16 +6,24 @@ a whole read, loses nothing, and only UPPER looks at it as UTF-8.
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 
-from calcd.arithmetic import Arithmetic
+from calcd.arithmetic import Arithmetic, TooDearError
 from calcd.commands import BY_NAME, Command, operation_named
-from calcd.errors import RequestError
-from calcd.operations import split_request
+from calcd.errors import RequestError, quoted
+from calcd.expressions import Name, UnfinishedError, evaluate, parse
+from calcd.memory import ANSWER, Memory
+from calcd.operations import Operation, split_request
 from calcd.telnet import IAC, TelnetFilter
+from calcd.words import ENGLISH
 
 _LF = ord("\n")
 _MUCH = 300  # characters
 _GROUP = 64  # lines
+# Units of work (see ``Operation.work``; each is about 0.05 µs): what a line may take, and what
+# is done before what is left has to wait for ``go_on``.
+_MOST_FOR_LINE = 2_500_000
+_MOST_AT_ONCE = 200_000
 _CTRL_D = b"\x04"
 _CTRL_D_FIRST = re.compile(rb"^\x04", re.MULTILINE)
 
@@ -31,6 +39,9 @@ class Session:
     ``receive`` is given what each read brought and returns what is to be sent. The shell round
     it looks at ``finished``, ``line``, ``started``, ``line_ends`` and ``complete`` to decide how
     long to wait for more, and calls ``keep_silence`` or ``time_out`` when that time is over.
+
+    No call takes long. What would is left ``unanswered``: then, before anything else is done,
+    ``go_on`` is to be called until it is not; one such call may take as long as a line may.
 
     ``max_line`` is in bytes, without the line end. ``on_request`` is called with each request
     and its reply, and ``on_bug`` with the request inside the ``except`` block of an exception
@@ -50,17 +61,28 @@ class Session:
         self.pings = 0
         self.line = b""  # the one that has no end yet
         self.line_ends = 0  # seen so far: tells whether ``line`` is still the same one
-        self._arithmetic = arithmetic
+        self.arithmetic = arithmetic
+        self.memory = Memory()
+        self.language = ENGLISH
         self._max_line = max_line
         self._on_request = on_request
         self._on_bug = on_bug
         self._telnet = TelnetFilter()
         self._in_one_piece = False  # whether a single read brought all of it
+        self._lines = ""  # whole ones that have no reply yet
+        self._plain = False  # they are of plain bytes alone
+        self._ending = ""  # how the session ends once they have
+        self._patient = False  # whether a first line may take all of its time
 
     @property
     def started(self) -> bool:
         """Whether a line was started, and not with blanks alone, that has no end yet."""
         return self.line.strip(b" \t") != b""
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether ``go_on`` has something to do."""
+        return self._lines != ""
 
     @property
     def complete(self) -> bool:
@@ -71,7 +93,16 @@ class Session:
         """
         if self.line_ends or not self._in_one_piece:
             return False
-        name, rest = split_request(self.line.decode("latin-1"))
+        request = self.line.decode("latin-1")
+        name, rest = split_request(request)
+        if (begin := _expression_in(request, name, rest)) >= 0:
+            try:
+                parse(request, begin, Arithmetic())
+            except UnfinishedError:
+                return False
+            except RequestError:  # an error, whatever follows
+                return True
+            return True
         operation = BY_NAME.get(name.upper())
         if operation is None:  # an error whatever follows, once the name has ended
             return rest != ""
@@ -82,18 +113,21 @@ class Session:
         if self.finished:
             return b""
         if not data:
-            self.finished = "closed"
-            return self._answer_started_line() if self.line else b""
+            self._ending = "closed"
+            if not self.line:
+                self.finished = "closed"
+                return b""
+            return self._answer_started_line()
         within = self.line or self._telnet.active
         if not within and data[-1] == _LF and not data.translate(None, _PLAIN):
             # Whole lines, and bytes that mean nothing but themselves: nothing is to be unwrapped.
-            return self._answer_lines(data, plain=True).encode("latin-1")
+            return self._answer_lines(data.decode("latin-1"), True).encode("latin-1")
         if IAC in data or self._telnet.active:
             data = self._telnet.strip(data)
-        ended = "interrupted" if self._telnet.interrupted else ""
+        self._ending = "interrupted" if self._telnet.interrupted else ""
         block = self.line + data if self.line else data
         if _CTRL_D in block and (found := _CTRL_D_FIRST.search(block)):
-            block, ended = block[: found.start()], "ctrl-d"
+            block, self._ending = block[: found.start()], "ctrl-d"
         cut = block.rfind(b"\n") + 1
         if data:  # a telnet's sign of life is no piece of a line
             self._in_one_piece = cut > 0 or not self.started
@@ -101,26 +135,21 @@ class Session:
         replies = ""
         if cut:
             whole = block[:cut]
-            replies = self._answer_lines(whole, plain=not whole.translate(None, _PLAIN))
-        if not self.finished:
-            self.finished = ended
-            if len(self.line.removesuffix(b"\r")) > self._max_line or (
-                len(self._telnet.held) > self._max_line
-            ):
-                replies += self._line_too_long()
-        return replies.encode("latin-1")
+            plain = not whole.translate(None, _PLAIN)
+            replies = self._answer_lines(whole.decode("latin-1"), plain)
+        return (replies + self._end_read()).encode("latin-1")
+
+    def go_on(self) -> bytes:
+        """Answer what was left; return the replies."""
+        lines, self._lines = self._lines, ""
+        self._patient = True
+        replies = self._answer_lines(lines, self._plain)
+        self._patient = False
+        return (replies + self._end_read()).encode("latin-1")
 
     def keep_silence(self) -> bytes:
         """Answer the started line as it stands: its client waits."""
         return self._answer_started_line()
-
-    def farewell(self) -> bytes:
-        """Give what is to be sent last of all, however the connection ends."""
-        return b""
-
-    def _answer_started_line(self) -> bytes:
-        line, self.line = self.line.removesuffix(b"\r"), b""
-        return self._answer_by_rules([line.decode("latin-1")]).encode("latin-1")
 
     def time_out(self) -> bytes:
         """Give up a started line that was not finished in time."""
@@ -129,18 +158,42 @@ class Session:
         reply = self._fail("TIMEOUT", "the line was not finished in time: end it with a newline")
         return (reply + "\n").encode("latin-1")
 
-    def _answer_lines(self, block: bytes, plain: bool) -> str:
-        """Answer whole lines, newlines included; ``plain``: they have plain bytes alone."""
-        text = block.decode("latin-1")
-        short = len(text) <= self._max_line or not self._has_long_line(text)
-        if plain and short and self._on_request is None:
-            if "\r" not in text:
+    def farewell(self) -> bytes:
+        """Give what is to be sent last of all, however the connection ends."""
+        return b""
+
+    def _end_read(self) -> str:
+        """Do what follows the whole lines of a read, once they are answered."""
+        if self._lines or self.finished:
+            return ""
+        self.finished = self._ending
+        if len(self.line.removesuffix(b"\r")) > self._max_line or (
+            len(self._telnet.held) > self._max_line
+        ):
+            return self._line_too_long()
+        return ""
+
+    def _answer_started_line(self) -> bytes:
+        line, self.line = self.line.removesuffix(b"\r"), b""
+        ends = self.line_ends
+        replies = self._answer_lines(line.decode("latin-1") + "\n", False)
+        self.line_ends = ends  # it had none
+        return (replies + self._end_read()).encode("latin-1")
+
+    def _answer_lines(self, text: str, plain: bool) -> str:
+        """Answer whole lines, newlines included; ``plain``: they have plain bytes alone.
+
+        Those that would take too long after the others go to ``_lines``.
+        """
+        self.arithmetic.work = 0
+        self._plain = plain
+        if plain and self._on_request is None:
+            short = len(text) <= self._max_line or not self._has_long_line(text)
+            if short and "\r" not in text:
                 return self._answer_plainly(text, "\n")
-            if text.count("\r") == text.count("\n") == text.count("\r\n"):
+            if short and text.count("\r") == text.count("\n") == text.count("\r\n"):
                 return self._answer_plainly(text, "\r\n")
-        lines = text.split("\n")[:-1]
-        self.line_ends += len(lines)
-        return self._answer_by_rules(lines)
+        return self._answer_by_rules(text)
 
     def _has_long_line(self, text: str) -> bool:
         """Say whether a line has more than ``max_line`` characters, its CR among them."""
@@ -159,68 +212,110 @@ class Session:
         replies: list[str] = []
         fields = _fields_of_sums(text) if len(text) > _MUCH else []
         if fields:
-            self.line_ends += len(fields) // 4
-            for first in range(0, len(fields), 4 * _GROUP):
-                self._answer_sums(fields[first : first + 4 * _GROUP], replies)
+            count = len(fields) // 4
+            done = self._answer_sums(fields, replies)
         else:
             lines = text.split("\n")
-            lines.pop()  # what follows the last newline
-            self.line_ends += len(lines)
-            self._answer_one_by_one(lines, replies)
+            count = len(lines) - 1  # the last is what follows the last newline
+            done = self._answer_one_by_one(lines, count, replies)
+        if done < count:
+            self._lines = "\n".join(text.split("\n")[done:])
+        self.line_ends += done
         self.requests += len(replies)
         replies.append("")
         return end.join(replies)
 
-    def _answer_sums(self, fields: list[str], replies: list[str]) -> None:
-        """Answer lines of three fields and a mark all at once, unless one of them fails."""
-        try:
-            replies += self._arithmetic.calculate_all(fields[0::4], fields[1::4], fields[2::4])
-        except Exception:
-            lines = [" ".join(fields[i : i + 3]) for i in range(0, len(fields), 4)]
-            self._answer_one_by_one(lines, replies)
+    def _answer_sums(self, fields: list[str], replies: list[str]) -> int:
+        """Answer lines of three fields and a mark, each group at once unless one line fails.
 
-    def _answer_one_by_one(self, lines: list[str], replies: list[str]) -> None:
-        calculate = self._arithmetic.calculate_plainly
-        for line in lines:
+        Return how many lines were taken.
+        """
+        arithmetic, count = self.arithmetic, len(fields) // 4
+        for done in range(0, count, _GROUP):
+            group = fields[4 * done : 4 * (done + _GROUP)]
             try:
-                name, left, right = line.split()
-                replies.append(calculate(name, left, right))
+                replies += arithmetic.calculate_all(group[0::4], group[1::4], group[2::4])
+                self.memory.answer = replies[-1]
             except Exception:
-                reply = self._answer(line.removesuffix("\r"))
-                if reply is not None:
-                    replies.append(reply)
+                lines = [" ".join(group[i : i + 3]) for i in range(0, len(group), 4)]
+                taken = self._answer_one_by_one(lines, len(lines), replies)
+                if taken < len(lines):
+                    return done + taken
+            arithmetic.work += _GROUP * (30 + 0.3 * arithmetic.precision)
+            if arithmetic.work > _MOST_AT_ONCE:
+                return min(count, done + _GROUP)
+        return count
 
-    def _answer_by_rules(self, lines: list[str]) -> str:
+    def _answer_one_by_one(self, lines: list[str], count: int, replies: list[str]) -> int:
+        """Answer the first so many lines; return how many were taken."""
+        arithmetic = self.arithmetic
+        calculate = arithmetic.calculate_plainly
+        for done in range(count):
+            try:
+                name, left, right = lines[done].split()
+                reply = calculate(name, left, right)
+            except Exception:
+                try:
+                    answer = self._answer(lines[done].removesuffix("\r"))
+                except TooDearError:
+                    return done
+                if answer is None:
+                    continue
+                reply = answer
+            else:
+                self.memory.answer = reply
+            replies.append(reply)
+            arithmetic.work += 30
+        return count
+
+    def _answer_by_rules(self, text: str) -> str:
         """Answer lines that may have their CR still; each reply ends as its request did."""
         replies = []
-        for line in lines:
+        lines = text.split("\n")
+        for done, line in enumerate(lines[:-1]):
             request = line.removesuffix("\r")
             if len(request) > self._max_line:
+                self.line_ends += 1
                 replies.append(self._line_too_long())
                 break
-            reply = self._answer(request)
+            try:
+                reply = self._answer(request)
+            except TooDearError:
+                self._lines = "\n".join(lines[done:])
+                break
+            self.line_ends += 1
             if reply is None:
                 continue
             self.requests += 1
             replies += [reply, "\n" if request == line else "\r\n"]
+            self.arithmetic.work += 30 + len(reply)
             if self.finished:
                 break
         return "".join(replies)
 
     def _answer(self, request: str) -> str | None:
-        """Answer one request, without its line end; None if it is blank."""
+        """Answer one request, without its line end; None if it is blank.
+
+        Raise ``TooDearError`` if that would take too long after what has been done already.
+        """
         name, rest = split_request(request)
         if not name:
             return None
+        arithmetic = self.arithmetic
+        if arithmetic.work > _MOST_AT_ONCE:
+            raise TooDearError
+        may_take_all = self._patient and arithmetic.work == 0
+        arithmetic.most = _MOST_FOR_LINE if may_take_all else _MOST_AT_ONCE
         try:
-            operation = operation_named(name)
-            operands = operation.take(rest)
-            if isinstance(operation, Command):
-                reply = str(operation.run(self, *operands))
-            else:
-                reply = self._arithmetic.calculate(operation, operands)
+            reply = self._result(request, name, rest)
+        except TooDearError:
+            if not may_take_all:
+                raise
+            template = "this takes too long for one line: ask for fewer digits, or in parts"
+            reply = self._fail("INVALID-OPERATION", template)
         except RequestError as error:
-            reply = self._fail(error.code, error.words)
+            self.errors += 1
+            reply = error.reply(self.language.say)
         except Exception:  # a fault of ours must cost its request, not the session
             if self._on_bug is not None:
                 self._on_bug(request)
@@ -229,15 +324,71 @@ class Session:
             self._on_request(request, reply)
         return reply
 
+    def _result(self, request: str, name: str, rest: str) -> str:
+        """Give the reply to a request that goes well; raise ``RequestError``."""
+        begin = _expression_in(request, name, rest)
+        if begin < 0:
+            operation = self._operation_named(name)
+            operands = operation.take(rest)
+            if isinstance(operation, Command):
+                return str(operation.run(self, *operands))
+            self.arithmetic.charge(30 * len(operands))
+            result = self.arithmetic.run(operation, [self._operand(each) for each in operands])
+        else:
+            assigns = _assigns(name, rest)
+            if assigns:
+                self.memory.check(name)
+            steps = parse(request, begin, self.arithmetic)
+            result = evaluate(steps, self.arithmetic, self._value_of)
+            if assigns:
+                self.memory.assign(name, result)
+        self.memory.answer = self.arithmetic.text(result)
+        return self.memory.answer
+
+    def _operation_named(self, name: str) -> Operation:
+        if name in self.memory:
+            name = f"={name}"  # is told to begin with it
+        return operation_named(name)
+
+    def _operand(self, operand: str) -> Decimal:
+        if operand in self.memory or operand.lower() == ANSWER:
+            return self._value_of(Name(operand, 0))
+        return self.arithmetic.number(operand)
+
+    def _value_of(self, name: Name) -> Decimal:
+        value = self.memory.value_of(name.name, self.arithmetic)
+        if value is not None:
+            return value
+        if name.name.lower() == ANSWER:
+            raise RequestError("UNKNOWN-NAME", "there is no answer yet")
+        template = "column {}: {} is not known: assign to it first"
+        raise RequestError("UNKNOWN-NAME", template, name.column, quoted(name.name))
+
     def _line_too_long(self) -> str:
         self.finished = "line-too-long"
         self.requests += 1
-        words = f"a line has at most {self._max_line} bytes"
-        return self._fail("LINE-TOO-LONG", words) + "\n"
+        return self._fail("LINE-TOO-LONG", "a line has at most {} bytes", self._max_line) + "\n"
 
-    def _fail(self, code: str, words: str) -> str:
+    def _fail(self, code: str, template: str, *shown: object) -> str:
         self.errors += 1
-        return str(RequestError(code, words))
+        return RequestError(code, template, *shown).reply(self.language.say)
+
+
+def _assigns(name: str, rest: str) -> bool:
+    """Say whether a request assigns: its second field is ``=``, unless its first takes text."""
+    if rest != "=" and not rest.startswith(("= ", "=\t")):
+        return False
+    operation = BY_NAME.get(name.upper())
+    return operation is None or not operation.takes_text
+
+
+def _expression_in(request: str, name: str, rest: str) -> int:
+    """Say where in a request its expression begins; -1 if it is an operation by name."""
+    if _assigns(name, rest):
+        return request.index("=", request.index(name) + len(name)) + 1
+    if name[:1].isalpha():
+        return -1
+    return request.index(name) + (name[:1] == "=")
 
 
 def _fields_of_sums(text: str) -> list[str]:

@@ -1,0 +1,131 @@
+"""The arithmetic operations: one table, for requests by name and for expressions. No I/O.
+
+Each is that of the General Decimal Arithmetic specification (Cowlishaw, version 1.70) where it
+has one. ``run`` takes the context and the operands as numbers.
+"""
+
+import decimal
+import math
+from collections.abc import Callable
+from decimal import Context, Decimal
+from functools import reduce
+
+from calcd.operations import Operation
+
+_MOST_FACTORIAL = 1000  # beyond it no precision has the digits
+
+
+def _each(method: Callable[[Context, Decimal, Decimal], Decimal]) -> Callable[..., Decimal]:
+    """Make of an operation on two numbers one on more, from left to right."""
+
+    def run(context: Context, *numbers: Decimal) -> Decimal:
+        return reduce(lambda left, right: method(context, left, right), numbers)
+
+    return run
+
+
+def _power(context: Context, base: Decimal, exponent: Decimal) -> Decimal:
+    return context.power(base, exponent)
+
+
+def _round(context: Context, number: Decimal, places: Decimal) -> Decimal:
+    """Round to so many decimal places; asked for, so no inexact result even where that counts."""
+    if places != places.to_integral_value() or places.copy_abs() > 10_000:
+        raise decimal.InvalidOperation
+    asked = context.copy()
+    asked.traps[decimal.Inexact] = False
+    return asked.quantize(number, Decimal((0, (1,), -int(places))))
+
+
+def _factorial(context: Context, number: Decimal) -> Decimal:
+    """Give the factorial where it is exact; Inexact where its digits do not fit."""
+    if number < 0 or number != number.to_integral_value():
+        raise decimal.InvalidOperation
+    if number > _MOST_FACTORIAL:
+        raise decimal.Inexact
+    exact = context.copy()
+    exact.traps[decimal.Inexact] = True
+    return exact.plus(Decimal(math.factorial(int(number))))
+
+
+ADD = Operation(
+    ("SOMA", "ADD"), ("augend", "addend", "[addend...]"), "the sum of the numbers",
+    _each(Context.add), "SOMA 0.1 0.2",
+)  # fmt: skip
+SUBTRACT = Operation(
+    ("SUB",), ("minuend", "subtrahend"), "the first number less the second", Context.subtract,
+    "SUB 5 3",
+)  # fmt: skip
+MULTIPLY = Operation(
+    ("MUL",), ("multiplicand", "multiplier", "[multiplier...]"), "the product of the numbers",
+    _each(Context.multiply), "MUL 0.1 0.2",
+)  # fmt: skip
+DIVIDE = Operation(
+    ("DIV",), ("dividend", "divisor"), "the first number divided by the second", Context.divide,
+    "DIV 1 8",
+)  # fmt: skip
+POWER = Operation(
+    ("POT", "POW"), ("base", "exponent"), "the first number to the power of the second", _power,
+    "POT 2 10", 1.0,
+)  # fmt: skip
+REMAINDER = Operation(
+    ("RESTO", "MOD"), ("dividend", "divisor"),
+    "what an integer division leaves, with the sign of the dividend", Context.remainder,
+    "RESTO -7 3",
+)  # fmt: skip
+QUOTIENT = Operation(
+    ("QUOC", "IDIV"), ("dividend", "divisor"), "the integer part of a division",
+    Context.divide_int, "QUOC 7 2",
+)  # fmt: skip
+EXP = Operation(("EXP",), ("exponent",), "e to the power of the number", Context.exp, "EXP 0", 1.0)
+DIVISIONS = (DIVIDE, REMAINDER, QUOTIENT)
+
+ARITHMETIC = (
+    ADD,
+    SUBTRACT,
+    MULTIPLY,
+    DIVIDE,
+    POWER,
+    Operation(("RAIZ", "SQRT"), ("number",), "the square root", Context.sqrt, "RAIZ 2.25", 0.006),
+    REMAINDER,
+    QUOTIENT,
+    Operation(
+        ("MIN",), ("number", "number", "[number...]"), "the least of the numbers",
+        _each(Context.min), "MIN 3 1 2",
+    ),
+    Operation(
+        ("MAX",), ("number", "number", "[number...]"), "the greatest of the numbers",
+        _each(Context.max), "MAX 3 1 2",
+    ),
+    Operation(("ABS",), ("number",), "the number without its sign", Context.abs, "ABS -2.50"),
+    Operation(("NEG",), ("number",), "the number with the other sign", Context.minus, "NEG 2.50"),
+    Operation(
+        ("COMP", "CMP"), ("number", "number"), "-1, 0 or 1: less, equal or greater",
+        Context.compare, "COMP 2 2.0",
+    ),
+    Operation(
+        ("ARRED", "ROUND"), ("number", "places"), "the number rounded to so many decimal places",
+        _round, "ARRED 2.675 2",
+    ),
+    EXP,
+    Operation(("LN",), ("number",), "the natural logarithm", Context.ln, "LN 1", 1.0),
+    Operation(
+        ("LOG", "LOG10"), ("number",), "the logarithm to base 10", Context.log10, "LOG 0.001", 1.0
+    ),
+    Operation(
+        ("FAT", "FACT"), ("number",), "the factorial, where it is exact", _factorial, "FAT 20"
+    ),
+)  # fmt: skip
+
+# By every name as it is mostly typed, those that the fast path knows: of two numbers.
+PLAIN: dict[str, Callable[[Context, Decimal, Decimal], Decimal]] = {
+    spelling: method
+    for operation, method in (
+        (ADD, Context.add),
+        (SUBTRACT, Context.subtract),
+        (MULTIPLY, Context.multiply),
+        (DIVIDE, Context.divide),
+    )
+    for name in operation.names
+    for spelling in (name, name.lower())
+}
