@@ -7,15 +7,15 @@ with the parameters of IEEE 754-2008 decimal128. Nothing here does I/O.
 import decimal
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Context, Decimal
 from functools import cached_property, lru_cache
 from itertools import repeat
 from operator import call
 
-from calcd.errors import RequestError, quoted
 from calcd.constants import pi
-from calcd.functions import ARITHMETIC, DIVISIONS, EXP, PLAIN
+from calcd.errors import RequestError, quoted
+from calcd.functions import DIVISIONS, EXP, PLAIN
 from calcd.operations import Operation
 
 # decimal128: largest and smallest adjusted exponent, whatever the precision in force.
@@ -124,23 +124,22 @@ class Arithmetic:
             raise self._overflow() from None
         except decimal.Inexact:
             raise self._inexact() from None
-        except decimal.InvalidOperation as signal:
-            if signal.args and decimal.DivisionUndefined in signal.args[0]:
-                raise RequestError("DIVISION-UNDEFINED", "0 divided by 0 is undefined") from None
+        except decimal.InvalidOperation:
+            if numbers[-1] == 0 and operation in DIVISIONS:  # the remainder's are invalid too
+                if numbers[0] == 0:
+                    template = "0 divided by 0 is undefined"
+                    raise RequestError("DIVISION-UNDEFINED", template) from None
+                raise RequestError("DIVISION-BY-ZERO", "division by zero") from None
             raise self._undefined(operation, numbers) from None
         if not result.is_finite():  # as the logarithm of 0
             raise self._undefined(operation, numbers)
         return result
 
     def _undefined(self, operation: Operation, numbers: Sequence[Decimal]) -> RequestError:
-        if operation in DIVISIONS and not numbers[1]:
-            if numbers[0]:
-                return RequestError("DIVISION-BY-ZERO", "division by zero")
-            return RequestError("DIVISION-UNDEFINED", "0 divided by 0 is undefined")
         shown = " ".join(quoted(str(number))[1:-1] for number in numbers)
-        template = "{} of {} has no result, or none of {} digits"
+        template = "{} has no result of {} digits or less for {}"
         return RequestError(
-            "INVALID-OPERATION", template, operation.names[0], shown, self.precision
+            "INVALID-OPERATION", template, operation.names[0], self.precision, shown
         )
 
     def _overflow(self) -> RequestError:
@@ -173,9 +172,9 @@ class Arithmetic:
             raise TooDearError
 
     def calculate_plainly(self, name: str, left: str, right: str) -> str:
-        """Read two operands, run an operation and give text, the operation by its name and two operands.
+        """Run an operation, by its name, on two operands as they are written; give text.
 
-        Faster, as the operands' grammar is not checked beyond what ``Decimal()`` does. Raise
+        Faster than by the rules, as the operands' grammar is not checked beyond what ``Decimal()`` does. Raise
         anything where there is no such operation, no number or no finite result.
         """
         result = PLAIN[name](self.context, Decimal(left), Decimal(right))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from calcd.session import Session
 
 MOST_DIGITS = 1000  # that a session may ask for
+_MARKS = set("(+-*/^%=,")  # where one of these is in a name, it is rather an expression
 _SWITCH = {"on": True, "off": False}
 
 
@@ -21,13 +22,13 @@ class Command(Operation):
     """An operation whose ``run`` takes the session and the operands as written."""
 
 
-def operation_named(name: str) -> Operation:
+def operation_named(name: str, is_variable: bool = False) -> Operation:
     """Give the operation of that name; raise ``RequestError`` UNKNOWN-OPERATION."""
     try:
         return BY_NAME[name.upper()]
     except KeyError:
         template = "{} is no operation: HELP lists them"
-        if any(mark in name for mark in "(+-*/^%=,") or name.lower() in ("pi", "e", "ans"):
+        if is_variable or name.lower() in ("pi", "e", "ans") or _MARKS & set(name):
             template = "{} is no operation: begin an expression with =, as in: = 2*(3+4)"
         raise RequestError("UNKNOWN-OPERATION", template, quoted(name)) from None
 
@@ -57,7 +58,8 @@ def _help(session: "Session", name: str = "") -> str:
         operation = operation_named(name)
         also = "".join(f", {say('also')} {alias}" for alias in operation.names[1:])
         usage = " ".join([operation.names[0], *map(say, operation.operands)])
-        return f"{usage}: {say(operation.meaning)}{also}; {operation.example}"
+        example = f"{operation.example} -> {operation.answer}"
+        return f"{usage}: {say(operation.meaning)}{also}; {example}"
     kinds = "; ".join(
         f"{say(kind)}: {', '.join('|'.join(operation.names) for operation in rows)}"
         for kind, rows in KINDS.items()
@@ -116,28 +118,61 @@ def _clear(session: "Session") -> str:
 
 _TEXT = (
     Command(
-        ("MAIUSCULA", "UPPER"), ("text...",), "the text in upper case", _upper, "MAIUSCULA abc"
+        ("MAIUSCULA", "UPPER"),
+        ("text...",),
+        "the text in upper case",
+        _upper,
+        "MAIUSCULA abc",
+        "ABC",
     ),
 )
 _SESSION = (
     Command(
-        ("PRECISION",), ("[digits]",), "how many digits a result has", _precision, "PRECISION 34"
+        ("PRECISION",),
+        ("[digits]",),
+        "how many digits a result has",
+        _precision,
+        "PRECISION 34",
+        "34",
     ),
     Command(
-        ("ROUNDING",), ("[mode]",), "how a result is rounded", _rounding, "ROUNDING half-even"
+        ("ROUNDING",),
+        ("[mode]",),
+        "how a result is rounded",
+        _rounding,
+        "ROUNDING half-even",
+        "half-even",
     ),
     Command(
-        ("EXACT",), ("[on|off]",), "whether a result that would be rounded is an error", _exact,
+        ("EXACT",),
+        ("[on|off]",),
+        "whether a result that would be rounded is an error",
+        _exact,
         "EXACT off",
+        "off",
     ),
-    Command(("LANGUAGE",), ("[en|pt]",), "the language of words", _language, "LANGUAGE en"),
-    Command(("VARS",), (), "the variables and their values", _vars, "VARS"),
-    Command(("CLEAR",), (), "forget the variables and ANS", _clear, "CLEAR"),
-    Command(("PING",), (), "PONG: a sign of life", _ping, "PING"),
-    Command(("VERSION",), (), "the server's name and version", _version, "VERSION"),
-    Command(("HELP",), ("[operation]",), "the operations, or how one is used", _help, "HELP DIV"),
-    Command(("QUIT",), (), "BYE, and the end of the session", _quit, "QUIT"),
-)  # fmt: skip
+    Command(("LANGUAGE",), ("[en|pt]",), "the language of words", _language, "LANGUAGE en", "en"),
+    Command(("VARS",), (), "the variables and their values", _vars, "VARS", "no variables"),
+    Command(("CLEAR",), (), "forget the variables and ANS", _clear, "CLEAR", "OK"),
+    Command(("PING",), (), "PONG: a sign of life", _ping, "PING", "PONG"),
+    Command(
+        ("VERSION",),
+        (),
+        "the server's name and version",
+        _version,
+        "VERSION",
+        f"calcd {calcd.__version__}",
+    ),
+    Command(
+        ("HELP",),
+        ("[operation]",),
+        "the operations, or how one is used",
+        _help,
+        "HELP PING",
+        "PING: PONG: a sign of life; PING -> PONG",
+    ),
+    Command(("QUIT",), (), "BYE, and the end of the session", _quit, "QUIT", "BYE"),
+)
 KINDS: dict[str, tuple[Operation, ...]] = {
     "arithmetic": ARITHMETIC,
     "text": _TEXT,

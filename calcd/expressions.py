@@ -58,7 +58,7 @@ class Apply(NamedTuple):
     """A step: run an operation on so many of the topmost numbers."""
 
     operation: Operation
-    count: int
+    numbers: int
 
 
 Step = Literal | Name | Negate | Apply
@@ -97,21 +97,19 @@ def evaluate(
             case Negate():
                 stack.append(stack.pop().copy_negate())
             case Apply(operation, count):
-                numbers = stack[-count:]
-                stack[-count:] = [arithmetic.run(operation, numbers)]
+                stack[-count:] = [arithmetic.run(operation, stack[-count:])]
     return arithmetic.rounded(stack[0]) if fresh else stack[0]
 
 
 class _Parser:
-    """Goes through a text once, from left to right; ``_kind``, ``_token``: the one ahead."""
+    """Goes through a text once, from left to right; ``_ahead`` is the next token."""
 
     def __init__(self, text: str, begin: int, arithmetic: Arithmetic) -> None:
-        self._text = text
-        self._at = begin
+        self._tokens = _TOKEN.finditer(text, begin)
         self._arithmetic = arithmetic
         self._steps: list[Step] = []
         self._depth = 0
-        self._kind = self._token = ""
+        self._kind = self._ahead = ""
         self._column = 0
         self._next()
 
@@ -124,13 +122,11 @@ class _Parser:
     def _next(self) -> str:
         """Step over the token ahead, and return it."""
         self._arithmetic.charge(20)
-        before = self._token
-        found = _TOKEN.match(self._text, self._at)
-        assert found
-        assert found.lastgroup
-        self._kind, self._token = found.lastgroup, found[found.lastgroup]
-        self._column = found.start(found.lastgroup) + 1
-        self._at = found.end()
+        before = self._ahead
+        found = next(self._tokens)
+        self._kind = found.lastgroup or ""
+        self._ahead = found[self._kind]
+        self._column = found.start(self._kind) + 1
         return before
 
     def _unexpected(self, expected: str) -> RequestError:
@@ -138,11 +134,11 @@ class _Parser:
             return UnfinishedError(
                 "SYNTAX", "column {}: {} was expected, not the end", self._column, Word(expected)
             )
-        if self._token == ",":
+        if self._ahead == ",":
             template = "column {}: {} was expected, not a comma: decimals follow a point"
             return RequestError("SYNTAX", template, self._column, Word(expected))
         template = "column {}: {} was expected, not {}"
-        return RequestError("SYNTAX", template, self._column, Word(expected), quoted(self._token))
+        return RequestError("SYNTAX", template, self._column, Word(expected), quoted(self._ahead))
 
     def _deeper(self) -> None:
         self._depth += 1
@@ -152,21 +148,21 @@ class _Parser:
 
     def _sum(self) -> None:
         self._product()
-        while operation := _SUMS.get(self._token):
+        while operation := _SUMS.get(self._ahead):
             self._next()
             self._product()
             self._steps.append(Apply(operation, 2))
 
     def _product(self) -> None:
         self._signed()
-        while operation := _PRODUCTS.get(self._token):
+        while operation := _PRODUCTS.get(self._ahead):
             self._next()
             self._signed()
             self._steps.append(Apply(operation, 2))
 
     def _signed(self) -> None:
         negative = False
-        while self._token in _SUMS:
+        while self._ahead in _SUMS:
             negative ^= self._next() == "-"
         self._power()
         if negative:
@@ -174,7 +170,7 @@ class _Parser:
 
     def _power(self) -> None:
         self._atom()
-        if self._token in _POWERS:
+        if self._ahead in _POWERS:
             self._deeper()
             self._next()
             self._signed()
@@ -186,11 +182,11 @@ class _Parser:
             self._steps.append(Literal(self._arithmetic.number(self._next())))
         elif self._kind == "name":
             column, name = self._column, self._next()
-            if self._token == "(":
+            if self._ahead == "(":
                 self._call(name, column)
             else:
                 self._steps.append(Name(name.lower(), column))
-        elif self._token == "(":
+        elif self._ahead == "(":
             self._deeper()
             self._next()
             self._sum()
@@ -206,10 +202,10 @@ class _Parser:
         self._deeper()
         self._next()
         count = 0
-        if self._token != ")":
+        if self._ahead != ")":
             self._sum()
             count = 1
-            while self._token == ",":
+            while self._ahead == ",":
                 self._next()
                 self._sum()
                 count += 1
@@ -218,7 +214,7 @@ class _Parser:
         self._steps.append(Apply(operation, count))
 
     def _close(self) -> None:
-        if self._token != ")":
+        if self._ahead != ")":
             raise self._unexpected("an operator or a parenthesis")
         self._next()
         self._depth -= 1

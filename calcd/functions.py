@@ -49,35 +49,65 @@ def _factorial(context: Context, number: Decimal) -> Decimal:
 
 
 ADD = Operation(
-    ("SOMA", "ADD"), ("augend", "addend", "[addend...]"), "the sum of the numbers",
-    _each(Context.add), "SOMA 0.1 0.2",
-)  # fmt: skip
+    ("SOMA", "ADD"),
+    ("augend", "addend", "[addend...]"),
+    "the sum of the numbers",
+    _each(Context.add),
+    "SOMA 0.1 0.2",
+    "0.3",
+)
 SUBTRACT = Operation(
-    ("SUB",), ("minuend", "subtrahend"), "the first number less the second", Context.subtract,
+    ("SUB",),
+    ("minuend", "subtrahend"),
+    "the first number less the second",
+    Context.subtract,
     "SUB 5 3",
-)  # fmt: skip
+    "2",
+)
 MULTIPLY = Operation(
-    ("MUL",), ("multiplicand", "multiplier", "[multiplier...]"), "the product of the numbers",
-    _each(Context.multiply), "MUL 0.1 0.2",
-)  # fmt: skip
+    ("MUL",),
+    ("multiplicand", "multiplier", "[multiplier...]"),
+    "the product of the numbers",
+    _each(Context.multiply),
+    "MUL 0.1 0.2",
+    "0.02",
+)
 DIVIDE = Operation(
-    ("DIV",), ("dividend", "divisor"), "the first number divided by the second", Context.divide,
+    ("DIV",),
+    ("dividend", "divisor"),
+    "the first number divided by the second",
+    Context.divide,
     "DIV 1 8",
-)  # fmt: skip
+    "0.125",
+)
 POWER = Operation(
-    ("POT", "POW"), ("base", "exponent"), "the first number to the power of the second", _power,
-    "POT 2 10", 1.0,
-)  # fmt: skip
+    ("POT", "POW"),
+    ("base", "exponent"),
+    "the first number to the power of the second",
+    _power,
+    "POT 2 10",
+    "1024",
+    1.0,
+)
 REMAINDER = Operation(
-    ("RESTO", "MOD"), ("dividend", "divisor"),
-    "what an integer division leaves, with the sign of the dividend", Context.remainder,
+    ("RESTO", "MOD"),
+    ("dividend", "divisor"),
+    "what an integer division leaves, with the sign of the dividend",
+    Context.remainder,
     "RESTO -7 3",
-)  # fmt: skip
+    "-1",
+)
 QUOTIENT = Operation(
-    ("QUOC", "IDIV"), ("dividend", "divisor"), "the integer part of a division",
-    Context.divide_int, "QUOC 7 2",
-)  # fmt: skip
-EXP = Operation(("EXP",), ("exponent",), "e to the power of the number", Context.exp, "EXP 0", 1.0)
+    ("QUOC", "IDIV"),
+    ("dividend", "divisor"),
+    "the integer part of a division",
+    Context.divide_int,
+    "QUOC 7 2",
+    "3",
+)
+EXP = Operation(
+    ("EXP",), ("exponent",), "e to the power of the number", Context.exp, "EXP 0", "1", 1.0
+)
 DIVISIONS = (DIVIDE, REMAINDER, QUOTIENT)
 
 ARITHMETIC = (
@@ -86,36 +116,69 @@ ARITHMETIC = (
     MULTIPLY,
     DIVIDE,
     POWER,
-    Operation(("RAIZ", "SQRT"), ("number",), "the square root", Context.sqrt, "RAIZ 2.25", 0.006),
+    Operation(
+        ("RAIZ", "SQRT"), ("number",), "the square root", Context.sqrt, "RAIZ 2.25", "1.5", 0.006
+    ),
     REMAINDER,
     QUOTIENT,
     Operation(
-        ("MIN",), ("number", "number", "[number...]"), "the least of the numbers",
-        _each(Context.min), "MIN 3 1 2",
+        ("MIN",),
+        ("number", "number", "[number...]"),
+        "the least of the numbers",
+        _each(Context.min),
+        "MIN 3 1 2",
+        "1",
     ),
     Operation(
-        ("MAX",), ("number", "number", "[number...]"), "the greatest of the numbers",
-        _each(Context.max), "MAX 3 1 2",
-    ),
-    Operation(("ABS",), ("number",), "the number without its sign", Context.abs, "ABS -2.50"),
-    Operation(("NEG",), ("number",), "the number with the other sign", Context.minus, "NEG 2.50"),
-    Operation(
-        ("COMP", "CMP"), ("number", "number"), "-1, 0 or 1: less, equal or greater",
-        Context.compare, "COMP 2 2.0",
+        ("MAX",),
+        ("number", "number", "[number...]"),
+        "the greatest of the numbers",
+        _each(Context.max),
+        "MAX 3 1 2",
+        "3",
     ),
     Operation(
-        ("ARRED", "ROUND"), ("number", "places"), "the number rounded to so many decimal places",
-        _round, "ARRED 2.675 2",
+        ("ABS",), ("number",), "the number without its sign", Context.abs, "ABS -2.50", "2.50"
+    ),
+    Operation(
+        ("NEG",), ("number",), "the number with the other sign", Context.minus, "NEG 2.50", "-2.50"
+    ),
+    Operation(
+        ("COMP", "CMP"),
+        ("number", "number"),
+        "-1, 0 or 1: less, equal or greater",
+        Context.compare,
+        "COMP 2 2.0",
+        "0",
+    ),
+    Operation(
+        ("ARRED", "ROUND"),
+        ("number", "places"),
+        "the number rounded to so many decimal places",
+        _round,
+        "ARRED 2.675 2",
+        "2.68",
     ),
     EXP,
-    Operation(("LN",), ("number",), "the natural logarithm", Context.ln, "LN 1", 1.0),
+    Operation(("LN",), ("number",), "the natural logarithm", Context.ln, "LN 1", "0", 1.0),
     Operation(
-        ("LOG", "LOG10"), ("number",), "the logarithm to base 10", Context.log10, "LOG 0.001", 1.0
+        ("LOG", "LOG10"),
+        ("number",),
+        "the logarithm to base 10",
+        Context.log10,
+        "LOG 0.001",
+        "-3",
+        1.0,
     ),
     Operation(
-        ("FAT", "FACT"), ("number",), "the factorial, where it is exact", _factorial, "FAT 20"
+        ("FAT", "FACT"),
+        ("number",),
+        "the factorial, where it is exact",
+        _factorial,
+        "FAT 20",
+        "2432902008176640000",
     ),
-)  # fmt: skip
+)
 
 # By every name as it is mostly typed, those that the fast path knows: of two numbers.
 PLAIN: dict[str, Callable[[Context, Decimal, Decimal], Decimal]] = {

@@ -109,7 +109,8 @@ class Handler(socketserver.BaseRequestHandler):
             self._end = "bug"
             self.server.handle_error(connection, self.client_address)
             return False
-        return not (self._unsent or session.line or session.finished or len(data) == _GLANCE)
+        more = session.line or session.unanswered or len(data) == _GLANCE
+        return not (more or self._unsent or session.finished)
 
     @property
     def ended(self) -> bool:
@@ -129,7 +130,7 @@ class Handler(socketserver.BaseRequestHandler):
         try:
             set_read_wait(self.request, min(_SOON, self._settings.idle_timeout or _SOON))
             rest, self._unsent = self._unsent, b""
-            self._send(rest)
+            self._answer(rest)
             self._converse()
             self._send(self._session.farewell())
         except OSError as error:
@@ -164,13 +165,13 @@ class Handler(socketserver.BaseRequestHandler):
                 replies = b"" if self._something_comes() else self._time_is_up()
             else:
                 replies = receive(data)
-            if replies:
-                self._send(replies)
+            if replies or session.unanswered:
+                self._answer(replies)
                 self.idle_since = monotonic()
                 if self._tls and not session.requests:
                     acknowledge_now(self.request)
             elif self._patience() == 0 and not session.finished:
-                self._send(self._time_is_up())  # what keeps coming comes to nothing
+                self._answer(self._time_is_up())  # what keeps coming comes to nothing
 
     def _something_comes(self) -> bool:
         """Wait for the client, or for the server's stop, as long as there is patience."""
@@ -215,15 +216,25 @@ class Handler(socketserver.BaseRequestHandler):
         while arrived and not session.finished:
             data = connection.recv(min(CHUNK, arrived))
             arrived -= len(data)
-            self._send(session.receive(data))
+            self._answer(session.receive(data))
         with suppress(BlockingIOError):
             if not connection.recv(1, _NOW | socket.MSG_PEEK):
-                self._send(session.receive(b""))  # the end of input has arrived as well
+                self._answer(session.receive(b""))  # the end of input has arrived as well
         if not session.finished:
             # Half a line is no request, unless its client never ends one.
             self._end = "stopped"
             if self._lacks_newline_alone():
-                self._send(session.keep_silence())
+                self._answer(session.keep_silence())
+
+    def _answer(self, replies: bytes) -> None:
+        """Send replies, and those to what was left unanswered because it is dear."""
+        self._send(replies)
+        while self._session.unanswered:
+            # A large sum keeps the interpreter: one thread at a time has them, or there would be
+            # none left for everybody else.
+            with self.server.dear:
+                replies = self._session.go_on()
+            self._send(replies)
 
     def _send(self, replies: bytes) -> None:
         """Send all of it; TimeoutError if the client makes no room for more in its time."""

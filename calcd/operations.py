@@ -18,7 +18,8 @@ class Operation:
 
     ``names`` are in upper case, the first is the one that help shows. ``operands`` are what
     help calls them; ``[x]`` may be left out, ``[x...]`` too or come any number of times, and
-    ``x...`` takes the rest of the line. ``example`` is a request with a reply that never changes.
+    ``x...`` takes the rest of the line. ``example`` is a request, and
+    ``answer`` its reply in a session that has just begun.
     ``dear`` tells how its work grows with the square of the digits: 1 for the dearest.
     """
 
@@ -27,6 +28,7 @@ class Operation:
     meaning: str
     run: Callable[..., Any]
     example: str
+    answer: str
     dear: float = 0.0
 
     @property

@@ -66,6 +66,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.tls = tls
         self.places = Places()
         self.stopping = False
+        self.dear = threading.Lock()  # for what keeps the interpreter long
         self._listeners = listeners
         self._beat = beat
         self._no_room = False

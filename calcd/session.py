@@ -13,7 +13,7 @@ from calcd.commands import BY_NAME, Command, operation_named
 from calcd.errors import RequestError, quoted
 from calcd.expressions import Name, UnfinishedError, evaluate, parse
 from calcd.memory import ANSWER, Memory
-from calcd.operations import Operation, split_request
+from calcd.operations import split_request
 from calcd.telnet import IAC, TelnetFilter
 from calcd.words import ENGLISH
 
@@ -69,7 +69,7 @@ class Session:
         self._on_bug = on_bug
         self._telnet = TelnetFilter()
         self._in_one_piece = False  # whether a single read brought all of it
-        self._lines = ""  # whole ones that have no reply yet
+        self.unanswered = ""  # whole lines that have no reply yet
         self._plain = False  # they are of plain bytes alone
         self._ending = ""  # how the session ends once they have
         self._patient = False  # whether a first line may take all of its time
@@ -78,11 +78,6 @@ class Session:
     def started(self) -> bool:
         """Whether a line was started, and not with blanks alone, that has no end yet."""
         return self.line.strip(b" \t") != b""
-
-    @property
-    def unanswered(self) -> bool:
-        """Whether ``go_on`` has something to do."""
-        return self._lines != ""
 
     @property
     def complete(self) -> bool:
@@ -141,7 +136,7 @@ class Session:
 
     def go_on(self) -> bytes:
         """Answer what was left; return the replies."""
-        lines, self._lines = self._lines, ""
+        lines, self.unanswered = self.unanswered, ""
         self._patient = True
         replies = self._answer_lines(lines, self._plain)
         self._patient = False
@@ -164,7 +159,7 @@ class Session:
 
     def _end_read(self) -> str:
         """Do what follows the whole lines of a read, once they are answered."""
-        if self._lines or self.finished:
+        if self.unanswered or self.finished:
             return ""
         self.finished = self._ending
         if len(self.line.removesuffix(b"\r")) > self._max_line or (
@@ -183,7 +178,7 @@ class Session:
     def _answer_lines(self, text: str, plain: bool) -> str:
         """Answer whole lines, newlines included; ``plain``: they have plain bytes alone.
 
-        Those that would take too long after the others go to ``_lines``.
+        Those that would take too long after the others become ``unanswered``.
         """
         self.arithmetic.work = 0
         self._plain = plain
@@ -219,7 +214,7 @@ class Session:
             count = len(lines) - 1  # the last is what follows the last newline
             done = self._answer_one_by_one(lines, count, replies)
         if done < count:
-            self._lines = "\n".join(text.split("\n")[done:])
+            self.unanswered = "\n".join(text.split("\n")[done:])
         self.line_ends += done
         self.requests += len(replies)
         replies.append("")
@@ -281,7 +276,7 @@ class Session:
             try:
                 reply = self._answer(request)
             except TooDearError:
-                self._lines = "\n".join(lines[done:])
+                self.unanswered = "\n".join(lines[done:])
                 break
             self.line_ends += 1
             if reply is None:
@@ -328,7 +323,7 @@ class Session:
         """Give the reply to a request that goes well; raise ``RequestError``."""
         begin = _expression_in(request, name, rest)
         if begin < 0:
-            operation = self._operation_named(name)
+            operation = operation_named(name, name in self.memory)
             operands = operation.take(rest)
             if isinstance(operation, Command):
                 return str(operation.run(self, *operands))
@@ -344,11 +339,6 @@ class Session:
                 self.memory.assign(name, result)
         self.memory.answer = self.arithmetic.text(result)
         return self.memory.answer
-
-    def _operation_named(self, name: str) -> Operation:
-        if name in self.memory:
-            name = f"={name}"  # is told to begin with it
-        return operation_named(name)
 
     def _operand(self, operand: str) -> Decimal:
         if operand in self.memory or operand.lower() == ANSWER:

@@ -44,17 +44,27 @@ class TlsSession(Session):
             # Without close_notify it is not the client's own word that this is all. Whoever is
             # between could have cut a line short, so that it reads as another request: only one
             # that silence would have answered as well is answered.
+            self._ending = "closed"
             if self.complete:
                 self._encrypt(super().keep_silence())
-            self.finished = "closed"
+            else:
+                self.finished = "closed"
             return self._outgoing.read()
         self._first = self._first or data[:1]
         self._incoming.write(data)
+        return self._read()
+
+    def go_on(self) -> bytes:
+        """Answer what was left, and what else has come; return what is to be sent."""
+        self._encrypt(super().go_on())
+        return self._read()
+
+    def _read(self) -> bytes:
         try:
             if not self._established:
                 self._tls.do_handshake()
                 self._established = True
-            while not self.finished:
+            while not (self.finished or self.unanswered):
                 # An empty read is the client's close_notify: the end of input.
                 self._encrypt(super().receive(self._tls.read(_RECORD)))
         except ssl.SSLWantReadError:

@@ -33,8 +33,8 @@ _PORTUGUESE = {
     "{} is not a whole number from 1 to {}": "{} não é um número inteiro de 1 a {}",
     "division by zero": "divisão por zero",
     "0 divided by 0 is undefined": "0 dividido por 0 é indefinido",
-    "{} of {} has no result, or none of {} digits": (
-        "{} de {} não tem resultado, ou nenhum de {} dígitos"
+    "{} has no result of {} digits or less for {}": (
+        "{} não tem resultado de {} dígitos ou menos para {}"
     ),
     "the result is too large: numbers end below 1E+{}": (
         "o resultado é grande demais: os números terminam abaixo de 1E+{}"
@@ -61,7 +61,9 @@ _PORTUGUESE = {
     "column {}: more than {} parentheses or powers within each other": (
         "coluna {}: mais de {} parênteses ou potências uns dentro dos outros"
     ),
-    "column {}: {} is no function: HELP lists them": "coluna {}: {} não é uma função: HELP mostra todas",
+    "column {}: {} is no function: HELP lists them": (
+        "coluna {}: {} não é uma função: HELP mostra todas"
+    ),
     "column {}: {} is not known: assign to it first": (
         "coluna {}: {} não é conhecido: atribua-lhe um valor primeiro"
     ),
