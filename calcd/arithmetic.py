@@ -101,7 +101,10 @@ class Arithmetic:
     def number(self, operand: str) -> Decimal:
         """Read an operand exactly; raise ``RequestError`` INVALID-NUMBER or OVERFLOW."""
         if _NUMBER.fullmatch(operand):
-            return self._exact.create_decimal(operand)
+            try:
+                return self._exact.create_decimal(operand)
+            except decimal.Overflow:
+                raise self._overflow() from None
         if "," in operand:
             template = (
                 "{} has a comma: write a point before the decimals, and a blank between operands"
@@ -174,8 +177,8 @@ class Arithmetic:
     def calculate_plainly(self, name: str, left: str, right: str) -> str:
         """Run an operation, by its name, on two operands as they are written; give text.
 
-        Faster than by the rules, as the operands' grammar is not checked beyond what ``Decimal()`` does. Raise
-        anything where there is no such operation, no number or no finite result.
+        Faster than by the rules: the operands' grammar is not checked beyond what ``Decimal()``
+        does. Raise anything where there is no such operation, no number or no finite result.
         """
         result = PLAIN[name](self.context, Decimal(left), Decimal(right))
         text = str(result)

@@ -6,6 +6,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,10 +36,27 @@ def first_cells(heading: str) -> list[str]:
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a network namespace of its own needs root")
+in_a_network_of_its_own = pytest.mark.skipif(
+    os.geteuid() != 0, reason="a network namespace of its own needs root"
+)
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[list[str]]:
+    """Serve in a network where the default port is free; give the command to run others there."""
+    serve = f"ip link set lo up && exec {shlex.quote(sys.executable)} -m calcd"
+    daemon = Daemon(["unshare", "--net", "bash", "-c", serve], directory / "daemon.log")
+    try:
+        assert daemon.port == 12000
+        yield ["nsenter", "--target", str(daemon.process.pid), "--net"]
+    finally:
+        assert daemon.stop() == 0
+
+
+@in_a_network_of_its_own
 @pytest.mark.skipif(shutil.which("nc.openbsd") is None, reason="needs Debian's netcat-openbsd")
 def test_each_transcript_is_what_happens(tmp_path: Path) -> None:
-    """In a network of its own, where the default port is free, word for word."""
+    """Word for word."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, command in {
@@ -47,13 +66,9 @@ def test_each_transcript_is_what_happens(tmp_path: Path) -> None:
     }.items():
         (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (programs / name).chmod(0o755)
-    serve = f"ip link set lo up && exec {shlex.quote(sys.executable)} -m calcd"
-    daemon = Daemon(["unshare", "--net", "bash", "-c", serve], tmp_path / "daemon.log")
-    try:
-        assert daemon.port == 12000
-        assert len(transcripts()) >= 4
+    with serving(tmp_path) as network:
+        assert len(transcripts()) >= 5
         for command, output in transcripts():
-            network = ["nsenter", "--target", str(daemon.process.pid), "--net"]
             result = subprocess.run(
                 [*network, "bash", "-c", command],
                 cwd=ROOT,
@@ -64,8 +79,46 @@ def test_each_transcript_is_what_happens(tmp_path: Path) -> None:
             )
             assert result.stdout.decode().replace("\r\n", "\n") == output, command
             assert result.stderr == b"", command
-    finally:
-        assert daemon.stop() == 0
+
+
+# Tcl: types a line once the reply to the one before is there.
+TELNET = r"""
+set timeout 10
+eval spawn -noecho [lindex $argv 0] inetutils-telnet localhost 12000
+expect_after { timeout { exit 1 } eof { exit 1 } }
+expect "Escape character is '^]'.\r\n"
+after 200
+foreach {typed reply} [lrange $argv 1 end] {
+    send -- "$typed\r"
+    expect -ex "$typed\r\n"
+    expect -ex "$reply\r\n"
+}
+expect "foreign host."
+expect eof
+"""
+
+
+@in_a_network_of_its_own
+@pytest.mark.skipif(
+    not (shutil.which("inetutils-telnet") and shutil.which("expect")),
+    reason="needs Debian's inetutils-telnet and expect",
+)
+def test_the_person_at_telnet_sees_what_is_shown(tmp_path: Path) -> None:
+    block = README.split("<!-- telnet -->\n```\n", 1)[1].split("```", 1)[0]
+    _, *shown = block.splitlines()
+    lines = shown[3:-1]  # after telnet's own, typed and replied in turn
+    assert len(lines) % 2 == 0
+    script = tmp_path / "telnet.exp"
+    script.write_text(TELNET)
+    with serving(tmp_path) as network:
+        done = subprocess.run(
+            ["expect", script, " ".join(network), *lines],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert done.stdout.replace("\r", "").splitlines() == shown, done
 
 
 def test_the_settings_are_those_of_the_table() -> None:
@@ -81,7 +134,7 @@ def test_the_operations_are_those_of_the_table() -> None:
 
 def test_the_error_codes_are_those_of_the_code() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "calcd").glob("*.py"))
-    raised = set(re.findall(r'(?:RequestError|_fail)\(\s*"([A-Z-]+)"', sources))
+    raised = set(re.findall(r'(?:RequestError|UnfinishedError|_fail)\(\s*"([A-Z-]+)"', sources))
     refused = set(re.findall(r'\bcode(?:, words)? = "([A-Z-]+)"', sources))
     assert refused == {"BUSY", "FORBIDDEN"}
     assert raised | refused == set(first_cells("code"))

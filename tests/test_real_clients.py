@@ -73,7 +73,7 @@ CONVERSATION = (
     (b" \t \r\n", b""),
     (b"DIV 1 0\n", b"ERR DIVISION-BY-ZERO "),
     (b"DIV 0 0\r\n", b"ERR DIVISION-UNDEFINED "),
-    (b"POW 2 3\n", b"ERR UNKNOWN-OPERATION "),
+    (b"POTENCIA 2 3\n", b"ERR UNKNOWN-OPERATION "),
     (b"SOMA 2\n", b"ERR WRONG-OPERANDS "),
     (b"SOMA 2,5 2\n", b"ERR INVALID-NUMBER "),
     (b"MUL 1e6000 1e6000\n", b"ERR OVERFLOW "),
@@ -187,9 +187,9 @@ def test_one_send_without_a_newline_is_answered_in_one_recv(
 @pytest.mark.parametrize(
     ("request_text", "code"),
     [
-        ("POW 2 3", "UNKNOWN-OPERATION"),
+        ("POTENCIA 2 3", "UNKNOWN-OPERATION"),
         ("SOMA 2 two", "INVALID-NUMBER"),
-        ("SOMA 2 2 2", "WRONG-OPERANDS"),
+        ("SUB 2 2 2", "WRONG-OPERANDS"),
         ("DIV 1 0", "DIVISION-BY-ZERO"),
     ],
 )

@@ -114,11 +114,11 @@ def test_help_of_each_operation_is_one_line_with_its_usage(operation: Operation)
     ("request_", "expected"),
     [
         ("SOMAR 2 2", "UNKNOWN-OPERATION"),
-        ("2 2", "UNKNOWN-OPERATION"),
+        ("2 2", "SYNTAX"),
         ("HELP ME", "UNKNOWN-OPERATION"),
         ("SOMA", "WRONG-OPERANDS"),
         ("SOMA 1", "WRONG-OPERANDS"),
-        ("SOMA 1 2 3", "WRONG-OPERANDS"),
+        ("SUB 1 2 3", "WRONG-OPERANDS"),
         ("PING 1", "WRONG-OPERANDS"),
         ("HELP SOMA SUB", "WRONG-OPERANDS"),
         ("UPPER", "WRONG-OPERANDS"),
@@ -137,8 +137,9 @@ def test_each_error_has_its_code(request_: str, expected: str) -> None:
 
 
 def test_the_words_of_an_error_say_what_to_do() -> None:
-    assert b"SOMA takes 2 operands, 1 came: SOMA augend addend" in ask(b"ADD 1\n")
-    assert b"HELP takes 0 to 1 operand, 2 came" in ask(b"HELP a b\n")
+    assert b"SUB takes 2 operands, 1 came: SUB minuend subtrahend" in ask(b"SUB 1\n")
+    assert b"SOMA takes 2 operands or more, 1 came: SOMA augend addend [" in ask(b"ADD 1\n")
+    assert b"HELP takes 0 to 1 operands, 2 came" in ask(b"HELP a b\n")
     assert b"'2,5' " in ask(b"SOMA 2,5 1\n")
     assert rb"'SOM\xc3\x81' is no operation: HELP lists them" in ask("SOMÁ 2 2\n".encode())
 

@@ -186,9 +186,7 @@ def test_silence_and_time_are_answered_under_tls(client: Client) -> None:
     assert client.session.complete
     client.take(client.session.keep_silence())
     assert client.heard() == b"4\n"
-    assert client.ask(b"SOMA 2\nSOM") == b"ERR WRONG-OPERANDS SOMA takes 2 operands, " + (
-        b"1 came: SOMA augend addend\n"
-    )
+    assert client.ask(b"SUB 2\nSOM").startswith(b"ERR WRONG-OPERANDS ")
     client.take(client.session.time_out())
     assert client.heard().startswith(b"ERR TIMEOUT ")
     assert client.session.finished == "line-timeout"
