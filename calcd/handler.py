@@ -14,6 +14,7 @@ from calcd.arithmetic import Arithmetic
 from calcd.endpoints import joined
 from calcd.errors import RequestError, quoted
 from calcd.kernel import set_read_wait, unread
+from calcd.lograte import bounded
 from calcd.session import Session
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from calcd.server import Server
 
-log = logging.getLogger(__name__)
+log = bounded(__name__)
+served = logging.getLogger("calcd.served")  # its lines all come
 
 # What accept() gives: host, port and for IPv6 two more; for a Unix socket its path or name.
 Address = tuple[Any, ...] | str | bytes
@@ -243,7 +245,8 @@ class Handler(socketserver.BaseRequestHandler):
         session = self._session
         end = self._end or session.finished
         only_pings = 0 < session.requests == session.pings
-        log.log(
+        answered = session.requests > session.errors
+        (served if answered else log).log(
             logging.DEBUG if only_pings else logging.INFO,
             "connection %s ended: requests=%d errors=%d seconds=%.3f how=%s",
             self._name,
