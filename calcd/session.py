@@ -104,9 +104,7 @@ class Session:
             replies = self._answer_lines(whole, plain=not whole.translate(None, _PLAIN))
         if not self.finished:
             self.finished = ended
-            if len(self.line.removesuffix(b"\r")) > self._max_line or (
-                len(self._telnet.held) > self._max_line
-            ):
+            if len(self.line.removesuffix(b"\r")) > self._max_line:
                 replies += self._line_too_long()
         return replies.encode("latin-1")
 
