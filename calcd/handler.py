@@ -14,6 +14,7 @@ from calcd.arithmetic import Arithmetic
 from calcd.endpoints import joined
 from calcd.errors import RequestError, quoted
 from calcd.kernel import acknowledge_now, set_read_wait, unread
+from calcd.lograte import bounded
 from calcd.session import Session
 
 if TYPE_CHECKING:
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 
     from calcd.server import Server
 
-log = logging.getLogger(__name__)
+log = bounded(__name__)
+served = logging.getLogger("calcd.served")  # its lines all come
 
 # What accept() gives: host, port and for IPv6 two more; for a Unix socket its path or name.
 Address = tuple[Any, ...] | str | bytes
 
-CHUNK = 1 << 16  # bytes of one read, which are answered with one write
+CHUNK = 1 << 16  # bytes of one read, which are answered with one write, unless that is long
+_PIECE = 1 << 12  # bytes of it that are answered at once
 _NOW = int(socket.MSG_DONTWAIT)  # flags as enums cost time with each call
 _GLANCE = 1 << 14  # bytes of a read of the serving loop's, which has others to serve
 _SOON = 0.2  # seconds in which a busy client asks again
@@ -151,8 +154,7 @@ class Handler(socketserver.BaseRequestHandler):
             self._end = errno.errorcode.get(error.errno or 0, "error").lower()
 
     def _converse(self) -> None:
-        server, session = self.server, self._session
-        receive, recv = session.receive, self.request.recv
+        server, session, recv = self.server, self._session, self.request.recv
         while not (session.finished or self._end):
             if server.stopping:
                 self._answer_what_arrived()
@@ -163,14 +165,29 @@ class Handler(socketserver.BaseRequestHandler):
             except BlockingIOError:
                 replies = b"" if self._something_comes() else self._time_is_up()
             else:
-                replies = receive(data)
+                replies = self._answer(data) if data else session.receive(data)
             if replies:
                 self._send(replies)
-                self.idle_since = monotonic()
                 if self._tls and not session.requests:
                     acknowledge_now(self.request)
             elif self._patience() == 0 and not session.finished:
                 self._send(self._time_is_up())  # what keeps coming comes to nothing
+
+    def _answer(self, data: bytes) -> bytes:
+        """Answer what a read brought; return the replies that are still to be sent.
+
+        They can be a hundred times as long: who does not take them must not fill the memory.
+        """
+        replies, begin = b"", 0
+        while begin < len(data):
+            if len(replies) > CHUNK:
+                self._send(replies)
+                replies = b""
+            near = begin + _PIECE
+            end = data.rfind(b"\n", begin, near) + 1 or data.find(b"\n", near) + 1 or len(data)
+            replies += self._session.receive(data[begin:end])
+            begin = end
+        return replies
 
     def _something_comes(self) -> bool:
         """Wait for the client, or for the server's stop, as long as there is patience."""
@@ -215,7 +232,7 @@ class Handler(socketserver.BaseRequestHandler):
         while arrived and not session.finished:
             data = connection.recv(min(CHUNK, arrived))
             arrived -= len(data)
-            self._send(session.receive(data))
+            self._send(self._answer(data))
         with suppress(BlockingIOError):
             if not connection.recv(1, _NOW | socket.MSG_PEEK):
                 self._send(session.receive(b""))  # the end of input has arrived as well
@@ -239,13 +256,15 @@ class Handler(socketserver.BaseRequestHandler):
                     raise TimeoutError from None
             else:
                 rest = memoryview(rest)[sent:] if sent < len(rest) else b""
+                self.idle_since = monotonic()
 
     def finish(self) -> None:
         """Log the connection's one line."""
         session = self._session
         end = self._end or session.finished
         only_pings = 0 < session.requests == session.pings
-        log.log(
+        answered = session.requests > session.errors
+        (served if answered else log).log(
             logging.DEBUG if only_pings else logging.INFO,
             "connection %s ended: requests=%d errors=%d seconds=%.3f how=%s",
             self._name,

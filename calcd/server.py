@@ -1,7 +1,6 @@
 """The server: accepts clients, within limits, and hands each to a thread."""
 
 import errno
-import logging
 import math
 import os
 import select
@@ -18,6 +17,7 @@ from calcd.connections import Connections
 from calcd.handler import Address, Handler, host_of, name_of, send_refusal
 from calcd.listeners import BACKLOG, Listener
 from calcd.lobby import Lobby
+from calcd.lograte import bounded
 from calcd.parting import Parting
 from calcd.places import Places
 from calcd.settings import Settings
@@ -26,7 +26,7 @@ from calcd.threads import IdleThreads
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-log = logging.getLogger(__name__)
+log = bounded(__name__)
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_ROOM_PAUSE = 0.1  # seconds to the next accept: without a pause the loop would spin

@@ -104,9 +104,7 @@ class Session:
             replies = self._answer_lines(whole, plain=not whole.translate(None, _PLAIN))
         if not self.finished:
             self.finished = ended
-            if len(self.line.removesuffix(b"\r")) > self._max_line or (
-                len(self._telnet.held) > self._max_line
-            ):
+            if len(self.line.removesuffix(b"\r")) > self._max_line:
                 replies += self._line_too_long()
         return replies.encode("latin-1")
 
@@ -119,8 +117,10 @@ class Session:
         return b""
 
     def _answer_started_line(self) -> bytes:
-        line, self.line = self.line.removesuffix(b"\r"), b""
-        return self._answer_by_rules([line.decode("latin-1")]).encode("latin-1")
+        line, self.line = self.line, b""
+        # It has no end yet, so its reply's is LF; but it may have come to the CR of one.
+        reply = self._answer_by_rules([line.decode("latin-1")]).replace("\r\n", "\n")
+        return reply.encode("latin-1")
 
     def time_out(self) -> bytes:
         """Give up a started line that was not finished in time."""
