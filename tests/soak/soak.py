@@ -1,0 +1,124 @@
+"""The daemon under all of it: clients that come and go, floods, reloads, quiet moments."""
+
+import asyncio
+import contextlib
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from helpers import Daemon
+
+from . import settings
+from .connection import Connection, Place, Questions, RefusedError
+from .tally import Sample, Tally, sample
+from .visits import KINDS, Kind, ask_and_close, broken_handshake
+
+PATIENCE = 30.0  # seconds that a visit may take
+_CLIENTS = 24  # at once, floods aside
+_RELOAD, _FLOOD = 2.0, 15.0  # seconds between two
+_VISIT = 5  # requests that cost as much as to connect and to close
+_SETTLED = 20.0  # seconds that the last connections may take to be closed
+
+
+class Soak:
+    """One daemon, its places, and a tally of what became of the requests."""
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        places: list[Place],
+        files: Iterator[str],
+        directory: Path,
+        rate: float,
+        seed: int,
+    ) -> None:
+        self.tally = Tally()
+        self._daemon = daemon
+        self._plain = [place for place in places if not place.tls]
+        self._tls = [place for place in places if place.tls]
+        self._files, self._directory = files, directory
+        self._rate = rate
+        self._questions = Questions(seed)
+        self._chance = self._questions.chance
+        self._next = 0.0  # when the next visit may begin
+        self._quiet = sample(daemon.process.pid)
+
+    async def run(self, seconds: float) -> Sample:
+        """Let all come and go for so long; give what the daemon has when all have gone."""
+        until = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(_CLIENTS):
+                tasks.create_task(self._come_and_go(until))
+            tasks.create_task(self._flood(until))
+            tasks.create_task(self._reload(until))
+        return await self._settled()
+
+    async def _come_and_go(self, until: float) -> None:
+        kinds, weights = list(KINDS), [weight for weight, _ in KINDS.values()]
+        while (now := time.monotonic()) < until:
+            kind, place = self._chance.choices(kinds, weights)[0], self._chance.choice(self._plain)
+            if self._tls and KINDS[kind][1] and self._chance.random() < 0.25:
+                place = self._chance.choice(self._tls)
+                if self._chance.random() < 0.1:
+                    kind, place = broken_handshake, Place(place.port)
+            requests = await self.visit(kind, place)
+            # Those who ask much let the others wait, so that the rate is kept on the whole.
+            self._next = max(self._next, now) + (requests + _VISIT) / self._rate
+            await asyncio.sleep(min(self._next, until) - time.monotonic())
+
+    async def visit(self, kind: Kind, place: Place) -> int:
+        """Let one client come and go; give how many answers were due to it."""
+        client = Connection(place, self._questions, self.tally)
+        name = kind.__name__.replace("_", " ")
+        self.tally.visits[name + (" (TLS)" if place.tls else "")] += 1
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await client.open()
+                try:
+                    await kind(client)
+                finally:
+                    await client.close()
+        except RefusedError:
+            self.tally.refused += 1
+        except (OSError, asyncio.IncompleteReadError) as error:  # TimeoutError is an OSError
+            if client.due:
+                print(f"{name}: {client.due} of {client.asked} lost: {error!r}", file=sys.stderr)
+                self.tally.reset += isinstance(error, ConnectionError)
+        self.tally.lost += client.due
+        return client.asked
+
+    async def _flood(self, until: float) -> None:
+        """Come with more clients at once than may be there, again and again."""
+        while time.monotonic() < until:
+            places = self._chance.choices(self._plain + self._tls, k=settings.MOST * 3 // 2)
+            await asyncio.gather(*(self.visit(ask_and_close, place) for place in places))
+            await asyncio.sleep(min(_FLOOD, max(0, until - time.monotonic())))
+
+    async def _reload(self, until: float) -> None:
+        """Change the settings and rotate the log, again and again."""
+        while time.monotonic() < until:
+            (self._directory / "calcd.conf").write_text(next(self._files))
+            self.look_at_log()
+            self._daemon.process.send_signal(signal.SIGHUP)
+            await asyncio.sleep(min(_RELOAD, max(0, until - time.monotonic())))
+
+    def look_at_log(self) -> None:
+        """Take the log away, as rotation does; see that it tells of no bug."""
+        log = self._directory / "calcd.log"
+        with contextlib.suppress(FileNotFoundError):
+            old = log.rename(log.with_suffix(".old"))
+            text = old.read_text()
+            if found := re.search(r".*(Traceback|a bug|critical:|cannot ).*", text):
+                self.tally.faults += 1
+                print(f"the log: {found[0]}", file=sys.stderr)
+
+    async def _settled(self) -> Sample:
+        deadline = time.monotonic() + _SETTLED
+        while (now := sample(self._daemon.process.pid)).descriptors > self._quiet.descriptors:
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.1)
+        return now
