@@ -252,15 +252,17 @@ class Server(socketserver.ThreadingTCPServer):
         Not to be called from the serving loop's thread.
         """
         deadline = monotonic() + seconds
+        # At the stop nobody new comes, so nobody has to make way for the next to part.
+        self._parting.quiet, self._parting.most = _QUIET_AT_STOP, math.inf
+        # Before all that waits: threads that are busy end at once then, and leave the
+        # interpreter to the serving loop, which among many of them gets it but seldom.
+        self.stopping = True
         self._draining = True
         os.close(self._stop)
         self._loop_ended.wait()
         self._accept_those_who_wait(deadline)
         self._lobby.send_on(0)
         self.server_close()
-        self.stopping = True
-        # At the stop nobody new comes, so nobody has to make way for the next to part.
-        self._parting.quiet, self._parting.most = _QUIET_AT_STOP, math.inf
         cut = self.connections.stop(deadline)
         self._parting.finish(deadline - monotonic())
         self._pool.end(_LAST_THREADS)
