@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from calcd.arithmetic import Arithmetic
 from calcd.endpoints import joined
 from calcd.errors import RequestError, quoted
-from calcd.kernel import set_read_wait, unread
+from calcd.kernel import acknowledge_now, set_read_wait, unread
 from calcd.session import Session
 
 if TYPE_CHECKING:
@@ -167,6 +167,8 @@ class Handler(socketserver.BaseRequestHandler):
             if replies:
                 self._send(replies)
                 self.idle_since = monotonic()
+                if self._tls and not session.requests:
+                    acknowledge_now(self.request)
             elif self._patience() == 0 and not session.finished:
                 self._send(self._time_is_up())  # what keeps coming comes to nothing
 

@@ -345,31 +345,42 @@ def test_replies_that_are_sent_while_the_input_ends(
 
 
 @both_versions
-def test_a_server_that_takes_requests_late_gets_each_once(
-    version: ssl.TLSVersion, serve: Servers, secure: Secure, trust: list[object], tmp_path: Path
+def test_what_there_is_no_room_for_is_sent_later_and_once(
+    version: ssl.TLSVersion, secure: Secure, trust: list[object]
 ) -> None:
-    """By then what the client has encrypted waits for room: a Unix socket has little."""
     late = threading.Event()
     taken: list[bytes] = []
 
     def script(connection: socket.socket) -> None:
         assert late.wait(PATIENCE)
         taken.append(read_all(connection))
-        connection.sendall(b"1\n")
 
-    path = tmp_path / "socket"
-    serve(secure(script, version), at=str(path))
-    with running(*trust, "--ssl-servername", "localhost", "-U", path) as process:
-        os.set_blocking(process.stdin.fileno(), False)
-        sent = b""
-        while select.select([], [process.stdin], [], 0.3)[1]:
-            line = b"%01023d\n" % len(sent)
-            sent += line[: os.write(process.stdin.fileno(), line)]
-        late.set()
-        process.stdin.close()
-        assert process.stdout.read() == b"1\n"
-    serve.wait()
-    assert taken == [sent]
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    thread = threading.Thread(target=secure(script, version), args=(theirs,))
+    thread.start()
+    options = client.Options([*map(str, trust), "--ssl-servername", "localhost", "-U", "it"])
+    assert options.tls is not None
+    connection = client.TLS(ours, options.tls, options)
+    try:
+        connection.greet()
+        connection.setblocking(False)
+        sent = [b"%d" % number * 10_000 for number in range(10)]
+        for chunk in sent:
+            while True:
+                try:
+                    assert connection.send(chunk) == len(chunk)
+                    break
+                except BlockingIOError:
+                    late.set()
+                    select.select([], [connection], [], PATIENCE)
+        assert late.is_set()
+    finally:
+        connection.setblocking(True)
+        connection.shutdown(socket.SHUT_WR)
+        thread.join()
+        connection.close()
+    assert taken == [b"".join(sent)]
 
 
 def test_replies_that_nobody_reads_keep_the_client_from_reading(
