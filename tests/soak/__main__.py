@@ -45,7 +45,8 @@ def main() -> int:
             soak = Soak(daemon, places, files, directory, options.rate, options.seed)
             complaints = asyncio.run(_soak(soak, daemon, seconds))
             status = daemon.stop()
-            soak.look_at_log()
+            soak.rotate_log()
+            soak.rotate_log()  # which looks at the last
     if status:
         complaints.append(f"the daemon's exit status was {status}")
     for complaint in complaints:

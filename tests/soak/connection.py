@@ -7,12 +7,14 @@ import socket
 import ssl
 import struct
 import sys
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from bench import sums
 
 from .tally import Tally
 
+PATIENCE = 30.0  # seconds that a visit may take
 _SUMS = 20_000
 
 
@@ -65,8 +67,22 @@ class Connection:
         self.due = 0  # answers
         self.asked = 0
 
-    async def open(self) -> None:
-        self._reader, self.writer = await self.place.connect()
+    async def visit(self, behave: Callable[["Connection"], Awaitable[None]]) -> None:
+        """Connect, behave so, close; count what became of it."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                self._reader, self.writer = await self.place.connect()
+                try:
+                    await behave(self)
+                finally:
+                    await self._close()
+        except RefusedError:
+            self.tally.refused += 1
+        except (OSError, asyncio.IncompleteReadError) as error:  # TimeoutError is an OSError
+            if self.due:
+                print(f"{self.due} of {self.asked} lost: {error!r}", file=sys.stderr)
+                self.tally.reset += isinstance(error, ConnectionError)
+        self.tally.lost += self.due
 
     def send(self, data: bytes) -> None:
         """Send, as fast as the server takes it."""
@@ -122,7 +138,7 @@ class Connection:
             self._refused(received)
             print(f"wrong: got {wrong[0][0]!r}, not {wrong[0][1]!r}", file=sys.stderr)
         self.tally.wrong += len(wrong)
-        self.due -= max(received.count(b"\n"), len(wrong))
+        self.due = max(0, self.due - max(received.count(b"\n"), len(wrong)))
 
     def _refused(self, received: bytes) -> None:
         """Take the requests back where the server has said BUSY, which it says first of all."""
@@ -149,7 +165,7 @@ class Connection:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.writer.transport.abort()
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         self.writer.close()
         with contextlib.suppress(OSError, TimeoutError):
             await asyncio.wait_for(self.writer.wait_closed(), 5)

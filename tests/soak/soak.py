@@ -12,14 +12,14 @@ from pathlib import Path
 from helpers import Daemon
 
 from . import settings
-from .connection import Connection, Place, Questions, RefusedError
+from .connection import Connection, Place, Questions
 from .tally import Sample, Tally, sample
 from .visits import KINDS, Kind, ask_and_close, broken_handshake
 
-PATIENCE = 30.0  # seconds that a visit may take
 _CLIENTS = 24  # at once, floods aside
 _RELOAD, _FLOOD = 2.0, 15.0  # seconds between two
 _VISIT = 5  # requests that cost as much as to connect and to close
+_NO_GOOD = re.compile(".*(Traceback|a bug|critical:|cannot ).*")
 _SETTLED = 20.0  # seconds that the last connections may take to be closed
 
 
@@ -74,20 +74,7 @@ class Soak:
         client = Connection(place, self._questions, self.tally)
         name = kind.__name__.replace("_", " ")
         self.tally.visits[name + (" (TLS)" if place.tls else "")] += 1
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await client.open()
-                try:
-                    await kind(client)
-                finally:
-                    await client.close()
-        except RefusedError:
-            self.tally.refused += 1
-        except (OSError, asyncio.IncompleteReadError) as error:  # TimeoutError is an OSError
-            if client.due:
-                print(f"{name}: {client.due} of {client.asked} lost: {error!r}", file=sys.stderr)
-                self.tally.reset += isinstance(error, ConnectionError)
-        self.tally.lost += client.due
+        await client.visit(kind)
         return client.asked
 
     async def _flood(self, until: float) -> None:
@@ -101,19 +88,19 @@ class Soak:
         """Change the settings and rotate the log, again and again."""
         while time.monotonic() < until:
             (self._directory / "calcd.conf").write_text(next(self._files))
-            self.look_at_log()
+            self.rotate_log()
             self._daemon.process.send_signal(signal.SIGHUP)
             await asyncio.sleep(min(_RELOAD, max(0, until - time.monotonic())))
 
-    def look_at_log(self) -> None:
-        """Take the log away, as rotation does; see that it tells of no bug."""
+    def rotate_log(self) -> None:
+        """Take the log away; see that the one before, to which nothing comes now, has no bug."""
         log = self._directory / "calcd.log"
+        old = log.with_suffix(".old")
+        if old.exists() and (found := _NO_GOOD.search(old.read_text())):
+            self.tally.faults += 1
+            print(f"the log: {found[0]}", file=sys.stderr)
         with contextlib.suppress(FileNotFoundError):
-            old = log.rename(log.with_suffix(".old"))
-            text = old.read_text()
-            if found := re.search(r".*(Traceback|a bug|critical:|cannot ).*", text):
-                self.tally.faults += 1
-                print(f"the log: {found[0]}", file=sys.stderr)
+            log.rename(old)
 
     async def _settled(self) -> Sample:
         deadline = time.monotonic() + _SETTLED
