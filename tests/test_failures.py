@@ -34,7 +34,9 @@ def changed(directory: Path, code: str, *options: str, **environment: str) -> It
     daemon = Daemon(command, directory / "changed.log", **environment)
     try:
         yield daemon
+        assert daemon.stop() == 0
     finally:
+        daemon.process.kill()
         daemon.stop()
 
 
@@ -143,7 +145,9 @@ def on_a_small_disk(directory: Path, *options: str) -> Iterator[tuple[Daemon, Pa
     try:
         daemon.endpoints = re.findall(r"listening on (\S+)", (seen / "calcd.log").read_text())
         yield daemon, seen
+        assert daemon.stop() == 0
     finally:
+        daemon.process.kill()
         daemon.stop()
 
 
@@ -178,7 +182,6 @@ def test_a_disk_that_becomes_full_is_told_and_what_it_missed_when_it_has_room(
         assert set(daemon.log.splitlines()) == {
             "calcd: cannot write the log: No space left on device: lines are lost until it can"
         }
-        assert daemon.stop() == 0
 
 
 @needs_root
@@ -346,7 +349,6 @@ def test_a_request_that_memory_does_not_suffice_for_ends_alone(tmp_path: Path) -
         text = "\u0101" * 500_000
         assert daemon.ask(f"UPPER {text}\n".encode()).decode() == f"{text.upper()}\n"
         assert daemon.logs("MemoryError|can't start new thread")
-        assert daemon.stop() == 0
 
 
 # What fails once, as it is found by the daemon: on the way of a client that stays in the serving
@@ -397,7 +399,6 @@ def test_memory_that_runs_out_anywhere_costs_one_request_or_connection(
             wait_until(lambda: "injected" in daemon.log, "the failure")
         wait_until(lambda: descriptors(daemon) == before, "the connection to be closed")
         assert daemon.ask(b"SOMA 2 2\nPING") == b"4\nPONG\n"  # so its place is free as well
-        assert daemon.stop() == 0
 
 
 # A kill

@@ -16,6 +16,7 @@ from .tally import Tally
 
 PATIENCE = 30.0  # seconds that a visit may take
 _SUMS = 20_000
+_SHOWN = 20  # wrong answers that are printed, about
 
 
 class RefusedError(Exception):
@@ -136,7 +137,8 @@ class Connection:
         wrong = [] if right else [pair for pair in pairs if pair[0] != pair[1]]
         if wrong:
             self._refused(received)
-            print(f"wrong: got {wrong[0][0]!r}, not {wrong[0][1]!r}", file=sys.stderr)
+            if self.tally.wrong < _SHOWN:
+                print(f"wrong: got {wrong[0][0]!r}, not {wrong[0][1]!r}", file=sys.stderr)
         self.tally.wrong += len(wrong)
         self.due = max(0, self.due - max(received.count(b"\n"), len(wrong)))
 
