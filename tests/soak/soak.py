@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 from helpers import Daemon
@@ -14,10 +15,18 @@ from helpers import Daemon
 from . import settings
 from .connection import Connection, Place, Questions
 from .tally import Sample, Tally, sample
-from .visits import KINDS, Kind, ask_and_close, broken_handshake
+from .visits import (
+    KINDS,
+    Kind,
+    ask_and_close,
+    broken_handshake,
+    one_at_a_time,
+    pipelined,
+    vanishes,
+)
 
 _CLIENTS = 24  # at once, floods aside
-_RELOAD, _FLOOD = 2.0, 15.0  # seconds between two
+_RELOAD, _FLOOD = 2.0, 10.0  # seconds between two
 _VISIT = 5  # requests that cost as much as to connect and to close
 _NO_GOOD = re.compile(".*(Traceback|a bug|critical:|cannot ).*")
 _SETTLED = 20.0  # seconds that the last connections may take to be closed
@@ -79,9 +88,12 @@ class Soak:
 
     async def _flood(self, until: float) -> None:
         """Come with more clients at once than may be there, again and again."""
-        while time.monotonic() < until:
+        # In the first minute each kind comes once, so that the memory for it is there by then.
+        for kind in cycle((ask_and_close, pipelined, vanishes, one_at_a_time)):
+            if time.monotonic() >= until:
+                break
             places = self._chance.choices(self._plain + self._tls, k=settings.MOST * 3 // 2)
-            await asyncio.gather(*(self.visit(ask_and_close, place) for place in places))
+            await asyncio.gather(*(self.visit(kind, place) for place in places))
             await asyncio.sleep(min(_FLOOD, max(0, until - time.monotonic())))
 
     async def _reload(self, until: float) -> None:
