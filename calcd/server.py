@@ -205,7 +205,7 @@ class Server(socketserver.ThreadingTCPServer):
         try:
             self._pool.run(partial(self._carry_on, handler))
         except (RuntimeError, MemoryError) as error:  # the system refuses a thread
-            log.error("limit reached: %s", error or "no memory")
+            log.error("limit reached: %s", str(error) or "no memory")
             handler.turn_away("the server's machine has no thread left")
             self._carry_on(handler)
 
