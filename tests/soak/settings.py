@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import cycle
 
-LINE_TIMEOUT, IDLE_TIMEOUT, SEND_TIMEOUT = 3, 4, 3  # seconds
+LINE_TIMEOUT, IDLE_TIMEOUT, SEND_TIMEOUT = 4, 4, 3  # seconds
 MOST = 100  # connections
 
 _ALWAYS = f"""[calcd]

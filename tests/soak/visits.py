@@ -62,10 +62,9 @@ async def telnet(client: Connection) -> None:
 async def slow_sender(client: Connection) -> None:
     request, reply = client.questions.some(1)
     client.owe(1)
-    pause = settings.LINE_TIMEOUT / 3 / len(request)
-    for byte in request:
-        client.send(bytes([byte]))
-        await asyncio.sleep(pause)
+    for begin in range(0, len(request), 20):
+        client.send(request[begin : begin + 20])
+        await asyncio.sleep(0.2)
     await client.expect(reply)
 
 
