@@ -14,6 +14,7 @@ from calcd.arithmetic import Arithmetic
 from calcd.endpoints import joined
 from calcd.errors import RequestError, quoted
 from calcd.kernel import acknowledge_now, set_read_wait, unread
+from calcd.lograte import bounded
 from calcd.session import Session
 
 if TYPE_CHECKING:
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 
     from calcd.server import Server
 
-log = logging.getLogger(__name__)
+log = bounded(__name__)
+served = logging.getLogger("calcd.served")  # its lines all come
 
 # What accept() gives: host, port and for IPv6 two more; for a Unix socket its path or name.
 Address = tuple[Any, ...] | str | bytes
 
-CHUNK = 1 << 16  # bytes of one read, which are answered with one write
+CHUNK = 1 << 16  # bytes of one read, which are answered with one write, unless that is long
 _NOW = int(socket.MSG_DONTWAIT)  # flags as enums cost time with each call
 _GLANCE = 1 << 14  # bytes of a read of the serving loop's, which has others to serve
 _SOON = 0.2  # seconds in which a busy client asks again
@@ -167,7 +169,6 @@ class Handler(socketserver.BaseRequestHandler):
                 replies = receive(data)
             if replies or session.unanswered:
                 self._answer(replies)
-                self.idle_since = monotonic()
                 if self._tls and not session.requests:
                     acknowledge_now(self.request)
             elif self._patience() == 0 and not session.finished:
@@ -250,13 +251,15 @@ class Handler(socketserver.BaseRequestHandler):
                     raise TimeoutError from None
             else:
                 rest = memoryview(rest)[sent:] if sent < len(rest) else b""
+                self.idle_since = monotonic()
 
     def finish(self) -> None:
         """Log the connection's one line."""
         session = self._session
         end = self._end or session.finished
         only_pings = 0 < session.requests == session.pings
-        log.log(
+        answered = session.requests > session.errors
+        (served if answered else log).log(
             logging.DEBUG if only_pings else logging.INFO,
             "connection %s ended: requests=%d errors=%d seconds=%.3f how=%s",
             self._name,

@@ -14,6 +14,8 @@ from contextlib import suppress
 from logging.handlers import SysLogHandler
 from typing import TextIO
 
+from calcd.lograte import LOG_RATE
+
 SYSLOG = "/dev/log"
 
 # What no line shows need not be found out for each: thread, process, place in the code.
@@ -43,6 +45,8 @@ def open_log(target: str, level: str) -> None:
         handler, stream = _STREAM, _stream(target)
         to_journal = target == "stderr" and _is_journal(sys.stderr.fileno())
         handler.setFormatter(_Lines(_priority_head if to_journal else _TimeHead()))
+    LOG_RATE.tell(at_once=True)  # to where it was left out
+    handler.filters = [] if level == "debug" else [LOG_RATE]
     before = _STREAM.setStream(stream)
     if before is not None:
         before.close()

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from calcd.background import Shell, detach, leave_shell
 from calcd.commandline import CommandLine, parse
 from calcd.errors import StartError
 from calcd.listeners import Listener, inherited, listen
+from calcd.lograte import LOG_RATE
 from calcd.logs import SYSLOG, complain, open_log, syslog_answers
 from calcd.owner import owner_of
 from calcd.pidfile import Pidfile
@@ -168,7 +169,12 @@ class Daemon:
         notifier = Notifier()
         at_end.callback(notifier.close)
         beat = Beat(notifier)
-        server = Server(listeners, fitting(self._settings), beat, self._tls)
+
+        def look_round(connections: int) -> None:
+            beat(connections)
+            LOG_RATE.tell()
+
+        server = Server(listeners, fitting(self._settings), look_round, self._tls)
         log.info("settings in force: %s", server.settings)
         poll = min(_POLL, beat.seconds)
         # A daemon thread: nothing that goes wrong here may leave it behind, serving alone.
@@ -193,6 +199,7 @@ class Daemon:
         log.info("stopping: %s, done in %g s at most", signal.Signals(received).name, seconds)
         notifier.send("STOPPING=1")
         cut = server.drain(seconds)
+        LOG_RATE.tell(at_once=True)
         log.log(logging.WARNING if cut else logging.INFO, "stopped: %d connections cut", cut)
         return COULD_NOT_RUN if self._loop_died else DONE
 
@@ -219,8 +226,10 @@ class Daemon:
                 log.error("reload: %s", problem)
             log.error("reload: the settings stay as they were")
             new = old
-            with suppress(OSError):  # else it stays where it is
+            try:
                 open_log(old.log_to, old.log_level)
+            except OSError as error:  # it stays where it is, which may be no place any more
+                complain(f"cannot write the log {old.log_to}: {error.strerror}")
         fixed = need_restart(old, new)
         if fixed:
             log.warning("reload: a restart is needed to change %s", ", ".join(fixed))

@@ -1,15 +1,15 @@
 """How many connections may be open: in all, and from one host."""
 
-import logging
 import resource
 import threading
 from collections import Counter
 from dataclasses import replace
 
+from calcd.lograte import bounded
 from calcd.networks import counted_as
 from calcd.settings import Settings
 
-log = logging.getLogger(__name__)
+log = bounded(__name__)
 
 # Descriptors beyond one for each connection: standard streams, log, listeners, what threads
 # wait for at the stop, and the connections that were told their last word and may read it yet.

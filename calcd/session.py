@@ -162,16 +162,15 @@ class Session:
         if self.unanswered or self.finished:
             return ""
         self.finished = self._ending
-        if len(self.line.removesuffix(b"\r")) > self._max_line or (
-            len(self._telnet.held) > self._max_line
-        ):
+        if len(self.line.removesuffix(b"\r")) > self._max_line:
             return self._line_too_long()
         return ""
 
     def _answer_started_line(self) -> bytes:
-        line, self.line = self.line.removesuffix(b"\r"), b""
+        line, self.line = self.line, b""
         ends = self.line_ends
-        replies = self._answer_lines(line.decode("latin-1") + "\n", False)
+        # It has no end yet, so its reply's is LF; but it may have come to the CR of one.
+        replies = self._answer_lines(line.decode("latin-1") + "\n", False).replace("\r\n", "\n")
         self.line_ends = ends  # it had none
         return (replies + self._end_read()).encode("latin-1")
 

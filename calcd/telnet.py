@@ -12,7 +12,8 @@ _IP = 0xF4
 _SB = 0xFA
 _NEGOTIATION = range(0xFB, 0xFF)  # WILL, WONT, DO, DONT: an option byte follows
 _COMMANDS = range(0xEC, 0xFA)  # EOF (RFC 1184) to GA: nothing follows
-_SUBNEGOTIATION = re.compile(rb"(?:[^\xff]|\xff[^\xf0])*\xff\xf0", re.DOTALL)
+_CONTENT = re.compile(rb"(?:[^\xff]|\xff[^\xf0])*", re.DOTALL)  # of a subnegotiation
+_SUBNEGOTIATION = re.compile(_CONTENT.pattern + rb"\xff\xf0", re.DOTALL)
 
 
 class TelnetFilter:
@@ -45,7 +46,8 @@ class TelnetFilter:
             text += data[start:at]
             start = _end_of_command(data, at)
             if start < 0:
-                self.held = data[at:]
+                # Not what a subnegotiation says: nobody asks for it, and it may have no end.
+                self.held = data[at : at + 2] + _CONTENT.sub(b"", data[at + 2 :], count=1)
                 return bytes(text)
             command = data[at + 1]
             if command == _IP:

@@ -11,7 +11,7 @@ from load import Tally
 UNIT = "calcd.service"
 ERROR, WARNING, INFO = 3, 4, 6  # priorities in the journal
 
-Told = Callable[[Tally], None]  # takes down what became of the requests
+Told = Callable[[Tally | str], None]  # takes down what became of the requests
 
 
 class Journal:

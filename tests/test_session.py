@@ -195,8 +195,17 @@ def test_a_carriage_return_may_still_be_the_line_end() -> None:
     assert cr.receive(b"\n") == b"4\r\n"
 
 
-def test_a_telnet_command_without_end_is_bounded_too() -> None:
-    assert ask(b"\xff\xfa" + b"x" * 2000).startswith(b"ERR LINE-TOO-LONG ")
+def test_only_one_carriage_return_may_be_the_line_ends() -> None:
+    assert ask(b"PING\r") == b"PONG\n"
+    for end in (b"", b"\n"):
+        assert ask(b"\r\r" + end).startswith(b"ERR UNKNOWN-OPERATION ")
+        assert ask(b"SOMA 2 2\r\r" + end).startswith(b"ERR INVALID-NUMBER ")
+    assert ask(b"UPPER a\r\r") == b"A\r\n"
+
+
+def test_a_telnet_command_is_no_line_however_long() -> None:
+    assert ask(b"\xff\xfa" + b"x" * 2000) == b""
+    assert ask(b"\xff\xfa", 2000 * b"x", b"\xff\xf0PING\n") == b"PONG\n"
 
 
 # Ends of a session

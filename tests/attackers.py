@@ -1,0 +1,196 @@
+"""Clients that mean no good, by the hundred; what they cost a daemon, and everyone else."""
+
+import os
+import re
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from helpers import PATIENCE, Daemon, wait_until
+
+from calcd.threads import KEPT
+
+TURNS, TRIES = 5, 3
+TRIPS = 200  # round trips of a turn
+MOST_SLOWER = 3.0  # times, for everyone else
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a daemon has at a moment; memory is in KiB."""
+
+    threads: int
+    descriptors: int
+    memory: int
+    most_memory: int
+
+    @classmethod
+    def of(cls, daemon: Daemon) -> "Usage":
+        process = Path(f"/proc/{daemon.process.pid}")
+        status = dict(re.findall(r"(\w+):\s+(\d+)", (process / "status").read_text()))
+        return cls(
+            int(status["Threads"]),
+            len(os.listdir(process / "fd")),
+            int(status["VmRSS"]),
+            int(status["VmHWM"]),
+        )
+
+    def is_back_at(self, before: "Usage") -> bool:
+        """Say whether nothing is left but threads that wait for work."""
+        threads_left = self.threads - before.threads
+        return self.descriptors <= before.descriptors and threads_left <= KEPT
+
+
+def cpu_seconds(daemon: Daemon) -> float:
+    """Give the processor time that a daemon has taken."""
+    stat = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def connect(daemon: Daemon, host: str = "127.0.0.1", room: int = 0, port: int = 0) -> socket.socket:
+    """Connect from an address of this machine, with so little room for what is not read yet."""
+    connection = socket.socket()
+    try:
+        connection.settimeout(PATIENCE)
+        if room:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+        connection.bind((host, 0))
+        connection.connect((daemon.host, port or daemon.port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def dripping(
+    clients: Sequence[socket.socket], do: Callable[[socket.socket], object], pause: float
+) -> Iterator[None]:
+    """Let each client do something now and then, ``pause`` seconds apart, in another thread."""
+    ended = threading.Event()
+    groups = [clients[first::10] for first in range(10)]
+
+    def work() -> None:
+        while not ended.is_set():
+            for group in groups:
+                for client in group:
+                    with suppress(OSError):  # it may have been closed
+                        do(client)
+                if ended.wait(pause / 10):
+                    return
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def senders(daemon: Daemon, count: int, port: int = 0, first: bytes = b"S") -> Iterator[None]:
+    """Clients that send ``first``, and then a byte now and then."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(daemon, port=port)) for _ in range(count)]
+        for client in clients:
+            client.sendall(first)
+        in_threads(daemon, count)
+        with dripping(clients, lambda client: client.send(b"1"), 0.25):
+            yield
+    out_of_threads(daemon)
+
+
+@contextmanager
+def readers(daemon: Daemon, count: int) -> Iterator[None]:
+    """Clients that ask for much at once, and then read a byte now and then."""
+    requests = 64 * (b"UPPER " + 1000 * b"a" + b"\n")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(daemon, room=4096)) for _ in range(count)]
+        for client in clients:
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                for _ in range(4):
+                    client.send(requests)
+        in_threads(daemon, count)
+        with dripping(clients, lambda client: client.recv(1), 0.25):
+            yield
+    out_of_threads(daemon)
+
+
+def in_threads(daemon: Daemon, count: int) -> None:
+    wait_until(lambda: Usage.of(daemon).threads >= count, "a thread for each")
+
+
+def out_of_threads(daemon: Daemon) -> None:
+    wait_until(lambda: Usage.of(daemon).threads <= 2 * KEPT, "the threads to end")
+
+
+@dataclass(frozen=True)
+class Trips:
+    """Median round trips in seconds, without and with something else going on."""
+
+    quiet: list[float]
+    beside: list[float]
+
+    @property
+    def slower(self) -> float:
+        return median(self.beside) / median(self.quiet)
+
+    def __str__(self) -> str:
+        quiet, beside = (f"{median(trips) * 1e6:.0f} us" for trips in (self.quiet, self.beside))
+        return f"round trip {beside}, quiet {quiet}: {self.slower:.2f} times"
+
+
+def round_trips(daemon: Daemon) -> float:
+    """Ask one request after the other; give the median time of a round trip."""
+    taken = []
+    with daemon.connect() as connection:
+        for number in range(TRIPS):
+            began = time.perf_counter()
+            connection.sendall(b"SOMA %d 1\n" % number)
+            reply = connection.recv(100)
+            taken.append(time.perf_counter() - began)
+            assert reply == b"%d\n" % (number + 1)
+    return median(taken)
+
+
+def trips_beside(daemon: Daemon, attack: Callable[[], AbstractContextManager[object]]) -> Trips:
+    """Measure turn by turn without and with the attack, in several turns.
+
+    What noise has spoiled is tried again; a daemon that is slowed is so each time.
+    """
+    for _ in range(TRIES):
+        trips = Trips([], [])
+        for _ in range(TURNS):
+            trips.quiet.append(round_trips(daemon))
+            with attack():
+                trips.beside.append(round_trips(daemon))
+        if trips.slower <= MOST_SLOWER:
+            break
+    return trips
+
+
+def until_closed(connections: Sequence[socket.socket], seconds: float) -> int:
+    """Wait until the other side has closed them; return how many it has not in that time."""
+    deadline = time.monotonic() + seconds
+    poll = select.poll()
+    waiting = {connection.fileno(): connection for connection in connections}
+    for fd in waiting:
+        poll.register(fd, select.POLLIN)
+    while waiting and time.monotonic() < deadline:
+        for fd, _ in poll.poll(100):
+            try:
+                ended = not waiting[fd].recv(1 << 16)
+            except OSError:
+                ended = True
+            if ended:
+                poll.unregister(fd)
+                del waiting[fd]
+    return len(waiting)

@@ -1,0 +1,1 @@
+"""Bytes that no honest client sends, and what is true of the replies to all of them."""

@@ -1,0 +1,63 @@
+"""Gives streams to the core until one of them finds a fault, or the last has found none.
+
+The streams are random ones, and the same again with the same seed; or those that atheris finds
+out, which watches what code each of them reaches.
+"""
+
+import argparse
+import sys
+import time
+from random import Random
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests.fuzz", description="Give streams of bytes to calcd's core."
+    )
+    parser.add_argument("streams", nargs="?", type=int, default=200_000, help="how many (200000)")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument(
+        "--guided",
+        nargs=argparse.REMAINDER,
+        metavar="OPTION",
+        help="let atheris find the streams; it takes all options that follow, such as -runs=N",
+    )
+    options = parser.parse_args()
+    if options.guided is None:
+        _try_random_ones(options.streams, options.seed)
+    else:
+        _try_guided_ones([f"-runs={options.streams}", *options.guided])
+
+
+def _try_random_ones(streams: int, seed: int) -> None:
+    from .streams import check, random_stream
+
+    began = time.monotonic()
+    for number in range(streams):
+        stream = random_stream(Random(seed + number))
+        try:
+            check(stream)
+        except Exception:
+            print(f"found with --seed {seed + number}, its first stream: {stream!r}")
+            raise
+    print(f"{streams} streams from --seed {seed}: no fault, {time.monotonic() - began:.1f} s")
+
+
+def _try_guided_ones(options: list[str]) -> None:
+    import atheris
+
+    with atheris.instrument_imports(include=["calcd"]):
+        from .streams import check, mutated
+
+    def mutate(stream: bytes, most: int, seed: int) -> bytes:
+        random = Random(seed)
+        blind = random.randrange(2) == 0
+        return bytes(atheris.Mutate(stream, most)) if blind else mutated(random, stream)[:most]
+
+    atheris.Setup([sys.argv[0], "-max_len=400", *options], check, custom_mutator=mutate)
+    atheris.Fuzz()  # ends the process
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Streams of bytes: made at random or of requests gone wrong; and what must be true of them."""
+
+from random import Random
+
+from calcd.arithmetic import Arithmetic
+from calcd.session import Session
+
+MAX_LINE = 60  # short, so that it is met often
+
+_WORDS = (
+    *(b"SOMA 2 2", b"add 1 -.5", b"SUB 5 3", b"MUL 9e6144 9", b"DIV 1 3", b"DIV 1 0", b"DIV 0 0"),
+    *(b"UPPER ol\xc3\xa1", b"MAIUSCULA err x", b"UPPER \xed\xa0\x80", b"PING", b"HELP", b"VERSION"),
+    *(b"HELP div", b"QUIT", b"quit now", b"SOMA 1,5 2", b"SOMA 1_0 \xd9\xa3", b"SOMA nan inf"),
+    *(b"\n", b"\n", b"\n", b"\n", b"\r\n", b"\r\n", b"\r", b"\r\0", b"\n\n", b" ", b"\t", b"\0"),
+    *(b"\x04", b"\x1b[2J", b"\xe2\x80\xa8", b"1e999999999", b"0" * 40, b"x" * 70, b"\x0b", b"\x85"),
+    # Telnet: a signal, Ctrl-C, options, a subnegotiation whole and begun, an escaped 255.
+    *(b"\xff\xf1", b"\xff\xf4\xff\xfd\x06", b"\xff\xfd\x06", b"\xff\xfb"),
+    *(b"\xff\xfa\x18\0xterm\xff\xf0", b"\xff\xfa\x18", b"\xff\xff", b"\xff"),
+)
+
+
+def random_stream(random: Random) -> bytes:
+    """Make one: of bytes that mean nothing, of words, or of requests with faults in them."""
+    kind = random.randrange(4)
+    if kind == 0:
+        return random.randbytes(random.randrange(200))
+    stream = b"".join(random.choices(_WORDS, k=random.randrange(20)))
+    if kind == 1:
+        return stream
+    stream = b"\n".join(random.choices(_WORDS, k=random.randrange(12)))
+    for _ in range(random.randrange(6)):
+        stream = mutated(random, stream)
+    return stream
+
+
+def mutated(random: Random, stream: bytes) -> bytes:
+    """Put something in, take something out, put something in its place, or repeat it."""
+    begin = random.randint(0, len(stream))
+    end = min(len(stream), begin + random.randrange(6))
+    what = random.choice((b"", random.choice(_WORDS), random.randbytes(1), 2 * stream[begin:end]))
+    return stream[:begin] + what + stream[end:]
+
+
+def replies_due(stream: bytes, max_line: int = MAX_LINE) -> int | None:
+    """Count the replies that a stream must have; None where telnet or Ctrl-D has a say."""
+    if b"\xff" in stream or b"\x04" in stream:
+        return None
+    count = 0
+    for line in stream.split(b"\n"):
+        request = line.removesuffix(b"\r")
+        too_long = len(request) > max_line
+        count += too_long or request.strip(b" \t") != b""
+        if too_long or request.strip(b" \t").upper() == b"QUIT":
+            break
+    return count
+
+
+def check(stream: bytes) -> None:
+    """Raise AssertionError if a session is not as it should be with these bytes."""
+    whole = _answered([stream] if stream else [])
+    size = 1 + (stream[0] % 23 if stream else 0)
+    pieces = [stream[begin : begin + size] for begin in range(0, len(stream), size)]
+    assert _answered(pieces) == whole, (stream, size)
+
+
+def _answered(reads: list[bytes]) -> bytes:
+    """Give a session these reads, and the end; return its replies."""
+    stream, bugs = b"".join(reads), list[str]()
+    session = Session(Arithmetic(), MAX_LINE, None, bugs.append)
+    replies = b"".join(map(session.receive, [*reads, b""]))
+    assert not bugs, stream
+    assert session.finished, stream
+    assert session.receive(b"PING\n") == b"", stream
+    lines = replies.split(b"\n")
+    assert lines.pop() == b"", (stream, replies)
+    assert all(lines), (stream, replies)
+    assert session.requests == len(lines), (stream, replies)
+    assert session.errors == sum(line.startswith(b"ERR ") for line in lines), (stream, replies)
+    assert replies_due(stream) in (None, len(lines)), (stream, replies)
+    return replies
