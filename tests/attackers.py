@@ -17,7 +17,7 @@ from helpers import PATIENCE, Daemon, wait_until
 from calcd.threads import KEPT
 
 TURNS, TRIES = 5, 3
-TRIPS = 200  # round trips of a turn
+TRIPS = 2000  # round trips of a turn
 MOST_SLOWER = 3.0  # times, for everyone else
 
 
@@ -102,7 +102,7 @@ def senders(daemon: Daemon, count: int, port: int = 0, first: bytes = b"S") -> I
         for client in clients:
             client.sendall(first)
         in_threads(daemon, count)
-        with dripping(clients, lambda client: client.send(b"1"), 0.25):
+        with dripping(clients, lambda client: client.send(b"1"), 0.1):
             yield
     out_of_threads(daemon)
 
@@ -119,7 +119,7 @@ def readers(daemon: Daemon, count: int) -> Iterator[None]:
                 for _ in range(4):
                     client.send(requests)
         in_threads(daemon, count)
-        with dripping(clients, lambda client: client.recv(1), 0.25):
+        with dripping(clients, lambda client: client.recv(1), 0.1):
             yield
     out_of_threads(daemon)
 
