@@ -246,6 +246,9 @@ def reach(options: Options) -> socket.socket:
             server = socket.socket(family, socket.SOCK_STREAM)
             server.settimeout(options.wait)
             server.connect(address)
+            if family != socket.AF_UNIX:
+                # What follows something else, such as a handshake, need not wait for its arrival.
+                server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             if server is not None:
                 server.close()

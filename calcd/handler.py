@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from calcd.arithmetic import Arithmetic
 from calcd.endpoints import joined
 from calcd.errors import RequestError, quoted
-from calcd.kernel import set_read_wait, unread
+from calcd.kernel import acknowledge_now, set_read_wait, unread
 from calcd.lograte import bounded
 from calcd.session import Session
 
@@ -168,6 +168,8 @@ class Handler(socketserver.BaseRequestHandler):
                 replies = self._answer(data) if data else session.receive(data)
             if replies:
                 self._send(replies)
+                if self._tls and not session.requests:
+                    acknowledge_now(self.request)
             elif self._patience() == 0 and not session.finished:
                 self._send(self._time_is_up())  # what keeps coming comes to nothing
 

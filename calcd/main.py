@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -226,8 +226,10 @@ class Daemon:
                 log.error("reload: %s", problem)
             log.error("reload: the settings stay as they were")
             new = old
-            with suppress(OSError):  # else it stays where it is
+            try:
                 open_log(old.log_to, old.log_level)
+            except OSError as error:  # it stays where it is, which may be no place any more
+                complain(f"cannot write the log {old.log_to}: {error.strerror}")
         fixed = need_restart(old, new)
         if fixed:
             log.warning("reload: a restart is needed to change %s", ", ".join(fixed))

@@ -101,6 +101,8 @@ class Parting(threading.Thread):
                         return
                     heard = now
             still_left = undelivered(connection)
+        except MemoryError:  # the next look is soon enough
+            return
         except OSError:  # its client has reset it
             self._close(connection)
             return

@@ -128,7 +128,7 @@ class Server(socketserver.ThreadingTCPServer):
         """Let a client of the listener that is ready in; say whether there was one."""
         try:
             request, client_address = self.get_request()
-        except OSError:
+        except (OSError, MemoryError):
             return False
         try:
             if self.verify_request(request, client_address):
@@ -144,7 +144,7 @@ class Server(socketserver.ThreadingTCPServer):
         """Accept a client of the listener that is ready; OSError if its client is gone."""
         try:
             accepted = self._listener.socket.accept()
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._pause_without_room(error)
             raise
         if self._no_room:
@@ -152,12 +152,13 @@ class Server(socketserver.ThreadingTCPServer):
             log.info("limit left: the system has room for connections again")
         return accepted
 
-    def _pause_without_room(self, error: OSError) -> None:
+    def _pause_without_room(self, error: OSError | MemoryError) -> None:
         """Let new clients wait in the backlog while the system has no descriptor or memory."""
-        if error.errno in _NO_ROOM:
+        number = getattr(error, "errno", errno.ENOMEM)
+        if number in _NO_ROOM:
             if not self._no_room:
                 self._no_room = True
-                log.error("limit reached: cannot accept: %s: clients wait", error.strerror)
+                log.error("limit reached: cannot accept: %s: clients wait", os.strerror(number))
             self._accept_again = monotonic() + _NO_ROOM_PAUSE
             self._await_clients(0)
 
@@ -185,8 +186,12 @@ class Server(socketserver.ThreadingTCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve the client here, as far as that needs no waiting for it, nor a handshake."""
         tls = self.tls if self._listener.tls else None
-        handler = Handler(request, client_address, self, tls)
-        self.connections.add(handler)
+        try:
+            handler = Handler(request, client_address, self, tls)
+            self.connections.add(handler)
+        except BaseException:  # else nobody would know that the connection has a place
+            self._free_place(client_address)
+            raise
         if tls:
             self._hand_on(handler)
         else:
@@ -199,8 +204,8 @@ class Server(socketserver.ThreadingTCPServer):
             return
         try:
             self._pool.run(partial(self._carry_on, handler))
-        except RuntimeError as error:  # the system refuses a thread
-            log.error("limit reached: %s", error)
+        except (RuntimeError, MemoryError) as error:  # the system refuses a thread
+            log.error("limit reached: %s", str(error) or "no memory")
             handler.turn_away("the server's machine has no thread left")
             self._carry_on(handler)
 
@@ -222,10 +227,13 @@ class Server(socketserver.ThreadingTCPServer):
         closed = handler is not None and handler.client_has_closed
         if handler is not None:
             # First of all: a client that sees its connection end may come again at once.
-            host, settings = host_of(handler.client_address), self.settings
-            self.places.free(host, settings.max_connections, settings.max_connections_per_host)
+            self._free_place(handler.client_address)
         self._parting.see_out(request, closed)
         self.connections.forget(request)  # and last of all
+
+    def _free_place(self, client_address: Any) -> None:
+        host, settings = host_of(client_address), self.settings
+        self.places.free(host, settings.max_connections, settings.max_connections_per_host)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log a bug that ended a connection; called where it is caught."""
@@ -244,15 +252,17 @@ class Server(socketserver.ThreadingTCPServer):
         Not to be called from the serving loop's thread.
         """
         deadline = monotonic() + seconds
+        # At the stop nobody new comes, so nobody has to make way for the next to part.
+        self._parting.quiet, self._parting.most = _QUIET_AT_STOP, math.inf
+        # Before all that waits: threads that are busy end at once then, and leave the
+        # interpreter to the serving loop, which among many of them gets it but seldom.
+        self.stopping = True
         self._draining = True
         os.close(self._stop)
         self._loop_ended.wait()
         self._accept_those_who_wait(deadline)
         self._lobby.send_on(0)
         self.server_close()
-        self.stopping = True
-        # At the stop nobody new comes, so nobody has to make way for the next to part.
-        self._parting.quiet, self._parting.most = _QUIET_AT_STOP, math.inf
         cut = self.connections.stop(deadline)
         self._parting.finish(deadline - monotonic())
         self._pool.end(_LAST_THREADS)

@@ -7,7 +7,7 @@ from typing import Any
 from calcd.session import Session
 
 _RECORD = 1 << 14  # bytes that a record has at the most (RFC 8446, 5.1)
-_ALERT, _VERSION, _FATAL = 21, b"\x03\x03", 2  # RFC 8446, 5.1 and 6; RFC 5246, 7.2
+_ALERT, _HANDSHAKE, _VERSION, _FATAL = 21, 22, b"\x03\x03", 2  # RFC 8446, 5.1 and 6; RFC 5246, 7.2
 _ALERTS = {"FORBIDDEN": 49, "BUSY": 80}  # access_denied, internal_error
 
 
@@ -29,6 +29,7 @@ class TlsSession(Session):
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._established = False
+        self._first = b""  # byte that came
 
     @property
     def started(self) -> bool:
@@ -40,10 +41,14 @@ class TlsSession(Session):
         if self.finished:
             return b""
         if not data:
-            # Not the client's own word that this is all: whoever is between could have cut it
-            # off, so that what is left of a line may be another request.
+            # Without close_notify it is not the client's own word that this is all. Whoever is
+            # between could have cut a line short, so that it reads as another request: only one
+            # that silence would have answered as well is answered.
+            if self.complete:
+                self._encrypt(super().keep_silence())
             self.finished = "closed"
-            return b""
+            return self._outgoing.read()
+        self._first = self._first or data[:1]
         self._incoming.write(data)
         try:
             if not self._established:
@@ -57,6 +62,8 @@ class TlsSession(Session):
         except ssl.SSLError as error:
             reason = error.reason or "broken"
             self.finished = "tls-" + reason.lower().replace("_", "-")
+            if self._first[0] != _HANDSHAKE:  # as from telnet
+                return (self._fail("FORBIDDEN", "TLS alone is spoken here") + "\n").encode()
         return self._outgoing.read()
 
     def keep_silence(self) -> bytes:

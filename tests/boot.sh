@@ -58,5 +58,8 @@ mkdir "$root/old"
 cd "$root"
 pivot_root . old
 umount --lazy /old
+# As container managers leave it: what one process mounts, such as a service's credentials, is
+# there for the others too.
+mount --make-rshared /
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin \
   /lib/systemd/systemd --system --unit=basic.target --show-status=no </dev/null

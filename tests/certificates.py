@@ -29,7 +29,9 @@ class Authority:
     def __init__(self, directory: Path, name: str = "authority") -> None:
         self._directory = directory
         self._own = self._paths(name)
-        self._make("req", "-x509", "-days", "1", *self._new(self._own, name))
+        # Verifiers that are strict (RFC 5280, 4.2.1.3) want its use to be stated.
+        use = "keyUsage=critical,keyCertSign,cRLSign"
+        self._make("req", "-x509", "-days", "1", "-addext", use, *self._new(self._own, name))
 
     @property
     def cert(self) -> Path:
@@ -42,7 +44,8 @@ class Authority:
         """
         pair = self._paths(name)
         request, extensions = pair.cert.with_suffix(".csr"), pair.cert.with_suffix(".ext")
-        extensions.write_text(f"subjectAltName={alternatives}\n" if alternatives else "")
+        names = f"subjectAltName={alternatives}\n" if alternatives else ""
+        extensions.write_text(f"authorityKeyIdentifier=keyid\n{names}")
         self._make("req", *self._new(Pair(request, pair.key), name))
         signing = ["-CA", self._own.cert, "-CAkey", self._own.key, "-extfile", extensions]
         self._make("x509", "-req", "-days", days, "-in", request, "-out", pair.cert, *signing)

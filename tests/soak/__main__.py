@@ -1,0 +1,92 @@
+"""The command: soak a daemon for so many minutes, and say what became of everything."""
+
+import argparse
+import asyncio
+import random
+import re
+import shutil
+import ssl
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from certificates import Authority
+from helpers import Daemon, daemons_in
+
+from . import settings
+from .connection import Place
+from .soak import Soak
+from .tally import grown, sample, table
+
+_FIRST = 60.0  # seconds, after which memory should grow no more
+
+
+def main() -> int:
+    """Soak; the exit status is 0 where nothing was wrong, lost, reset or kept."""
+    options = _options()
+    seconds = options.minutes * 60
+    with tempfile.TemporaryDirectory(prefix="calcd-soak-") as name:
+        directory = Path(name)
+        tls = {}
+        if shutil.which("openssl"):
+            server = Authority(directory).issue("server", "DNS:localhost,IP:127.0.0.1")
+            tls = {"tls_certificate": str(server.cert), "tls_key": str(server.key)}
+        else:
+            print("left out: TLS: openssl is not installed")
+        listen = ["tcp://127.0.0.1:0", f"unix://{directory}/calcd.sock"]
+        listen += ["tls://127.0.0.1:0"] if tls else []
+        log_to = str(directory / "calcd.log")
+        files = settings.files(listen=" ".join(listen), log_to=log_to, **tls)
+        (directory / "calcd.conf").write_text(next(files))
+        with daemons_in(directory) as start_daemon:
+            daemon = start_daemon("-c", str(directory / "calcd.conf"))
+            places = _places(Path(log_to).read_text(), directory)
+            soak = Soak(daemon, places, files, directory, options.rate, options.seed)
+            complaints = asyncio.run(_soak(soak, daemon, seconds))
+            status = daemon.stop()
+            soak.rotate_log()
+            soak.rotate_log()  # which looks at the last
+    if status:
+        complaints.append(f"the daemon's exit status was {status}")
+    for complaint in complaints:
+        print(complaint, file=sys.stderr)
+    return 0 if soak.tally.clean and not complaints else 1
+
+
+async def _soak(soak: Soak, daemon: Daemon, seconds: float) -> list[str]:
+    """Print what became of everything; give what the daemon has kept."""
+    began, start = time.monotonic(), sample(daemon.process.pid)
+    first = await soak.run(min(_FIRST, seconds / 2))
+    last = await soak.run(seconds - min(_FIRST, seconds / 2))
+    minutes = (time.monotonic() - began) / 60
+    print(f"{minutes:.1f} minutes, {time.process_time():.0f} s of a processor for the clients")
+    print(table(soak.tally, (start, first, last), ("start", "first minute", "end")))
+    # Memory that is still being filled for the first time is none that was kept.
+    return grown(first, last) if seconds > 2 * _FIRST else []
+
+
+def _places(log: str, directory: Path) -> list[Place]:
+    ports = dict(re.findall(r"listening on (\w+)://127\.0\.0\.1:(\d+)", log))
+    places = [Place(int(ports["tcp"])), Place(path=str(directory / "calcd.sock"))]
+    if "tls" in ports:
+        trusting = ssl.create_default_context(cafile=directory / "authority.pem")
+        places.append(Place(int(ports["tls"]), tls=trusting))
+    return places
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests.soak",
+        description="Let clients and faults of all kinds come to a daemon; check every answer.",
+    )
+    parser.add_argument("--minutes", type=float, default=30, help="how long (30)")
+    parser.add_argument("--rate", type=float, default=2000, help="requests a second, about (2000)")
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the chances")
+    options = parser.parse_args()
+    print(f"seed {options.seed}")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

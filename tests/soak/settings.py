@@ -1,0 +1,28 @@
+"""The settings that the daemon soaks with: short deadlines, so that all of them come to pass."""
+
+from collections.abc import Iterator
+from itertools import cycle
+
+LINE_TIMEOUT, IDLE_TIMEOUT, SEND_TIMEOUT = 4, 4, 3  # seconds
+MOST = 100  # connections
+
+_ALWAYS = f"""[calcd]
+line_timeout = {LINE_TIMEOUT}
+idle_timeout = {IDLE_TIMEOUT}
+send_timeout = {SEND_TIMEOUT}
+message_wait = 0.3
+"""
+_IN_TURN = (
+    f"max_connections = {MOST}",
+    f"max_connections = {MOST + 20}\nlog_level = debug",
+    f"max_connections = {MOST}\nprecision = 34\ndrain_timeout = 3",
+    "max_connections = nonsense",  # which leaves what was
+    f"max_connections = {MOST}\nlog_level = warning",
+)
+
+
+def files(**always: str) -> Iterator[str]:
+    """Give files of settings without an end, for one reload each."""
+    more = "".join(f"{name} = {value}\n" for name, value in always.items())
+    for changed in cycle(_IN_TURN):
+        yield f"{_ALWAYS}{more}{changed}\n"

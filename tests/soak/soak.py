@@ -1,0 +1,123 @@
+"""The daemon under all of it: clients that come and go, floods, reloads, quiet moments."""
+
+import asyncio
+import contextlib
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+
+from helpers import Daemon
+
+from . import settings
+from .connection import Connection, Place, Questions
+from .tally import Sample, Tally, sample
+from .visits import (
+    KINDS,
+    Kind,
+    ask_and_close,
+    broken_handshake,
+    one_at_a_time,
+    pipelined,
+    vanishes,
+)
+
+_CLIENTS = 24  # at once, floods aside
+_RELOAD, _FLOOD = 2.0, 10.0  # seconds between two
+_VISIT = 5  # requests that cost as much as to connect and to close
+_NO_GOOD = re.compile(".*(Traceback|a bug|critical:|cannot ).*")
+_SETTLED = 20.0  # seconds that the last connections may take to be closed
+
+
+class Soak:
+    """One daemon, its places, and a tally of what became of the requests."""
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        places: list[Place],
+        files: Iterator[str],
+        directory: Path,
+        rate: float,
+        seed: int,
+    ) -> None:
+        self.tally = Tally()
+        self._daemon = daemon
+        self._plain = [place for place in places if not place.tls]
+        self._tls = [place for place in places if place.tls]
+        self._files, self._directory = files, directory
+        self._rate = rate
+        self._questions = Questions(seed)
+        self._chance = self._questions.chance
+        self._next = 0.0  # when the next visit may begin
+        self._quiet = sample(daemon.process.pid)
+
+    async def run(self, seconds: float) -> Sample:
+        """Let all come and go for so long; give what the daemon has when all have gone."""
+        until = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(_CLIENTS):
+                tasks.create_task(self._come_and_go(until))
+            tasks.create_task(self._flood(until))
+            tasks.create_task(self._reload(until))
+        return await self._settled()
+
+    async def _come_and_go(self, until: float) -> None:
+        kinds, weights = list(KINDS), [weight for weight, _ in KINDS.values()]
+        while (now := time.monotonic()) < until:
+            kind, place = self._chance.choices(kinds, weights)[0], self._chance.choice(self._plain)
+            if self._tls and KINDS[kind][1] and self._chance.random() < 0.25:
+                place = self._chance.choice(self._tls)
+                if self._chance.random() < 0.1:
+                    kind, place = broken_handshake, Place(place.port)
+            requests = await self.visit(kind, place)
+            # Those who ask much let the others wait, so that the rate is kept on the whole.
+            self._next = max(self._next, now) + (requests + _VISIT) / self._rate
+            await asyncio.sleep(min(self._next, until) - time.monotonic())
+
+    async def visit(self, kind: Kind, place: Place) -> int:
+        """Let one client come and go; give how many answers were due to it."""
+        client = Connection(place, self._questions, self.tally)
+        name = kind.__name__.replace("_", " ")
+        self.tally.visits[name + (" (TLS)" if place.tls else "")] += 1
+        await client.visit(kind)
+        return client.asked
+
+    async def _flood(self, until: float) -> None:
+        """Come with more clients at once than may be there, again and again."""
+        # In the first minute each kind comes once, so that the memory for it is there by then.
+        for kind in cycle((ask_and_close, pipelined, vanishes, one_at_a_time)):
+            if time.monotonic() >= until:
+                break
+            places = self._chance.choices(self._plain + self._tls, k=settings.MOST * 3 // 2)
+            await asyncio.gather(*(self.visit(kind, place) for place in places))
+            await asyncio.sleep(min(_FLOOD, max(0, until - time.monotonic())))
+
+    async def _reload(self, until: float) -> None:
+        """Change the settings and rotate the log, again and again."""
+        while time.monotonic() < until:
+            (self._directory / "calcd.conf").write_text(next(self._files))
+            self.rotate_log()
+            self._daemon.process.send_signal(signal.SIGHUP)
+            await asyncio.sleep(min(_RELOAD, max(0, until - time.monotonic())))
+
+    def rotate_log(self) -> None:
+        """Take the log away; see that the one before, to which nothing comes now, has no bug."""
+        log = self._directory / "calcd.log"
+        old = log.with_suffix(".old")
+        if old.exists() and (found := _NO_GOOD.search(old.read_text())):
+            self.tally.faults += 1
+            print(f"the log: {found[0]}", file=sys.stderr)
+        with contextlib.suppress(FileNotFoundError):
+            log.rename(old)
+
+    async def _settled(self) -> Sample:
+        deadline = time.monotonic() + _SETTLED
+        while (now := sample(self._daemon.process.pid)).descriptors > self._quiet.descriptors:
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.1)
+        return now

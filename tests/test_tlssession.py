@@ -1,0 +1,239 @@
+"""A session under TLS, without a socket: encrypted bytes in, encrypted bytes out."""
+
+import ssl
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from certificates import Certificates
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calcd.arithmetic import Arithmetic
+from calcd.session import Session
+from calcd.tls import context
+from calcd.tlssession import TlsSession, refusal
+
+
+class Client:
+    """The other side of a session: what it says goes through ``session.receive``."""
+
+    def __init__(self, session: TlsSession, trusted: ssl.SSLContext) -> None:
+        self.session = session
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = trusted.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+
+    def shake_hands(self, size: int = 1 << 16) -> None:
+        """Do the handshake, sending pieces of so many bytes at the most."""
+        over = False
+        while not over:
+            try:
+                self.tls.do_handshake()
+                over = True
+            except ssl.SSLWantReadError:
+                pass
+            self.send(self._outgoing.read(), size)
+
+    def sealed(self, text: bytes) -> bytes:
+        """Encrypt."""
+        self.tls.write(text)
+        return self._outgoing.read()
+
+    def farewell(self) -> bytes:
+        """Give close_notify."""
+        with pytest.raises(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        return self._outgoing.read()
+
+    def send(self, data: bytes, size: int = 1 << 16) -> None:
+        for begin in range(0, len(data), size):
+            self.take(self.session.receive(data[begin : begin + size]))
+
+    def take(self, data: bytes) -> None:
+        self._incoming.write(data)
+
+    def heard(self) -> bytes:
+        """Decrypt all that has come."""
+        text = b""
+        try:
+            while part := self.tls.read(1 << 16):
+                text += part
+        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            pass
+        return text
+
+    def ask(self, text: bytes) -> bytes:
+        self.send(self.sealed(text))
+        return self.heard()
+
+    @property
+    def told_the_end(self) -> bool:
+        """Say whether the server's close_notify has come."""
+        try:
+            return self.tls.read(1) == b""
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLWantReadError:
+            return False
+
+
+Clients = Callable[..., Client]
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@pytest.fixture(scope="module")
+def clients(certificates: Certificates) -> Clients:
+    """Make clients, each with a session of its own."""
+    pair = certificates.server
+    ours = context(str(pair.cert), str(pair.key), "")
+
+    def client(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, max_line: int = 1024) -> Client:
+        trusted = ssl.create_default_context(cafile=certificates.authority.cert)
+        trusted.minimum_version = trusted.maximum_version = version
+        return Client(TlsSession(ours, Arithmetic(), max_line), trusted)
+
+    return client
+
+
+@pytest.fixture(params=VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
+def client(request: pytest.FixtureRequest, clients: Clients) -> Client:
+    """Give a client that has done its handshake, in either version."""
+    client = clients(request.param)
+    client.shake_hands()
+    return client
+
+
+def test_requests_are_answered(client: Client) -> None:
+    assert client.ask(b"SOMA 2 2\r\nDIV 1 3\n") == b"4\r\n0.3333333333333333333333333333333333\n"
+    assert (client.session.requests, client.session.errors) == (2, 0)
+
+
+def test_a_handshake_may_come_byte_by_byte(clients: Clients) -> None:
+    client = clients()
+    assert client.session.started
+    client.shake_hands(1)
+    assert not client.session.started
+    assert client.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+requests = st.lists(st.sampled_from([b"SOMA 2 2\n", b"DIV 1 0\r\n", b"FOO\n", b"\n", b"UPPER a\n"]))
+
+
+@given(requests.map(b"".join), st.lists(st.integers(0, 1 << 12)), st.lists(st.integers(1, 99)))
+def test_any_records_cut_anywhere_give_the_same_replies(
+    clients: Clients, text: bytes, records: list[int], cuts: list[int]
+) -> None:
+    client = clients()
+    client.shake_hands()
+    ends = [0, *sorted({each for each in records if each < len(text)}), len(text)]
+    parts = [text[begin:end] for begin, end in pairwise(ends) if begin < end]
+    sealed = b"".join(map(client.sealed, parts))
+    for cut in cuts:
+        client.send(sealed[:cut])
+        sealed = sealed[cut:]
+    client.send(sealed)
+    assert client.heard() == Session(Arithmetic()).receive(text)
+
+
+def test_close_notify_is_the_end_of_input(client: Client) -> None:
+    client.send(client.sealed(b"SOMA 1 1\nSOMA 2 2") + client.farewell())
+    assert client.session.finished == "closed"
+    assert client.heard() == b"2\n4\n"
+    assert not client.told_the_end
+    client.take(client.session.farewell())
+    assert client.told_the_end
+
+
+@pytest.mark.parametrize(
+    ("text", "replies"),
+    [
+        (b"SOMA 1 1\nSOMA 2 2", b"2\n"),  # the last line may have been SOMA 2 22
+        (b"SOMA 2 2", b"4\n"),  # silence would have answered it as well
+        (b"SOMA 2", b""),
+    ],
+)
+def test_an_end_without_close_notify_makes_no_request_of_half_a_line(
+    client: Client, text: bytes, replies: bytes
+) -> None:
+    heard = client.ask(text)
+    client.take(client.session.receive(b""))
+    assert client.session.finished == "closed"
+    assert heard + client.heard() == replies
+
+
+@pytest.mark.parametrize(
+    ("text", "finished"),
+    [
+        (b"QUIT\nSOMA 1 1\n", "quit"),
+        (b"x" * 2000, "line-too-long"),
+        (b"\x04", "ctrl-d"),
+        (b"\xff\xf4", "interrupted"),
+    ],
+)
+def test_however_a_session_ends_its_client_is_told(
+    client: Client, text: bytes, finished: str
+) -> None:
+    replies = client.ask(text)
+    assert client.session.finished == finished
+    assert replies == Session(Arithmetic()).receive(text)
+    client.take(client.session.farewell())
+    assert client.told_the_end
+    assert client.session.receive(b"PING\n") == b""
+
+
+def test_silence_and_time_are_answered_under_tls(client: Client) -> None:
+    assert client.ask(b"SOMA 2 2") == b""
+    assert client.session.complete
+    client.take(client.session.keep_silence())
+    assert client.heard() == b"4\n"
+    assert client.ask(b"SOMA 2\nSOM") == b"ERR WRONG-OPERANDS SOMA takes 2 operands, " + (
+        b"1 came: SOMA augend addend\n"
+    )
+    client.take(client.session.time_out())
+    assert client.heard().startswith(b"ERR TIMEOUT ")
+    assert client.session.finished == "line-timeout"
+
+
+def test_a_handshake_that_is_not_finished_in_time_gets_no_words(clients: Clients) -> None:
+    client = clients()
+    assert client.session.time_out() == b""
+    assert client.session.finished == "handshake-timeout"
+    assert client.session.farewell() == b""
+
+
+def test_who_does_not_speak_tls_is_told_so_in_plain_text(clients: Clients) -> None:
+    session = clients().session
+    assert session.receive(b"SOMA 2 2\n") == b"ERR FORBIDDEN TLS alone is spoken here\n"
+    assert session.finished == "tls-wrong-version-number"
+    assert session.farewell() == b""
+    assert (session.requests, session.errors) == (0, 1)
+
+
+def test_a_record_that_was_forged_ends_the_session(client: Client) -> None:
+    sealed = bytearray(client.sealed(b"SOMA 2 2\n"))
+    sealed[-1] ^= 1
+    client.send(bytes(sealed))
+    assert client.session.finished == "tls-decryption-failed-or-bad-record-mac"
+    assert client.session.requests == 0
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_no_bytes_at_all_raise(clients: Clients, data: bytes, established: bool) -> None:
+    client = clients()
+    if established:
+        client.shake_hands()
+    client.session.receive(data)
+    client.session.receive(b"")
+    client.session.farewell()
+    assert client.session.finished
+    assert client.session.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [("FORBIDDEN", "ACCESS_DENIED"), ("BUSY", "INTERNAL_ERROR")]
+)
+def test_a_refusal_is_an_alert_that_tells_why(clients: Clients, code: str, reason: str) -> None:
+    client = clients()
+    client.take(refusal(code))
+    with pytest.raises(ssl.SSLError, match=reason):
+        client.tls.do_handshake()
