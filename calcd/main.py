@@ -31,6 +31,7 @@ from calcd.settings import (
     where_set,
 )
 from calcd.systemd import Beat, Notifier
+from calcd.trim import Trim
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -168,11 +169,12 @@ class Daemon:
         """Serve until a signal says stop; return the exit status."""
         notifier = Notifier()
         at_end.callback(notifier.close)
-        beat = Beat(notifier)
+        beat, trim = Beat(notifier), Trim()
 
         def look_round(connections: int) -> None:
             beat(connections)
             LOG_RATE.tell()
+            trim(connections)
 
         server = Server(listeners, fitting(self._settings), look_round, self._tls)
         log.info("settings in force: %s", server.settings)

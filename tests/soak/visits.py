@@ -60,6 +60,7 @@ async def telnet(client: Connection) -> None:
 
 
 async def slow_sender(client: Connection) -> None:
+    await client.ask(b"PING\n", b"PONG\n")  # from the first newline on, a part is no request
     request, reply = client.questions.some(1)
     client.owe(1)
     for begin in range(0, len(request), 20):
