@@ -52,6 +52,11 @@ os.environ.update(LISTEN_PID={pid}, LISTEN_FDS={count}, LISTEN_FDNAMES={names!r}
 os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 """
 
+WRONG_KIND = (
+    "is neither a listening stream socket nor one for UDP: its unit needs ListenStream= and "
+    "Accept=no, or ListenDatagram= with a port"
+)
+
 
 class HandOver:
     """Writes programs that stand for Python, and hand sockets to the calcd they run."""
@@ -149,18 +154,15 @@ def test_no_sockets_at_all(start_daemon: Daemons, hand_over: HandOver) -> None:
     [
         (
             ["tcp()", "unix('a', socket.SOCK_DGRAM)"],
-            "descriptor 4 is no listening stream socket: its unit needs ListenStream= and "
-            "Accept=no",
+            f"descriptor 4 {WRONG_KIND}",
         ),
         (
             ["socket.socket()"],
-            "descriptor 3 is no listening stream socket: its unit needs ListenStream= and "
-            "Accept=no",
+            f"descriptor 3 {WRONG_KIND}",
         ),
         (
             ["unix('a', socket.SOCK_SEQPACKET)"],
-            "descriptor 3 is no listening stream socket: its unit needs ListenStream= and "
-            "Accept=no",
+            f"descriptor 3 {WRONG_KIND}",
         ),
         (["open('/dev/null')"], "descriptor 3: Socket operation on non-socket"),
     ],
