@@ -47,7 +47,8 @@ def test_each_transcript_is_what_happens(tmp_path: Path) -> None:
     }.items():
         (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (programs / name).chmod(0o755)
-    serve = f"ip link set lo up && exec {shlex.quote(sys.executable)} -m calcd"
+    both = "-l tcp://localhost:12000 -l udp://localhost:12000"
+    serve = f"ip link set lo up && exec {shlex.quote(sys.executable)} -m calcd {both}"
     daemon = Daemon(["unshare", "--net", "bash", "-c", serve], tmp_path / "daemon.log")
     try:
         assert daemon.port == 12000

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from helpers import PATIENCE, Daemon, Daemons, NotifySocket, clean_environment, wait_until
+from listening import needs_ipv6
 
 from calcd import systemd
 from calcd.endpoints import parse_endpoint
@@ -35,6 +36,11 @@ import os, socket, sys
 
 def tcp(host="127.0.0.1", family=socket.AF_INET):
     return socket.create_server((host, 0), family=family)
+
+def udp(host="127.0.0.1", family=socket.AF_INET):
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.bind((host, 0))
+    return sock
 
 def unix(path, kind=socket.SOCK_STREAM):
     sock = socket.socket(socket.AF_UNIX, kind)
@@ -124,6 +130,34 @@ def test_sockets_from_systemd_take_the_place_of_the_setting(
         client.connect(path)
         client.sendall(b"PING\n")
         assert client.recv(100) == b"PONG\n"
+
+
+@pytest.mark.parametrize(
+    ("made", "url", "asked"),
+    [
+        ("udp()", r"udp://127\.0\.0\.1:\d+", ["127.0.0.1"]),
+        ("udp('0.0.0.0')", r"udp://0\.0\.0\.0:\d+", ["127.0.0.1", "127.0.0.2"]),
+        pytest.param(
+            "udp('::', socket.AF_INET6)",  # for IPv4 too, unless its unit says otherwise
+            r"udp://\[::\]:\d+",
+            ["127.0.0.1", "127.0.0.2", "::1"],
+            marks=needs_ipv6,
+        ),
+    ],
+)
+def test_a_socket_for_datagrams_from_systemd(
+    start_daemon: Daemons, hand_over: HandOver, made: str, url: str, asked: list[str]
+) -> None:
+    daemon = start_daemon(python=hand_over(made, "tcp()"))
+    assert re.fullmatch(url, daemon.endpoints[0])
+    assert daemon.ask(b"PING\n") == b"PONG\n"
+    for host in asked:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as client:
+            client.settimeout(PATIENCE)
+            client.connect((host, int(daemon.endpoints[0].rpartition(":")[2])))
+            client.send(b"SOMA 2 2")
+            assert client.recv(100) == b"4\n"
 
 
 def test_the_file_of_a_socket_from_systemd_stays_at_the_stop(
