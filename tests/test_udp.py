@@ -239,7 +239,7 @@ def test_random_datagrams_do_no_harm(both: Daemon) -> None:
             size = random.choice((1, 10, 200, 2000))
             some = random.choice((random.randbytes(size), b"".join(random.choices(words, k=20))))
             client.send(some)
-            if number % 50 == 0:
+            if number % 20 == 0:
                 client.send(b"UPPER number-%d" % number)
                 while (answered := client.socket.recv(1 << 16)) != b"NUMBER-%d\n" % number:
                     assert b"ERR INTERNAL" not in answered
@@ -276,14 +276,14 @@ def test_the_ipv6_wildcard_is_ipv6_only(start_daemon: Daemons) -> None:
     daemon = start_daemon("-l", "udp://[::]:0")
     with Client(daemon) as client:
         assert client.ask(b"PING", "::1") == b"PONG\n"
-        with listening(f"udp://0.0.0.0:{client.address[1]}"):
-            assert client.ask(b"PING", "::1") == b"PONG\n"
+    with listening("udp://[::]:0") as (listener,):
+        assert listener.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
 
 def test_nobody_else_hears_a_word(start_daemon: Daemons) -> None:
     daemon = start_daemon(*BOTH, "--allow", "127.0.0.2")
     with Client(daemon) as other, Client(daemon, ours=("127.0.0.2", 0)) as allowed:
-        for _ in range(300):
+        for _ in range(100):  # as many as a queue has room for, whatever the load
             other.send(b"PING")
         assert allowed.ask(b"PING") == b"PONG\n"
         other.socket.settimeout(0)
@@ -297,7 +297,7 @@ def test_nobody_else_hears_a_word(start_daemon: Daemons) -> None:
         daemon.log,
         re.MULTILINE,
     )
-    assert sum(map(int, told)) == 300
+    assert sum(map(int, told)) == 100
     assert len(told) <= 2  # when the first came, and at the stop
 
 
@@ -428,7 +428,7 @@ def test_a_flood_keeps_no_connection_waiting(start_daemon: Daemons, asked: bytes
     daemon = start_daemon(*BOTH)
     waits = []
     with flood(daemon, asked):
-        until = time.monotonic() + 1
+        until = time.monotonic() + 0.6
         while time.monotonic() < until:
             with daemon.connect() as connection:
                 for _ in range(20):
