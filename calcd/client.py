@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 HELP = """\
-usage: calcc [-46vzN] [-w SECONDS] [-q SECONDS] [-e REQUEST]... [--ssl...] [-U PATH | HOST [PORT]]
+usage: calcc [-46uvzN] [-w SECONDS] [-q SECONDS] [-e REQUEST]... [--ssl...] [-U PATH | HOST [PORT]]
 
 Asks calcd at HOST (127.0.0.1) and PORT (12000). Requests are read from standard input, one a
 line, and replies written to standard output; on a terminal there is a prompt, with history.
@@ -31,9 +31,11 @@ line, and replies written to standard output; on a terminal there is a prompt, w
   -h, --help  print this
   -N          taken for netcat's sake: the end of input always half-closes
   -q SECONDS  after the end of input, wait no longer than this for more; 0 or less: for ever
+  -u          ask over UDP: each request in a datagram of its own, up to three times
   -U PATH     connect to a Unix socket
   -v          say on standard error how connecting went
-  -w SECONDS  wait no longer than this to be connected, or for anything to be sent or received
+  -w SECONDS  wait no longer than this to be connected, or for anything to be sent or received;
+              over UDP for each reply, and 5 if not said
   -z          only check that the server can be reached
 
   --ssl                  talk TLS, 1.2 or later; each of the following means it too
@@ -59,6 +61,7 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 CHUNK = 65536  # bytes held at a time, each way
 LONGEST = 1e6  # seconds; poll() takes twice as many
 CLOSED = "connection closed by the server"
+TRIES, UDP_WAIT = 3, 5.0  # datagrams sent for a reply, and seconds in all
 # OpenSSL's numbers for what is wrong with a certificate.
 UNKNOWN_ISSUER, WRONG_NAME = (2, 18, 19, 20, 21), (62, 64)
 HISTORY, HISTORY_LINES = "~/.calcc_history", 1000
@@ -110,7 +113,10 @@ class Options:
         if self.port.isdecimal() and (len(self.port) > 5 or not 0 < int(self.port) < 65536):
             raise UsageError(f"there is no port {self.port}")
         self.server = f"{self.host} port {self.port}" if self.path is None else self.path
-        self.guess = "" if tls else ": does it speak TLS (--ssl)?"
+        self.udp = "-u" in self.switches
+        if self.udp and (tls or self.path is not None):
+            raise UsageError(f"-u does not go with {'--ssl' if tls else '-U'}")
+        self.guess = "" if tls or self.udp else ": does it speak TLS (--ssl)?"
         self.tls: ssl.SSLContext | None = None
         if self.servername is None and self.path is None:  # fe80::1%eth0 and a.name. have others
             self.servername = self.host.partition("%")[0].removesuffix(".")
@@ -231,7 +237,8 @@ def resolve(options: Options) -> list[tuple[int, str | tuple[object, ...]]]:
         # As bytes: for a str the idna codec would be loaded, which is slow.
         host = options.host.encode("ascii" if options.host.isascii() else "idna")
         family = wanted[-1] if wanted else socket.AF_UNSPEC
-        found = socket.getaddrinfo(host, os.fsencode(options.port), family, socket.SOCK_STREAM)
+        kind = socket.SOCK_DGRAM if options.udp else socket.SOCK_STREAM
+        found = socket.getaddrinfo(host, os.fsencode(options.port), family, kind)
     except (OSError, UnicodeError) as error:
         raise ClientError(f"{options.server}: name does not resolve: {reason(error)}") from None
     return [(family, address) for family, _, _, _, address in found]
@@ -459,8 +466,98 @@ class TLS(socket.socket):
             super().close()
 
 
-def connect(options: Options) -> socket.socket:
+class UDP:
+    """Datagrams, behind what those who use a connection need of it.
+
+    Each request is asked when its reply is read, from a port of its own, so that what comes late
+    for one is not taken for the reply to the next. The kernel lets nobody but the server reply.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._addresses = resolve(options)
+        self._unasked: list[bytes] = []
+        self._unfinished = b""  # the start of a line
+
+    def sendall(self, data: bytes) -> None:
+        """Take requests, to be asked in their turn; ClientError if one is too long to be."""
+        *lines, self._unfinished = (self._unfinished + data).split(b"\n")
+        self._unasked += [line + b"\n" for line in lines if line.translate(None, BLANKS)]
+        if len(self._unfinished) > CHUNK:
+            raise ClientError(f"{self._options.server}: message too long")
+
+    def recv(self, _size: int) -> bytes:
+        """Return the reply to the next request, empty after the last; ClientError if none comes."""
+        return self.ask(self._unasked.pop(0)) if self._unasked else b""
+
+    def ask(self, request: bytes) -> bytes:
+        """Return the reply to this request; ClientError says why none came."""
+        reasons = []
+        for family, address in self._addresses:
+            server = socket.socket(family, socket.SOCK_DGRAM)
+            try:
+                server.connect(address)
+                reply = self._exchange(server, request)
+            except OSError as error:
+                reasons.append(reason(error))
+            else:
+                self._addresses = [(family, address)]
+                return reply
+            finally:
+                server.close()
+        hint = ": is calcd running there?" if "connection refused" in reasons else ""
+        raise ClientError(f"{self._options.server}: {', '.join(dict.fromkeys(reasons))}{hint}")
+
+    def _exchange(self, server: socket.socket, request: bytes) -> bytes:
+        wait = self._options.wait or UDP_WAIT
+        server.settimeout(wait / TRIES)
+        for _ in range(TRIES):  # any datagram may get lost, and asking again does no harm
+            server.send(request)
+            try:
+                return server.recv(CHUNK)
+            except TimeoutError:
+                pass
+        raise OSError(f"no reply in {wait:g} s")
+
+    def close(self) -> None:
+        """Do nothing: there is nothing open between two requests."""
+
+
+def chunks(options: Options) -> "Iterator[bytes]":
+    """Give what is to be asked, as it comes."""
+    if options.requests:
+        yield b"".join(os.fsencode(request) + b"\n" for request in options.requests)
+        return
+    while chunk := read():
+        yield chunk
+    yield b"\n"  # a last line that has none is a request as well
+
+
+def relay_datagrams(server: UDP, options: Options) -> int:
+    """Ask one request after the other, and write the replies; return the exit status."""
+    tally = Tally()
+    for chunk in chunks(options):
+        tally.send(chunk)
+        server.sendall(chunk)
+        while reply := server.recv(CHUNK):
+            tally.receive(reply)
+            write(reply)
+    return tally.status(options.server, "no more datagrams")
+
+
+def greet(server: UDP, options: Options) -> UDP:
+    """Ask the server whether it is there, if the command line wants to know: UDP does not tell."""
+    if {"-v", "-z"} & set(options.switches):
+        server.ask(b"PING\n")
+    if "-v" in options.switches:
+        complain(f"{options.server}: replies over UDP")
+    return server
+
+
+def connect(options: Options) -> "socket.socket | UDP":
     """Connect to the server, as the command line says; ClientError says why it was impossible."""
+    if options.udp:
+        return greet(UDP(options), options)
     server = reach(options)
     how = "connection succeeded"
     if options.tls is not None:
@@ -549,7 +646,7 @@ def save_history() -> None:
         return
 
 
-def ask(server: socket.socket, requests: bytes, count: int, options: Options) -> bytes:
+def ask(server: "socket.socket | UDP", requests: bytes, count: int, options: Options) -> bytes:
     """Return the replies to so many requests, fewer if the server has closed the connection."""
     replies = b""
     try:
@@ -563,7 +660,7 @@ def ask(server: socket.socket, requests: bytes, count: int, options: Options) ->
     return replies
 
 
-def converse(server: socket.socket, options: Options) -> int:
+def converse(server: "socket.socket | UDP", options: Options) -> int:
     """Ask what is typed at the prompt, one request at a time; return the exit status."""
     tally = Tally()
     load_history()
@@ -617,6 +714,8 @@ def run(options: Options) -> int:
             return 0
         if not options.requests and os.isatty(STDIN) and os.isatty(STDOUT):
             return converse(server, options)
+        if isinstance(server, UDP):
+            return relay_datagrams(server, options)
         return relay(server, options)
     finally:
         server.close()

@@ -10,8 +10,8 @@ _UNIX_PATH_MOST = 107  # bytes: sun_path less its final NUL
 UNIX_MODE = 0o666  # as open as a port: its directory is what keeps people out
 
 _LABEL = "[0-9A-Za-z_-]{1,63}"
-_TCP = re.compile(
-    r"(tcp|tls)://"
+_NETWORK = re.compile(
+    r"(tcp|tls|udp)://"
     rf"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|({_LABEL}(?:\.{_LABEL})*\.?)):([0-9]{{1,5}})"
 )
 _UNIX = re.compile(r"unix://(/[^?#]*[^/?#])(?:\?([^#]*))?")
@@ -24,7 +24,7 @@ _PARAMETERS = {
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where clients are awaited: ``host`` and ``port`` for tcp and tls, ``path`` for unix.
+    """Where clients are awaited: ``host`` and ``port`` for tcp, tls and udp, ``path`` for unix.
 
     A Unix socket's file has a ``mode``, and a ``group`` by name or number; ``""``: the daemon's.
     """
@@ -33,12 +33,14 @@ class Endpoint:
     port: int = 0
     path: str = ""
     tls: bool = False
+    udp: bool = False
     mode: int = UNIX_MODE
     group: str = ""
 
     def __str__(self) -> str:
         if not self.path:
-            return f"{'tls' if self.tls else 'tcp'}://{joined(self.host, self.port)}"
+            scheme = "tls" if self.tls else "udp" if self.udp else "tcp"
+            return f"{scheme}://{joined(self.host, self.port)}"
         given = [f"mode={self.mode:04o}"] if self.mode != UNIX_MODE else []
         given += [f"group={self.group}"] if self.group else []
         return f"unix://{self.path}" + ("?" + "&".join(given) if given else "")
@@ -51,8 +53,9 @@ def joined(host: str, port: int) -> str:
 
 def parse_endpoint(url: str) -> Endpoint:
     """Read an endpoint URL; raise ``ValueError`` that completes "expected ..."."""
-    if (tcp := _TCP.fullmatch(url)) and int(tcp[4]) < 1 << 16:
-        return Endpoint(host=tcp[2] or tcp[3], port=int(tcp[4]), tls=tcp[1] == "tls")
+    if (found := _NETWORK.fullmatch(url)) and int(found[4]) < 1 << 16:
+        scheme, address, name, port = found.groups()
+        return Endpoint(address or name, int(port), tls=scheme == "tls", udp=scheme == "udp")
     unix = _UNIX.fullmatch(url) if url.isprintable() else None
     if unix and len(os.fsencode(unix[1])) <= _UNIX_PATH_MOST:
         given = {} if unix[2] is None else _parameters(unix[2])
@@ -61,7 +64,8 @@ def parse_endpoint(url: str) -> Endpoint:
     if url.startswith("unix:"):
         raise ValueError(f"unix:// and an absolute path of at most {_UNIX_PATH_MOST} bytes")
     raise ValueError(
-        "tcp://HOST:PORT or tls://HOST:PORT, with [] round an IPv6 address, or unix:///PATH"
+        "tcp://HOST:PORT, or the same with tls:// or udp://, with [] round an IPv6 address, "
+        "or unix:///PATH"
     )
 
 

@@ -1,4 +1,4 @@
-"""Endpoints become listening sockets."""
+"""Endpoints become sockets on which clients are awaited."""
 
 import errno
 import os
@@ -11,6 +11,7 @@ from typing import Any
 from calcd import unixsocket
 from calcd.endpoints import Endpoint
 from calcd.errors import StartError
+from calcd.kernel import tell_destination
 from calcd.systemd import inherited_sockets
 
 # The kernel cuts this to net.core.somaxconn. While the serving loop is busy, or the service
@@ -26,7 +27,9 @@ class EndpointError(StartError):
 
 
 class Listener:
-    """A listening socket, with its endpoint as it really is (the port taken for port 0).
+    """A socket for clients, with its endpoint as it really is (the port taken for port 0).
+
+    It listens for connections, or takes datagrams where the endpoint is one for ``udp``.
 
     ``asked`` is the endpoint that was asked for: it knows what cannot be seen from a socket.
     """
@@ -37,7 +40,10 @@ class Listener:
         # The serving loop learns from the kernel which listener is ready, and a client may be
         # gone again by then: accept() must not wait for the next one.
         sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:
+        udp = sock.type == socket.SOCK_DGRAM
+        if udp:
+            tell_destination(sock)
+        elif sock.family != socket.AF_UNIX:
             # Accepted sockets take these over, which saves a system call each.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -46,9 +52,9 @@ class Listener:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         self.socket = sock
         self.inherited = inherited
-        self.tls = asked.tls
+        self.tls = asked.tls and not udp
         self.endpoint = replace(
-            _endpoint_of(sock), tls=asked.tls, mode=asked.mode, group=asked.group
+            _endpoint_of(sock), tls=self.tls, udp=udp, mode=asked.mode, group=asked.group
         )
         has_file = self.endpoint.path.startswith("/") and not inherited
         self._file = unixsocket.identity(self.endpoint.path) if has_file else None
@@ -81,7 +87,8 @@ def listen(
                 for listener in bound:
                     undo.callback(listener.close)
                 for listener in bound:
-                    listener.socket.listen(BACKLOG)
+                    if not listener.endpoint.udp:
+                        listener.socket.listen(BACKLOG)
             except OSError as error:
                 raise EndpointError(f"cannot listen on {endpoint}: {_advice(error)}") from None
             listeners += bound
@@ -105,7 +112,7 @@ def _bind(endpoint: Endpoint, reuse_port: bool) -> tuple[list[socket.socket], li
     """Bind all that an endpoint stands for; for port 0, all of it to the same free port."""
     if endpoint.path:
         return [unixsocket.bind(endpoint)], []
-    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=_kind(endpoint))
     # A name may have an address twice, by two lines of the hosts file.
     addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
     for _ in range(_PORT_TRIES - 1 if endpoint.port == 0 else 0):
@@ -123,7 +130,7 @@ def _bind_addresses(
     with ExitStack() as undo:
         for family, (host, _, *scope) in addresses:
             try:
-                sock = _bind_tcp(family, (host, port, *scope), reuse_port)
+                sock = _bind_one(family, _kind(endpoint), (host, port, *scope), reuse_port)
             except OSError as error:
                 if len(addresses) == 1 or _machine_has(family):
                     raise
@@ -137,10 +144,15 @@ def _bind_addresses(
     return sockets, missing
 
 
-def _bind_tcp(family: int, address: tuple[Any, ...], reuse_port: bool) -> socket.socket:
+def _kind(endpoint: Endpoint) -> int:
+    return socket.SOCK_DGRAM if endpoint.udp else socket.SOCK_STREAM
+
+
+def _bind_one(family: int, kind: int, address: tuple[Any, ...], reuse_port: bool) -> socket.socket:
     with ExitStack() as undo:
-        sock = undo.enter_context(socket.socket(family, socket.SOCK_STREAM))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock = undo.enter_context(socket.socket(family, kind))
+        if kind == socket.SOCK_STREAM:  # for datagrams it would let two daemons have one port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
@@ -154,7 +166,7 @@ def _machine_has(family: int) -> bool:
     """Tell whether this machine has a loopback address of the family."""
     try:
         loopback = "::1" if family == socket.AF_INET6 else "127.0.0.1"
-        _bind_tcp(family, (loopback, 0), False).close()
+        _bind_one(family, socket.SOCK_STREAM, (loopback, 0), False).close()
     except OSError:
         return False
     return True

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from calcd.connections import Connections
+from calcd.datagrams import Datagrams
 from calcd.handler import Address, Handler, host_of, name_of, send_refusal
 from calcd.listeners import BACKLOG, Listener
 from calcd.lobby import Lobby
@@ -43,7 +44,7 @@ _LAST_THREADS = 1.0  # seconds that threads have to end when their connections a
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Serves the clients of any number of listeners, each client in a thread.
+    """Serves the clients of any number of listeners, each client in a thread; and datagrams.
 
     ``settings`` may be replaced at any time: limits hold at once, the rest for new clients.
     ``tls``, which is what connections to TLS listeners begin with, may be replaced too.
@@ -83,6 +84,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._loop_ended = threading.Event()
         self.connections = Connections(settings.max_connections)
         self._pool = IdleThreads("connection")
+        self._datagrams = Datagrams(self._pool, self.dear)
         self._parting = Parting()
         self._parting.start()
 
@@ -115,7 +117,9 @@ class Server(socketserver.ThreadingTCPServer):
         """Wait so long for whoever comes, and serve them; say whether anybody new came."""
         new = False
         for fd, _ in self._poll.poll(seconds):
-            if listener := self._awaited.get(fd):
+            if (listener := self._awaited.get(fd)) and listener.endpoint.udp:
+                new |= self._datagrams.serve(listener, self.settings)
+            elif listener:
                 self._listener = listener
                 for _ in range(_AT_ONCE):
                     if not self._accept():
@@ -164,8 +168,9 @@ class Server(socketserver.ThreadingTCPServer):
             self._await_clients(0)
 
     def _await_clients(self, events: int) -> None:
-        for fd in self._awaited:
-            self._poll.modify(fd, events)
+        for fd, listener in self._awaited.items():
+            if not listener.endpoint.udp:  # datagrams need no descriptor
+                self._poll.modify(fd, events)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Give the client a place, or tell it politely why there is none for it."""
@@ -244,6 +249,7 @@ class Server(socketserver.ThreadingTCPServer):
         """Give a sign of life, each time the serving loop looks round."""
         taken = self.places.taken
         sys.setswitchinterval(max(_TURN, taken * _TURN_FOR_EACH))
+        self._datagrams.tell()
         self._beat(taken)
 
     def drain(self, seconds: float) -> int:
@@ -263,6 +269,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._loop_ended.wait()
         self._accept_those_who_wait(deadline)
         self._lobby.send_on(0)
+        self._datagrams.finish(deadline)
         self.server_close()
         cut = self.connections.stop(deadline)
         self._parting.finish(deadline - monotonic())

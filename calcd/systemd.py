@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack, suppress
 
 _FIRST_FD = 3  # SD_LISTEN_FDS_START
+_IP = (socket.AF_INET, socket.AF_INET6)
 _PATIENCE = struct.pack("@ll", 1, 0)  # a second, as SO_SNDTIMEO takes it
 _STATUS_EVERY = 5.0  # seconds between status lines, where there is no watchdog to feed
 
@@ -82,7 +83,8 @@ def inherited_sockets() -> list[tuple[socket.socket, str]]:
     """Return the sockets handed over by systemd, and hide them from child processes.
 
     Each comes with its FileDescriptorName=, where that is known. They are meant for this process
-    only if LISTEN_PID says so. Raise ``ValueError`` where one is not a listening stream socket.
+    only if LISTEN_PID says so. Raise ``ValueError`` where one is neither a listening stream
+    socket nor one for UDP.
     """
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []
@@ -96,14 +98,14 @@ def inherited_sockets() -> list[tuple[socket.socket, str]]:
         raise ValueError(f"LISTEN_FDNAMES is {names!r} and should have {count} names")
     with ExitStack() as undo:
         sockets = [
-            (undo.enter_context(_listening(fd)), name)
+            (undo.enter_context(_awaiting_clients(fd)), name)
             for fd, name in enumerate(name_of, start=_FIRST_FD)
         ]
         undo.pop_all()
     return sockets
 
 
-def _listening(fd: int) -> socket.socket:
+def _awaiting_clients(fd: int) -> socket.socket:
     with ExitStack() as undo:
         try:
             os.set_inheritable(fd, False)
@@ -111,10 +113,11 @@ def _listening(fd: int) -> socket.socket:
         except OSError as error:
             raise ValueError(f"descriptor {fd}: {error.strerror}") from None
         accepts = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        if not accepts or sock.type != socket.SOCK_STREAM:
+        is_udp = sock.type == socket.SOCK_DGRAM and sock.family in _IP
+        if not (is_udp or (accepts and sock.type == socket.SOCK_STREAM)):
             raise ValueError(
-                f"descriptor {fd} is no listening stream socket: "
-                "its unit needs ListenStream= and Accept=no"
+                f"descriptor {fd} is neither a listening stream socket nor one for UDP: its unit "
+                "needs ListenStream= and Accept=no, or ListenDatagram= with a port"
             )
         undo.pop_all()
     return sock

@@ -20,6 +20,8 @@ from calcd.endpoints import Endpoint, parse_endpoint
         ("unix:///run/calcd/calcd.sock", Endpoint(path="/run/calcd/calcd.sock")),
         ("tls://calcd.example:12001", Endpoint(host="calcd.example", port=12001, tls=True)),
         ("tls://[::]:12001", Endpoint(host="::", port=12001, tls=True)),
+        ("udp://localhost:12000", Endpoint(host="localhost", port=12000, udp=True)),
+        ("udp://[fe80::1%eth0]:0", Endpoint(host="fe80::1%eth0", port=0, udp=True)),
         ("unix:///a?mode=0660", Endpoint(path="/a", mode=0o660)),
         ("unix:///a?group=ops", Endpoint(path="/a", group="ops")),
         ("unix:///a?mode=0000&group=1000", Endpoint(path="/a", mode=0, group="1000")),
@@ -55,12 +57,13 @@ def test_a_url_is_read_and_written_back(url: str, endpoint: Endpoint) -> None:
         "tls://localhost",
         "TLS://localhost:12000",
         "tls://localhost:12000?group=ops",
-        "udp://localhost:12000",
+        "udp://localhost",
+        "udp://localhost:12000?mode=0660",
         "http://localhost:12000",
     ],
 )
 def test_what_is_no_url_is_told_what_one_is(url: str) -> None:
-    with pytest.raises(ValueError, match=r"^tcp://HOST:PORT or tls://HOST:PORT, with \[\] round "):
+    with pytest.raises(ValueError, match=r"^tcp://HOST:PORT, or the same with tls:// or udp://, "):
         parse_endpoint(url)
 
 
@@ -139,6 +142,7 @@ _PATHS = st.text(st.characters(categories=["L", "N", "P"], exclude_characters="?
 
 @given(
     st.builds(Endpoint, _HOSTS, st.integers(0, 65535), tls=st.booleans())
+    | st.builds(Endpoint, _HOSTS, st.integers(0, 65535), udp=st.booleans())
     | st.builds(
         Endpoint,
         path=_PATHS.filter(lambda path: len(path.encode()) < 108),

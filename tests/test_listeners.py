@@ -84,16 +84,18 @@ def test_a_port_that_only_some_addresses_have_free_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", resolving(("127.0.0.1",), ("127.0.0.2",)))
-    bind = module._bind_tcp
+    bind = module._bind_one
     refused: list[int] = []
 
-    def bind_tcp(family: int, address: tuple[Any, ...], reuse_port: bool) -> socket.socket:
+    def bind_one(
+        family: int, kind: int, address: tuple[Any, ...], reuse_port: bool
+    ) -> socket.socket:
         if address[0] == "127.0.0.2" and len(refused) < 3:
             refused.append(address[1])
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        return bind(family, address, reuse_port)
+        return bind(family, kind, address, reuse_port)
 
-    monkeypatch.setattr(module, "_bind_tcp", bind_tcp)
+    monkeypatch.setattr(module, "_bind_one", bind_one)
     with listening("tcp://calcd.example:0") as (one, other):
         assert one.endpoint.port == other.endpoint.port
     assert len(refused) == 3

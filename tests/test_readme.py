@@ -44,7 +44,8 @@ in_a_network_of_its_own = pytest.mark.skipif(
 @contextmanager
 def serving(directory: Path) -> Iterator[list[str]]:
     """Serve in a network where the default port is free; give the command to run others there."""
-    serve = f"ip link set lo up && exec {shlex.quote(sys.executable)} -m calcd"
+    both = "-l tcp://localhost:12000 -l udp://localhost:12000"
+    serve = f"ip link set lo up && exec {shlex.quote(sys.executable)} -m calcd {both}"
     daemon = Daemon(["unshare", "--net", "bash", "-c", serve], directory / "daemon.log")
     try:
         assert daemon.port == 12000

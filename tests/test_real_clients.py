@@ -63,6 +63,21 @@ WITHOUT_A_FLAG = [
     pytest.param(f"bash -c '{BASH_UNTIL_QUIT}'", id="bash /dev/tcp"),
 ]
 
+# Over UDP there is no end of input: they wait for a while for more.
+OVER_UDP = [
+    "nc.openbsd -u -w1 HOST PORT",
+    "nc.traditional -u -q1 HOST PORT",
+    pytest.param(  # at the end of its input ncat may be gone before the answer is there
+        "bash -c '(cat; sleep 0.5) | ncat -u HOST PORT'", id="ncat -u"
+    ),
+    "socat -t 0.5 - UDP:HOST:PORT",
+    # bash would read byte by byte, and the kernel throws away what is left of a datagram.
+    pytest.param(
+        "bash -c 'exec 3<>/dev/udp/HOST/PORT; cat >&3; timeout 0.5 cat <&3 || true'",
+        id="bash /dev/udp",
+    ),
+]
+
 A_THIRD = b"0." + b"3" * 34
 
 # Requests, and how the reply to each begins: only an error's code is a promise.
@@ -87,10 +102,13 @@ MESSAGE_WAIT = 0.1
 A_LONG_SILENCE = 4 * MESSAGE_WAIT
 
 
-def run(command: str, daemon: Daemon, requests: bytes) -> bytes:
-    """Pipe requests into a client, as a shell does, and return what it prints."""
+def run(command: str, daemon: Daemon, requests: bytes, port: int = 0) -> bytes:
+    """Pipe requests into a client, as a shell does, and return what it prints.
+
+    The port is that of the daemon's TCP unless given.
+    """
     words = [
-        word.replace("HOST", daemon.host).replace("PORT", str(daemon.port))
+        word.replace("HOST", daemon.host).replace("PORT", str(port or daemon.port))
         for word in shlex.split(command)
     ]
     if shutil.which(words[0]) is None:
@@ -112,6 +130,20 @@ def test_every_client_gets_the_same_answers(shared_daemon: Daemon, client: str) 
 @pytest.mark.parametrize("client", WITHOUT_A_FLAG)
 def test_quit_ends_every_client_without_a_flag(shared_daemon: Daemon, client: str) -> None:
     assert run(client, shared_daemon, b"SOMA 2 2\nQUIT\n") == b"4\nBYE\n"
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Give a daemon with TCP and UDP."""
+    with daemons_in(tmp_path_factory.mktemp("udp")) as daemons:
+        yield daemons("-l", "tcp://127.0.0.1:0 udp://127.0.0.1:0")
+
+
+@pytest.mark.parametrize("client", OVER_UDP)
+def test_clients_over_udp_get_the_same_answers(both: Daemon, client: str) -> None:
+    requests = b"SOMA 2 2\nDIV 1 0\nDIV 1 3\n"
+    port = int(both.endpoints[1].rpartition(":")[2])
+    assert run(client, both, requests, port) == both.ask(requests)
 
 
 def test_a_conversation_is_the_same_byte_for_byte(shared_daemon: Daemon) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from helpers import PATIENCE, Daemon, Daemons, NotifySocket, clean_environment, wait_until
+from listening import needs_ipv6
 
 from calcd import systemd
 from calcd.endpoints import parse_endpoint
@@ -36,6 +37,11 @@ import os, socket, sys
 def tcp(host="127.0.0.1", family=socket.AF_INET):
     return socket.create_server((host, 0), family=family)
 
+def udp(host="127.0.0.1", family=socket.AF_INET):
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.bind((host, 0))
+    return sock
+
 def unix(path, kind=socket.SOCK_STREAM):
     sock = socket.socket(socket.AF_UNIX, kind)
     sock.bind(path)
@@ -51,6 +57,11 @@ for fd in range(3, 3 + len(files)):
 os.environ.update(LISTEN_PID={pid}, LISTEN_FDS={count}, LISTEN_FDNAMES={names!r})
 os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 """
+
+WRONG_KIND = (
+    "is neither a listening stream socket nor one for UDP: its unit needs ListenStream= and "
+    "Accept=no, or ListenDatagram= with a port"
+)
 
 
 class HandOver:
@@ -121,6 +132,34 @@ def test_sockets_from_systemd_take_the_place_of_the_setting(
         assert client.recv(100) == b"PONG\n"
 
 
+@pytest.mark.parametrize(
+    ("made", "url", "asked"),
+    [
+        ("udp()", r"udp://127\.0\.0\.1:\d+", ["127.0.0.1"]),
+        ("udp('0.0.0.0')", r"udp://0\.0\.0\.0:\d+", ["127.0.0.1", "127.0.0.2"]),
+        pytest.param(
+            "udp('::', socket.AF_INET6)",  # for IPv4 too, unless its unit says otherwise
+            r"udp://\[::\]:\d+",
+            ["127.0.0.1", "127.0.0.2", "::1"],
+            marks=needs_ipv6,
+        ),
+    ],
+)
+def test_a_socket_for_datagrams_from_systemd(
+    start_daemon: Daemons, hand_over: HandOver, made: str, url: str, asked: list[str]
+) -> None:
+    daemon = start_daemon(python=hand_over(made, "tcp()"))
+    assert re.fullmatch(url, daemon.endpoints[0])
+    assert daemon.ask(b"PING\n") == b"PONG\n"
+    for host in asked:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as client:
+            client.settimeout(PATIENCE)
+            client.connect((host, int(daemon.endpoints[0].rpartition(":")[2])))
+            client.send(b"SOMA 2 2")
+            assert client.recv(100) == b"4\n"
+
+
 def test_the_file_of_a_socket_from_systemd_stays_at_the_stop(
     start_daemon: Daemons, hand_over: HandOver, tmp_path: Path
 ) -> None:
@@ -149,18 +188,15 @@ def test_no_sockets_at_all(start_daemon: Daemons, hand_over: HandOver) -> None:
     [
         (
             ["tcp()", "unix('a', socket.SOCK_DGRAM)"],
-            "descriptor 4 is no listening stream socket: its unit needs ListenStream= and "
-            "Accept=no",
+            f"descriptor 4 {WRONG_KIND}",
         ),
         (
             ["socket.socket()"],
-            "descriptor 3 is no listening stream socket: its unit needs ListenStream= and "
-            "Accept=no",
+            f"descriptor 3 {WRONG_KIND}",
         ),
         (
             ["unix('a', socket.SOCK_SEQPACKET)"],
-            "descriptor 3 is no listening stream socket: its unit needs ListenStream= and "
-            "Accept=no",
+            f"descriptor 3 {WRONG_KIND}",
         ),
         (["open('/dev/null')"], "descriptor 3: Socket operation on non-socket"),
     ],

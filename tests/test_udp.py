@@ -1,0 +1,561 @@
+"""UDP: a datagram of lines, answered by a datagram of lines or not at all."""
+
+import errno
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from random import Random
+
+import pytest
+from helpers import PATIENCE, Daemon, Daemons, daemons_in, run_calcd, wait_until
+from hypothesis import given
+from hypothesis import strategies as st
+from listening import failure, listening, needs_ipv6
+
+from calcd import datagrams
+from calcd.arithmetic import Arithmetic
+from calcd.datagrams import LARGEST, Datagrams, answer, fitted, room_for
+from calcd.listeners import Listener
+from calcd.session import Session
+from calcd.settings import Settings
+from calcd.threads import IdleThreads
+
+DEFAULTS = Settings()
+A_THIRD = b"0." + b"3" * 34 + b"\n"
+TOO_LONG = b"ERR REPLY-TOO-LONG use TCP"
+
+
+# What a datagram is answered with
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        (b"", b""),
+        (b"\n", b""),
+        (b" \t\r\n\n  ", b""),
+        (b"SOMA 2 2\n", b"4\n"),
+        (b"SOMA 2 2", b"4\n"),
+        (b"SOMA 2 2\r\n", b"4\r\n"),
+        (b"SOMA 2 2\r", b"4\n"),
+        (b"SOMA 2 2\n\r\nDIV 1 3\r\nSUB 5 3", b"4\n" + A_THIRD[:-1] + b"\r\n2\n"),
+        (b"SOMA 2 2\nQUIT\nSOMA 3 3\n", b"4\nBYE\n"),
+        (b"SOMA 2 2\n\x04SOMA 3 3\n", b"4\n"),
+        (b"DIV 1 0\n", b"ERR DIVISION-BY-ZERO division by zero\n"),
+        (b"UPPER ol\xc3\xa1", b"OL\xc3\x81\n"),
+        (b"\xff\xfd\x01PING\n", b"PONG\n"),
+        (b"X" * 1025 + b"\nPING\n", b"ERR LINE-TOO-LONG a line has at most 1024 bytes\n"),
+        (b"ERR UNKNOWN-OPERATION\n", b""),
+        (b"4\nERR DIVISION-BY-ZERO division by zero\n", b""),
+    ],
+)
+def test_an_answer_has_a_line_for_each_request(asked: bytes, answered: bytes) -> None:
+    assert answer(asked, DEFAULTS) == answered
+
+
+def test_the_settings_apply() -> None:
+    assert answer(b"DIV 2 3", Settings(precision=3, rounding="down")) == b"0.666\n"
+    assert answer(b"PING\nSOMA 2 2", Settings(max_line=6)).startswith(b"PONG\nERR LINE-TOO-LONG ")
+
+
+_LINES = st.sampled_from([b"SOMA 2 2", b"DIV 1 3", b"help", b"X", b"UPPER a", b" ", b"QUIT", b"\r"])
+
+
+@given(st.binary(max_size=3000) | st.lists(_LINES, max_size=1000).map(b"\n".join))
+def test_any_datagram_is_answered_within_its_bound(asked: bytes) -> None:
+    answered = answer(asked, DEFAULTS)
+    assert len(answered) <= room_for(len(asked)) <= LARGEST
+    assert answered[-1:] in (b"", b"\n")
+    assert answered.count(b"\n") <= asked.count(b"\n") + 1
+    assert b"ERR INTERNAL" not in answered
+
+
+@given(st.lists(_LINES, max_size=25).map(b"\n".join))
+def test_an_answer_that_fits_is_that_of_a_connection(asked: bytes) -> None:
+    session = Session(Arithmetic())
+    replies = session.receive(asked) + session.receive(b"")
+    if len(replies) <= room_for(len(asked)):
+        assert answer(asked, DEFAULTS) == replies
+
+
+@given(st.binary(max_size=100) | st.lists(_LINES, max_size=100).map(b"\n".join))
+def test_servers_that_were_made_to_answer_each_other_soon_fall_silent(asked: bytes) -> None:
+    """By a datagram in the name of one of them; here both are calcd."""
+    for _ in range(5):
+        asked = answer(asked, DEFAULTS)
+    assert asked == b""
+
+
+@pytest.mark.parametrize(
+    ("asked", "room"),
+    [(0, 1232), (7, 1232), (123, 1232), (124, 1240), (6550, 65_500), (6551, LARGEST)],
+)
+def test_an_answer_is_small_or_bounded_by_its_question(asked: int, room: int) -> None:
+    assert room_for(asked) == room
+
+
+# Replies that do not fit
+
+
+def test_every_single_result_fits() -> None:
+    assert len(answer(b"DIV 1 3", Settings(precision=1000))) == 1003
+    assert len(answer(b"UPPER " + b"x" * 1018, DEFAULTS)) == 1019
+
+
+def test_a_reply_that_does_not_fit_is_an_error_in_its_place() -> None:
+    settings = Settings(precision=1000)
+    lines = answer(b"SOMA 1 1\nDIV 1 3\nDIV 2 3\r\nSOMA 2 2\n", settings).splitlines(keepends=True)
+    assert [len(line) for line in lines] == [2, 1003, len(TOO_LONG) + 2, 2]
+    assert lines[2:] == [TOO_LONG + b"\r\n", b"4\n"]
+
+
+def test_where_not_even_errors_fit_the_last_one_stands_for_the_rest() -> None:
+    lines = answer(b"DIV 1 3\n" * 8000, DEFAULTS).splitlines(keepends=True)
+    *answered, last = lines
+    assert set(answered) == {A_THIRD}
+    assert len(answered) > 1700
+    rest = 8000 - len(answered)
+    assert last == TOO_LONG + b", %d requests have no reply\n" % rest
+
+
+def test_a_small_datagram_of_errors_is_not_made_a_large_one() -> None:
+    asked = b"X\n" * 1000
+    assert 10 * len(asked) - 100 < len(answer(asked, DEFAULTS)) <= 10 * len(asked)
+
+
+_REPLIES = st.lists(
+    st.builds(
+        lambda size, end: b"x" * size + end,
+        st.integers(1, 200),
+        st.sampled_from([b"\n", b"\r\n"]),
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+@given(_REPLIES, st.integers(150, 10_000))
+def test_what_fits_keeps_its_place_and_leaves_room_for_the_rest(
+    replies: list[bytes], room: int
+) -> None:
+    fitting = fitted(b"".join(replies), room)
+    assert len(fitting) <= room
+    lines = fitting.splitlines(keepends=True)
+    if len(lines) == len(replies):
+        for line, reply in zip(lines, replies, strict=True):
+            assert line in (reply, TOO_LONG + reply.lstrip(b"x"))  # with its line end
+    else:
+        *first, last = lines
+        assert first == replies[: len(first)]
+        assert b", %d requests have no reply" % (len(replies) - len(first)) in last
+        assert sum(min(len(reply), len(TOO_LONG) + 1) for reply in replies) > room - len(replies)
+
+
+# Over the wire
+
+
+class Client:
+    """A client over UDP of a daemon's endpoint; ``at`` is which one."""
+
+    def __init__(self, daemon: Daemon, at: int = 0, ours: tuple[str, int] | None = None) -> None:
+        urls = [url for url in daemon.endpoints if url.startswith("udp:")]
+        found = re.fullmatch(r"udp://\[?([^]]+)\]?:(\d+)", urls[at])
+        assert found
+        self.address = (found[1], int(found[2]))
+        family = socket.AF_INET6 if ":" in found[1] else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.settimeout(PATIENCE)
+        if ours:
+            self.socket.bind(ours)
+
+    def send(self, asked: bytes, host: str = "") -> None:
+        self.socket.sendto(asked, (host or self.address[0], self.address[1]))
+
+    def ask(self, asked: bytes, host: str = "") -> bytes:
+        """Give the answer; it must come from where it was asked."""
+        self.send(asked, host)
+        answered, sender = self.socket.recvfrom(1 << 16)
+        assert sender[:2] == (host or self.address[0], self.address[1])
+        return answered
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+
+BOTH = ("-l", "udp://127.0.0.1:0 tcp://127.0.0.1:0")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Give a daemon with UDP and TCP, to tests that leave it as it is."""
+    with daemons_in(tmp_path_factory.mktemp("udp")) as daemons:
+        yield daemons(*BOTH)
+
+
+def test_datagrams_are_answered_each_by_one(both: Daemon) -> None:
+    assert re.fullmatch(r"udp://127\.0\.0\.1:[1-9]\d*", both.endpoints[0])
+    with Client(both) as client:
+        assert client.ask(b"SOMA 2 2\nDIV 1 3\n") == b"4\n" + A_THIRD
+        assert client.ask(b"PING") == b"PONG\n"
+    assert both.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+def test_nothing_is_kept_between_datagrams(both: Daemon) -> None:
+    with Client(both) as client:
+        assert client.ask(b"SOMA 2 2\nQUIT\nPING\n") == b"4\nBYE\n"
+        assert client.ask(b"SOMA 2 ").startswith(b"ERR WRONG-OPERANDS ")
+        assert client.ask(b"2\n").startswith(b"ERR ")
+
+
+@pytest.mark.parametrize("asked", [b"", b"\n", b" \r\n\t", b"ERR words\n"])
+def test_what_has_no_request_has_no_answer(both: Daemon, asked: bytes) -> None:
+    with Client(both) as client:
+        client.send(asked)
+        assert client.ask(b"PING\n") == b"PONG\n"
+
+
+def test_the_largest_datagrams_are_answered(both: Daemon) -> None:
+    with Client(both) as client:
+        lines = LARGEST // 9
+        assert client.ask(b"SOMA 2 2\n" * lines) == b"4\n" * lines
+        assert LARGEST - 100 < len(client.ask(b"HELP\n" * (LARGEST // 5))) <= LARGEST
+
+
+def test_random_datagrams_do_no_harm(both: Daemon) -> None:
+    random = Random(1)
+    words = [b"SOMA ", b"HELP", b"\n", b"\r\n", b"\xff\xf4", b"\xff", b"9e999", b"UPPER ", b"\x04"]
+    with Client(both) as client:
+        for number in range(3000):
+            size = random.choice((1, 10, 200, 2000))
+            some = random.choice((random.randbytes(size), b"".join(random.choices(words, k=20))))
+            client.send(some)
+            if number % 20 == 0:
+                client.send(b"UPPER number-%d" % number)
+                while (answered := client.socket.recv(1 << 16)) != b"NUMBER-%d\n" % number:
+                    assert b"ERR INTERNAL" not in answered
+    assert "Traceback" not in both.log
+
+
+def test_at_debug_each_request_has_a_line(start_daemon: Daemons) -> None:
+    daemon = start_daemon(*BOTH, "--log-level", "debug")
+    with Client(daemon) as client:
+        client.ask(b"SOMA 2 2\nDIV 1 \x1b\n")
+        port = client.socket.getsockname()[1]
+    first, second = daemon.logs(f"debug: datagram 127.0.0.1:{port}: ", 2)
+    assert first.endswith(": 'SOMA 2 2' -> '4'")
+    assert r"'DIV 1 \x1b' -> 'ERR INVALID-NUMBER" in second
+
+
+def test_at_info_a_datagram_has_none(both: Daemon) -> None:
+    with Client(both) as client:
+        client.ask(b"DIV 1 0")
+        assert f":{client.socket.getsockname()[1]}" not in both.log
+
+
+# Whence and whither
+
+
+def test_an_answer_comes_from_the_address_that_was_asked(start_daemon: Daemons) -> None:
+    with Client(start_daemon("-l", "udp://0.0.0.0:0")) as client:
+        for host in "127.0.0.1", "127.0.0.2", "127.3.4.5":
+            assert client.ask(b"PING", host) == b"PONG\n"
+
+
+@needs_ipv6
+def test_the_ipv6_wildcard_is_ipv6_only(start_daemon: Daemons) -> None:
+    daemon = start_daemon("-l", "udp://[::]:0")
+    with Client(daemon) as client:
+        assert client.ask(b"PING", "::1") == b"PONG\n"
+    with listening("udp://[::]:0") as (listener,):
+        assert listener.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+
+def test_nobody_else_hears_a_word(start_daemon: Daemons) -> None:
+    daemon = start_daemon(*BOTH, "--allow", "127.0.0.2")
+    with Client(daemon) as other, Client(daemon, ours=("127.0.0.2", 0)) as allowed:
+        for _ in range(100):  # as many as a queue has room for, whatever the load
+            other.send(b"PING")
+        assert allowed.ask(b"PING") == b"PONG\n"
+        other.socket.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            other.socket.recv(100)
+        port = other.socket.getsockname()[1]
+        assert daemon.stop() == 0
+    told = re.findall(
+        r"warning: datagrams dropped: (\d+), as their senders are not allowed; "
+        rf"the last from 127\.0\.0\.1:{port}$",
+        daemon.log,
+        re.MULTILINE,
+    )
+    assert sum(map(int, told)) == 100
+    assert len(told) <= 2  # when the first came, and at the stop
+
+
+def test_a_server_is_not_answered(start_daemon: Daemons) -> None:
+    """Its port tells: that of another calcd, or that of a service such as echo."""
+    daemon = start_daemon(*BOTH)
+    with ExitStack() as open_ones:
+        asking = open_ones.enter_context(Client(daemon))
+        ports = [asking.address[1], *([7] if os.geteuid() == 0 else [])]
+        servers = [
+            open_ones.enter_context(Client(daemon, ours=("127.0.0.2", port))) for port in ports
+        ]
+        for server in servers:
+            server.send(b"PING")
+        assert asking.ask(b"PING") == b"PONG\n"
+        for server in servers:
+            server.socket.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                server.socket.recv(100)
+    daemon.logs(f"datagrams dropped: {len(ports)}, as they come from a server's port")
+
+
+# Endpoints
+
+
+def test_two_daemons_do_not_get_the_same_port(both: Daemon) -> None:
+    ended = run_calcd("-l", both.endpoints[0])
+    assert ended.returncode == 1
+    assert f"cannot listen on {both.endpoints[0]}: Address already in use" in ended.stderr
+
+
+def test_unless_they_are_to_share_it(start_daemon: Daemons) -> None:
+    first = start_daemon(*BOTH, "--reuse-port", "yes", "--log-level", "debug")
+    again = ("-l", first.endpoints[0], "--reuse-port", "yes", "--log-level", "debug")
+    second = start_daemon(*again)
+
+    def both_answered() -> bool:
+        with Client(first) as client:
+            assert client.ask(b"PING") == b"PONG\n"
+        return "'PONG'" in first.log and "'PONG'" in second.log
+
+    wait_until(both_answered, "an answer from each")
+
+
+def test_tcp_and_udp_have_the_same_port(start_daemon: Daemons) -> None:
+    with listening("tcp://127.0.0.1:0") as (listener,):
+        port = listener.endpoint.port
+    daemon = start_daemon("-l", f"tcp://127.0.0.1:{port} udp://127.0.0.1:{port}")
+    assert daemon.endpoints == [f"tcp://127.0.0.1:{port}", f"udp://127.0.0.1:{port}"]
+    with Client(daemon) as client:
+        assert client.ask(b"PING") == daemon.ask(b"PING") == b"PONG\n"
+
+
+def test_a_name_stands_for_all_its_addresses() -> None:
+    with listening("tcp://localhost:0") as tcp, listening("udp://localhost:0") as udp:
+        assert [each.endpoint.host for each in udp] == [each.endpoint.host for each in tcp]
+        assert len({each.endpoint.port for each in udp}) == 1
+
+
+def test_the_check_tells_of_an_address_that_is_not_here() -> None:
+    told = failure("udp://192.0.2.1:12000")
+    assert told.endswith("this machine has no such address")
+    checked = run_calcd("-t", "-l", "udp://192.0.2.1:12000")
+    assert (checked.returncode, told in checked.stderr) == (2, True)
+
+
+# Reload and stop
+
+
+def test_a_reload_holds_for_the_next_datagram(start_daemon: Daemons, tmp_path: Path) -> None:
+    settings = tmp_path / "calcd.conf"
+    settings.write_text("[calcd]\nlisten = udp://127.0.0.1:0\n")
+    daemon = start_daemon("-c", str(settings))
+    with Client(daemon) as client:
+        assert client.ask(b"DIV 1 3") == A_THIRD
+        settings.write_text("[calcd]\nlisten = udp://127.0.0.1:0\nprecision = 5\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.logs("settings in force", 2)
+        assert client.ask(b"DIV 1 3") == b"0.33333\n"
+
+
+def test_a_stop_answers_what_has_arrived(start_daemon: Daemons) -> None:
+    daemon = start_daemon(*BOTH)
+    large = b"X\n" * 30_000
+    with Client(daemon) as client:
+        daemon.process.send_signal(signal.SIGSTOP)
+        client.send(large)
+        for number in range(40):
+            client.send(b"SOMA %d 0" % number)
+        daemon.process.terminate()
+        daemon.process.send_signal(signal.SIGCONT)
+        answers = {client.socket.recv(1 << 16) for _ in range(41)}
+        assert {b"%d\n" % number for number in range(40)} < answers
+    assert daemon.stop() == 0
+
+
+# Floods
+
+
+@contextmanager
+def flood(daemon: Daemon, asked: bytes) -> Iterator[None]:
+    """Let somebody send datagrams as fast as it goes, and look at no answer."""
+    over = threading.Event()
+
+    def send() -> None:
+        with Client(daemon) as client:
+            while not over.is_set():
+                client.send(asked)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def status(daemon: Daemon, name: str) -> int:
+    """Give a number of a daemon's /proc status."""
+    found = re.search(rf"{name}:\s+(\d+)", Path(f"/proc/{daemon.process.pid}/status").read_text())
+    assert found
+    return int(found[1])
+
+
+@pytest.mark.parametrize("asked", [b"SOMA 2 2\n", b"X\n" * 200, b"X\n" * 30_000])
+def test_a_flood_keeps_no_connection_waiting(start_daemon: Daemons, asked: bytes) -> None:
+    daemon = start_daemon(*BOTH)
+    waits = []
+    with flood(daemon, asked):
+        until = time.monotonic() + 0.6
+        while time.monotonic() < until:
+            with daemon.connect() as connection:
+                for _ in range(20):
+                    before = time.monotonic()
+                    connection.sendall(b"SOMA 2 2\n")
+                    assert connection.recv(100) == b"4\n"
+                    waits.append(time.monotonic() - before)
+        assert status(daemon, "Threads") < 24
+        assert status(daemon, "VmRSS") < 150 << 10  # KiB
+    assert sorted(waits)[len(waits) // 2] < 0.1
+    assert max(waits) < 2
+    with Client(daemon) as client:
+        wait_until(lambda: answers_soon(client), "an answer after the flood")
+
+
+def answers_soon(client: Client) -> bool:
+    client.socket.settimeout(0.2)
+    try:
+        return client.ask(b"PING") == b"PONG\n"
+    except TimeoutError:  # its queue was full, or there were too many large ones
+        return False
+
+
+# What fails
+
+
+class Failing(socket.socket):
+    """A socket on which nothing can be sent."""
+
+    def sendmsg(self, *_: object) -> int:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+
+
+@contextmanager
+def serving(kind: type[socket.socket] = socket.socket) -> Iterator[tuple[Datagrams, Listener]]:
+    """Give what answers datagrams, and a listener for it."""
+    threads = IdleThreads("datagram")
+    with kind(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield Datagrams(threads), Listener(sock)
+        threads.end(PATIENCE)
+
+
+def ask(listener: Listener, asked: bytes) -> socket.socket:
+    """Send a datagram; give the socket for the answer."""
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.settimeout(PATIENCE)
+    client.sendto(asked, listener.socket.getsockname())
+    return client
+
+
+def test_an_answer_that_cannot_be_sent_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(Failing) as (answering, listener):
+        for _ in range(3):
+            ask(listener, b"PING").close()
+            assert answering.serve(listener, DEFAULTS)
+            answering.tell()
+        answering.tell(at_once=True)
+    told = [message.rpartition("; ")[0] for message in caplog.messages]
+    assert told == [
+        f"datagrams dropped: {count}, as their answers cannot be sent: no buffer space available"
+        for count in (1, 2)
+    ]
+
+
+def test_who_is_gone_before_the_answer_does_no_harm(both: Daemon) -> None:
+    for _ in range(50):
+        with Client(both) as client:
+            client.send(b"PING")
+    with Client(both) as client:
+        assert client.ask(b"PING") == b"PONG\n"
+
+
+def test_nothing_to_be_answered_is_no_answer() -> None:
+    with serving() as (answering, listener):
+        assert not answering.serve(listener, DEFAULTS)
+
+
+@pytest.mark.parametrize("asked", [b"PING", b"PING\n" * 1000])
+def test_a_bug_costs_an_answer_and_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, asked: bytes
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    with serving() as (answering, listener):
+        monkeypatch.setattr(datagrams, "answer", broken)
+        ask(listener, asked).close()
+        assert answering.serve(listener, DEFAULTS)
+        answering.finish(time.monotonic() + PATIENCE)
+    (record,) = caplog.records
+    assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
+    assert "a bug lost its answer" in record.getMessage()
+
+
+def test_no_more_than_some_large_ones_are_answered_at_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    free = threading.Event()
+
+    def slow(*_: object) -> bytes:
+        assert free.wait(PATIENCE)
+        return b"done\n"
+
+    with serving() as (answering, listener), ExitStack() as open_ones:
+        monkeypatch.setattr(datagrams, "answer", slow)
+        clients = [open_ones.enter_context(ask(listener, b"X" * 1000)) for _ in range(10)]
+        while answering.serve(listener, DEFAULTS):
+            pass
+        free.set()
+        assert [client.recv(100) for client in clients[:8]] == [b"done\n"] * 8
+        answering.finish(time.monotonic() + PATIENCE)
+    (told,) = caplog.messages
+    assert told.startswith("datagrams dropped: 2, as too many that ask much came at once; ")
+
+
+def test_without_a_thread_what_asks_much_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with serving() as (answering, listener):
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+        for _ in range(10):  # more than there are places: each is given back
+            ask(listener, b"X" * 1000).close()
+            answering.serve(listener, DEFAULTS)
+        answering.finish(time.monotonic() + PATIENCE)
+    (told,) = caplog.messages
+    assert told.startswith("datagrams dropped: 10, as can't start new thread; ")
