@@ -37,7 +37,7 @@ _TIMES = 10
 _TOO_LONG = str(RequestError("REPLY-TOO-LONG", "use TCP"))  # short, as there may be many
 
 _NUMBER = re.compile(rb"[ \t]*(?:[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)?[ \t]*\r?")
-_MOST_DEAR = 8  # calls of ``Session.go_on``, each of which may take a quarter of a second
+_MOST_WORK = 20_000_000  # units of ``Operation.work``, about a second, for a datagram
 
 _BUFFER = 1 << 16  # bytes: no datagram has more
 _TURN = 0.0002  # seconds that datagrams are answered in before others have their turn
@@ -67,15 +67,15 @@ def answer(
         return b""
     arithmetic = Arithmetic(settings.precision, settings.rounding)
     session = Session(arithmetic, settings.max_line, on_request, on_bug)
-    replies, more = b"", _MOST_DEAR
+    replies, work = b"", 0.0
     for part in (data, b""):
         replies += session.receive(part)
         while session.unanswered:
-            if dear is None or not more:
+            if dear is None or work > _MOST_WORK:
                 raise DearError
             with dear:
                 replies += session.go_on()
-            more -= 1
+            work += session.arithmetic.work
     room = room_for(len(data))
     return replies if len(replies) <= room else fitted(replies, room)
 

@@ -265,8 +265,11 @@ class Session:
     def _answer_by_rules(self, text: str) -> str:
         """Answer lines that may have their CR still; each reply ends as its request did."""
         replies = []
-        lines = text.split("\n")
-        for done, line in enumerate(lines[:-1]):
+        end = -1
+        # Not split all at once: a read has many lines, and mostly replies for the first of them.
+        while (begin := end + 1) < len(text):
+            end = text.index("\n", begin)
+            line = text[begin:end]
             request = line.removesuffix("\r")
             if len(request) > self._max_line:
                 self.line_ends += 1
@@ -275,14 +278,14 @@ class Session:
             try:
                 reply = self._answer(request)
             except TooDearError:
-                self.unanswered = "\n".join(lines[done:])
+                self.unanswered = text[begin:]
                 break
             self.line_ends += 1
             if reply is None:
                 continue
             self.requests += 1
             replies += [reply, "\n" if request == line else "\r\n"]
-            self.arithmetic.work += 30 + len(reply)
+            self.arithmetic.work += 30 + 3 * len(reply)
             if self.finished:
                 break
         return "".join(replies)

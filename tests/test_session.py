@@ -198,7 +198,7 @@ def test_a_carriage_return_may_still_be_the_line_end() -> None:
 def test_only_one_carriage_return_may_be_the_line_ends() -> None:
     assert ask(b"PING\r") == b"PONG\n"
     for end in (b"", b"\n"):
-        assert ask(b"\r\r" + end).startswith(b"ERR UNKNOWN-OPERATION ")
+        assert ask(b"\r\r" + end).startswith(b"ERR SYNTAX ")
         assert ask(b"SOMA 2 2\r\r" + end).startswith(b"ERR INVALID-NUMBER ")
     assert ask(b"UPPER a\r\r") == b"A\r\n"
 

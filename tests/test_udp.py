@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from random import Random
 
@@ -65,12 +65,26 @@ def test_the_settings_apply() -> None:
     assert answer(b"PING\nSOMA 2 2", Settings(max_line=6)).startswith(b"PONG\nERR LINE-TOO-LONG ")
 
 
-_LINES = st.sampled_from([b"SOMA 2 2", b"DIV 1 3", b"help", b"X", b"UPPER a", b" ", b"QUIT", b"\r"])
+_LINES = st.sampled_from(
+    [
+        b"SOMA 2 2",
+        b"DIV 1 3",
+        b"help",
+        b"X",
+        b"UPPER a",
+        b" ",
+        b"QUIT",
+        b"\r",
+        b"2+2",
+        b"x = 3",
+        b"4",
+    ]
+)
 
 
 @given(st.binary(max_size=3000) | st.lists(_LINES, max_size=1000).map(b"\n".join))
 def test_any_datagram_is_answered_within_its_bound(asked: bytes) -> None:
-    answered = answer(asked, DEFAULTS)
+    answered = answer(asked, DEFAULTS, dear=nullcontext())
     assert len(answered) <= room_for(len(asked)) <= LARGEST
     assert answered[-1:] in (b"", b"\n")
     assert answered.count(b"\n") <= asked.count(b"\n") + 1
@@ -81,15 +95,17 @@ def test_any_datagram_is_answered_within_its_bound(asked: bytes) -> None:
 def test_an_answer_that_fits_is_that_of_a_connection(asked: bytes) -> None:
     session = Session(Arithmetic())
     replies = session.receive(asked) + session.receive(b"")
-    if len(replies) <= room_for(len(asked)):
-        assert answer(asked, DEFAULTS) == replies
+    expected = replies if len(replies) <= room_for(len(asked)) else None
+    if set(asked.split()) <= {b"4"}:  # that may be a server's answer
+        expected = b""
+    assert expected in (None, answer(asked, DEFAULTS))
 
 
 @given(st.binary(max_size=100) | st.lists(_LINES, max_size=100).map(b"\n".join))
 def test_servers_that_were_made_to_answer_each_other_soon_fall_silent(asked: bytes) -> None:
     """By a datagram in the name of one of them; here both are calcd."""
     for _ in range(5):
-        asked = answer(asked, DEFAULTS)
+        asked = answer(asked, DEFAULTS, dear=nullcontext())
     assert asked == b""
 
 
@@ -117,7 +133,7 @@ def test_a_reply_that_does_not_fit_is_an_error_in_its_place() -> None:
 
 
 def test_where_not_even_errors_fit_the_last_one_stands_for_the_rest() -> None:
-    lines = answer(b"DIV 1 3\n" * 8000, DEFAULTS).splitlines(keepends=True)
+    lines = answer(b"DIV 1 3\n" * 8000, DEFAULTS, dear=nullcontext()).splitlines(keepends=True)
     *answered, last = lines
     assert set(answered) == {A_THIRD}
     assert len(answered) > 1700
@@ -127,7 +143,9 @@ def test_where_not_even_errors_fit_the_last_one_stands_for_the_rest() -> None:
 
 def test_a_small_datagram_of_errors_is_not_made_a_large_one() -> None:
     asked = b"X\n" * 1000
-    assert 10 * len(asked) - 100 < len(answer(asked, DEFAULTS)) <= 10 * len(asked)
+    assert (
+        10 * len(asked) - 100 < len(answer(asked, DEFAULTS, dear=nullcontext())) <= 10 * len(asked)
+    )
 
 
 _REPLIES = st.lists(
@@ -214,10 +232,11 @@ def test_nothing_is_kept_between_datagrams(both: Daemon) -> None:
     with Client(both) as client:
         assert client.ask(b"SOMA 2 2\nQUIT\nPING\n") == b"4\nBYE\n"
         assert client.ask(b"SOMA 2 ").startswith(b"ERR WRONG-OPERANDS ")
-        assert client.ask(b"2\n").startswith(b"ERR ")
+        assert client.ask(b"x = 3\n") == b"3\n"
+        assert client.ask(b"= x\n").startswith(b"ERR UNKNOWN-NAME ")
 
 
-@pytest.mark.parametrize("asked", [b"", b"\n", b" \r\n\t", b"ERR words\n"])
+@pytest.mark.parametrize("asked", [b"", b"\n", b" \r\n\t", b"ERR words\n", b"4\n-.5e3\r\n"])
 def test_what_has_no_request_has_no_answer(both: Daemon, asked: bytes) -> None:
     with Client(both) as client:
         client.send(asked)
@@ -228,7 +247,7 @@ def test_the_largest_datagrams_are_answered(both: Daemon) -> None:
     with Client(both) as client:
         lines = LARGEST // 9
         assert client.ask(b"SOMA 2 2\n" * lines) == b"4\n" * lines
-        assert LARGEST - 100 < len(client.ask(b"HELP\n" * (LARGEST // 5))) <= LARGEST
+        assert LARGEST - 1000 < len(client.ask(b"HELP\n" * (LARGEST // 5))) <= LARGEST
 
 
 def test_random_datagrams_do_no_harm(both: Daemon) -> None:
@@ -468,7 +487,7 @@ def serving(kind: type[socket.socket] = socket.socket) -> Iterator[tuple[Datagra
     threads = IdleThreads("datagram")
     with kind(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        yield Datagrams(threads), Listener(sock)
+        yield Datagrams(threads, threading.Lock()), Listener(sock)
         threads.end(PATIENCE)
 
 
