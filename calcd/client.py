@@ -744,7 +744,9 @@ class Completer:
         """Return a match for the word before the cursor; they are asked for one by one."""
         import readline
 
-        if state == 0:
+        if state == 0 and select.select([STDIN], [], [], 0)[0]:
+            self._matches = [f"{word}\t"]  # more came at once: it is pasted, and a blank
+        elif state == 0:
             before = readline.get_line_buffer()[: readline.get_begidx()]
             self._matches = self._complete(before, word)
         return self._matches[state] if state < len(self._matches) else None
