@@ -878,14 +878,15 @@ class Calculator:
         host: str = "127.0.0.1",
         port: int = 12000,
         *,
-        path: str | None = None,
+        path: str | os.PathLike[str] | None = None,
         timeout: float | None = None,
         tls: "ssl.SSLContext | None" = None,
         servername: str | None = None,
     ) -> None:
         if timeout is not None and not 0 < timeout <= LONGEST:
             raise ValueError(f"a timeout is more than 0 seconds, not {timeout}")
-        self._host, self._port, self._path = host, port, path
+        self._host, self._port = host, port
+        self._path = None if path is None else os.fspath(path)
         self._timeout = timeout
         self._tls = tls
         self._servername = host if servername is None and path is None else servername

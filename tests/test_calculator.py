@@ -176,7 +176,7 @@ def test_the_same_over_tls(
 
 def test_a_unix_socket(start_daemon: Daemons, tmp_path: Path) -> None:
     start_daemon("-l", f"unix://{tmp_path}/calcd.sock")
-    with Calculator(path=str(tmp_path / "calcd.sock")) as calculator:
+    with Calculator(path=tmp_path / "calcd.sock") as calculator:
         assert calculator.ask("SOMA 2 2") == 4
 
 
