@@ -4,7 +4,9 @@
 One file and nothing but the standard library, so that it runs wherever it is copied. Most often
 it asks one thing for a script, and most of that is starting: `socket` and `getopt` would each
 take half as long again as Python itself, hence `_socket`, the part of `socket` that does the
-work, options taken apart by hand, and `ssl` imported only where it is used.
+work, options taken apart by hand, and others imported only where they are used.
+
+A Python program can ask, too: see `Calculator`.
 """
 
 import _socket as socket
@@ -17,6 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable, Iterator
+    from decimal import Decimal
+    from types import TracebackType
+    from typing import Any
 
     from _typeshed import ReadableBuffer
 
@@ -24,7 +29,8 @@ HELP = """\
 usage: calcc [-46uvzN] [-w SECONDS] [-q SECONDS] [-e REQUEST]... [--ssl...] [-U PATH | HOST [PORT]]
 
 Asks calcd at HOST (127.0.0.1) and PORT (12000). Requests are read from standard input, one a
-line, and replies written to standard output; on a terminal there is a prompt, with history.
+line, and replies written to standard output. On a terminal there is a prompt, with history and
+Tab: it completes operations and names, and brings back the last answers, one Tab after another.
 
   -4, -6      use IPv4 only, IPv6 only
   -e REQUEST  ask this instead of reading standard input; as often as wanted
@@ -47,6 +53,15 @@ line, and replies written to standard output; on a terminal there is a prompt, w
 
 Exit status: 0 every reply was a result, 1 at least one was an ERR, 2 wrong usage, 3 the server
 could not be reached or went away before every request was answered.
+
+Examples:
+  calcc -e 'SOMA 0.1 0.2'                      one request: 0.3
+  calcc -e 'DIV 1 3' -e 'MUL 1.20 3'           two
+  tax=$(calcc -e 'MUL 19.99 0.23') || exit     in a script
+  sed 's/^/MUL 1.23 /' prices.txt | calcc      a column of numbers, each multiplied
+  calcc < sums.txt > results.txt               a file of requests; shows progress if it has tqdm
+  calcc -U /run/calcd/calcd.sock -e PING       through a Unix socket
+  calcc --ssl-trustfile ca.pem calcd.example 12001 < sums.txt     over TLS
 """
 # Each option, as the help shows it, and whether it takes a value.
 OPTIONS = {
@@ -65,6 +80,13 @@ TRIES, UDP_WAIT = 3, 5.0  # datagrams sent for a reply, and seconds in all
 # OpenSSL's numbers for what is wrong with a certificate.
 UNKNOWN_ISSUER, WRONG_NAME = (2, 18, 19, 20, 21), (62, 64)
 HISTORY, HISTORY_LINES = "~/.calcc_history", 1000
+PROGRESS_AFTER = 1.0  # seconds; what takes no longer needs none
+HELP_WAIT = 1.0  # seconds that the Tab key may wait for the server, once
+ANSWERS = 10  # that the Tab key brings back
+# Where a word of a request starts; sums are taken apart later, so that -1E+3 is one word.
+WORD_DELIMITERS = " \t\n*/%^(),=<>!"
+SETTINGS = ("PRECISION", "ROUNDING", "EXACT", "LANGUAGE")  # with an operand: for a connection
+LOST = "a new connection has none of the names, settings and answers of the one before"
 # With these bytes deleted, and every other but the newline made an x, a request starts with x.
 BLANKS = b" \t\r"
 MARKS = bytes(byte if byte == ord("\n") else ord("x") for byte in range(256))
@@ -76,6 +98,18 @@ class UsageError(Exception):
 
 class ClientError(Exception):
     """What ends the run before every request has its reply: exit status 3."""
+
+
+class CalculatorError(Exception):
+    """An ERR reply. The code is stable, the words are not."""
+
+    def __init__(self, code: str, words: str) -> None:
+        super().__init__(code, words)
+        self.code = code
+        self.words = words
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.words}"
 
 
 class Options:
@@ -161,6 +195,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.asked = self.answered = 0
+        self.size = 0  # in bytes, of what was asked
         self.errors = False
         self._marks = self._replies = b"\n"  # the end of what came before
 
@@ -168,6 +203,7 @@ class Tally:
         """Count the requests that start in what goes to the server."""
         marks = self._marks + chunk.translate(MARKS, BLANKS)
         self.asked += marks.count(b"\nx")
+        self.size += len(chunk)
         self._marks = marks[-1:]
 
     def receive(self, chunk: bytes) -> None:
@@ -187,6 +223,113 @@ class Tally:
             why = "" if self.answered else guess
             raise ClientError(f"{server}: {ending}; requests without a reply: {missing}{why}")
         return int(self.errors)
+
+
+class Progress(Tally):
+    """A tally that shows how far it is, on a terminal that nothing else is written to.
+
+    That takes tqdm. It is not imported before there is something to show, for that takes longer
+    than all of a short run.
+    """
+
+    def __init__(self, options: Options) -> None:
+        import time
+
+        super().__init__()
+        self._bar: Any = None
+        self._clock = time.time  # as tqdm's
+        self._began = self._clock()
+        # A pipe's reader may well write to the terminal itself.
+        wanted = not options.requests and os.isatty(STDERR) and not os.isatty(STDIN)
+        wanted = wanted and not (os.isatty(STDOUT) or is_kind(STDOUT, "S_ISFIFO"))
+        self._due = self._began + PROGRESS_AFTER if wanted else float("inf")
+        self._total = remaining(STDIN) if wanted else None
+
+    def receive(self, chunk: bytes) -> None:
+        """Count, and show what that comes to."""
+        super().receive(chunk)
+        if self._due < self._clock():
+            self._show()
+        if self._bar is not None:
+            # In bytes of the input, which has a size, but of those that were answered: a slow
+            # server takes many before it gets to them.
+            answered = self.size * self.answered // max(self.asked, self.answered, 1)
+            self._bar.update(answered - self._bar.n)
+
+    def _show(self) -> None:
+        """Start to draw, as if it had been from the beginning; without tqdm, nothing."""
+        self._due = float("inf")
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return
+        tqdm.monitor_interval = 0  # no thread
+        self._bar = tqdm(
+            total=self._total,
+            delay=PROGRESS_AFTER,
+            miniters=1,
+            dynamic_ncols=True,
+            unit="B",
+            unit_scale=True,
+        )
+        self._bar.start_t = self._bar.last_print_t = self._began
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Traces:
+    """What the requests of a connection leave behind there, for those that come after them."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew, as another connection does."""
+        self.names: dict[str, None] = {}  # assigned, in that order
+        self._settings = False  # not the server's any more
+        self._answers = False
+
+    def add(self, request: str, reply: str) -> None:
+        """Take down a request with its reply."""
+        if reply.startswith("ERR "):
+            return
+        self._answers = True
+        name, _, value = request.partition("=")
+        name = name.strip(" \t")
+        if name.isidentifier() and value and not value.startswith("="):
+            self.names[name] = None
+            return
+        first, *others = request.upper().split(None, 1) or [""]
+        if first == "CLEAR":
+            self.names.clear()
+        self._settings = self._settings or (first in SETTINGS and others != [])
+
+    def matter_to(self, requests: "Iterable[str]") -> bool:
+        """Say whether these may be answered otherwise where nothing was asked before."""
+        import re
+
+        answer = re.compile(r"\bans\b", re.IGNORECASE)
+        answers = self._answers and any(map(answer.search, requests))
+        return answers or self._settings or bool(self.names)
+
+
+def is_kind(descriptor: int, kind: str) -> bool:
+    """Say whether a descriptor is for such a file, by the name of a test in `stat`."""
+    import stat
+
+    return bool(getattr(stat, kind)(os.fstat(descriptor).st_mode))
+
+
+def remaining(descriptor: int) -> int | None:
+    """Return how many bytes there are left to read from a file; None where it is no such thing."""
+    if not is_kind(descriptor, "S_ISREG"):
+        return None
+    return os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)
 
 
 def reason(error: Exception) -> str:
@@ -572,13 +715,12 @@ def connect(options: Options) -> "socket.socket | UDP":
     return server
 
 
-def relay(server: socket.socket, options: Options) -> int:
+def relay(server: socket.socket, options: Options, tally: Tally) -> int:
     """Send requests and write replies, both at once, to the end; return the exit status.
 
     A chunk each way is all that is held: who does not read from us keeps us from reading.
     """
     unsent = b"".join(os.fsencode(request) + b"\n" for request in options.requests)
-    tally = Tally()
     tally.send(unsent)
     reading = not options.requests  # standard input has not ended
     sending = True  # our half of the connection is open
@@ -660,9 +802,107 @@ def ask(server: "socket.socket | UDP", requests: bytes, count: int, options: Opt
     return replies
 
 
+class Completer:
+    """What the Tab key offers: operations, the names assigned here, and the last answers.
+
+    An answer comes in full, where a number may stand or for `ans`, and the next Tab puts the one
+    before in its place.
+    """
+
+    def __init__(self, options: Options, traces: Traces) -> None:
+        self._options = options
+        self._traces = traces
+        self._operations: list[str] | None = None  # not asked for yet
+        self._answers: list[str] = []  # each once, the last one first
+        self._offered = "", "", 0  # the word as Tab left it, what it has before the answer, which
+        self._matches: list[str] = []
+
+    def install(self) -> None:
+        """Have the Tab key call this, if there is line editing at all."""
+        try:
+            import readline
+        except ImportError:
+            return
+        libedit = "libedit" in (readline.__doc__ or "")
+        readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
+        readline.set_completer_delims(WORD_DELIMITERS)
+        readline.set_completer(self)
+
+    def learn(self, reply: str) -> None:
+        """Remember an answer."""
+        import re
+
+        self._offered = "", "", 0
+        if re.fullmatch(r"[-+]?[0-9.]+(E[-+]?[0-9]+)?", reply, re.ASCII):
+            others = [answer for answer in self._answers if answer != reply]
+            self._answers = [reply, *others][:ANSWERS]
+
+    def __call__(self, word: str, state: int) -> str | None:
+        """Return a match for the word before the cursor; they are asked for one by one."""
+        import readline
+
+        if state == 0 and select.select([STDIN], [], [], 0)[0]:
+            self._matches = [f"{word}\t"]  # more came at once: it is pasted, and a blank
+        elif state == 0:
+            before = readline.get_line_buffer()[: readline.get_begidx()]
+            self._matches = self._complete(before, word)
+        return self._matches[state] if state < len(self._matches) else None
+
+    def _complete(self, before: str, word: str) -> list[str]:
+        """Return all matches."""
+        offered, head, number = self._offered
+        if word and word == offered:
+            return self._offer(head, (number + 1) % len(self._answers))
+        start = max(word.rfind("+"), word.rfind("-")) + 1
+        head, word = word[:start], word[start:]
+        if self._answers and (word.lower() == "ans" or not word):
+            command = (before + head).strip(" \t").upper()
+            if word or command not in ("", "HELP"):
+                return self._offer(head, 0)
+        if self._operations is None:
+            self._operations = []  # asked once, whatever comes of it
+            self._operations = operations(self._options)
+        names = [name.lower() if word.islower() else name for name in self._operations]
+        names += [*self._traces.names, *(["ans"] if self._answers else [])]
+        return [head + name for name in names if name.lower().startswith(word.lower())]
+
+    def _offer(self, head: str, number: int) -> list[str]:
+        """Return one of the answers, as what is left to match."""
+        word = head + self._answers[number]
+        self._offered = word, head, number
+        return [word]
+
+
+def operations(options: Options) -> list[str]:
+    """Return the names of the server's operations, as far as it tells them, and soon.
+
+    On a connection of its own: a reply that comes late is then nobody else's.
+    """
+    import copy
+    import re
+
+    hasty = copy.copy(options)
+    hasty.wait = min(HELP_WAIT, options.wait or HELP_WAIT)
+    hasty.switches = [switch for switch in options.switches if switch != "-v"]
+    try:
+        server = connect(hasty)
+        try:
+            reply = ask(server, b"HELP\n", 1, hasty).decode(errors="replace")
+        finally:
+            server.close()
+    except (ClientError, OSError):
+        return []
+    if reply.startswith("ERR ") or not reply.endswith("\n"):
+        return []
+    return list(dict.fromkeys(re.findall(r"\b[A-Z][A-Z0-9]+\b", reply)))
+
+
 def converse(server: "socket.socket | UDP", options: Options) -> int:
     """Ask what is typed at the prompt, one request at a time; return the exit status."""
     tally = Tally()
+    traces = Traces()
+    completer = Completer(options, traces)
+    completer.install()
     load_history()
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # the server judges what is text
@@ -687,15 +927,244 @@ def converse(server: "socket.socket | UDP", options: Options) -> int:
                 # An idle client is closed without a word, and asking twice does no harm.
                 server.close()
                 server = connect(options)
+                if traces.matter_to([line]):
+                    complain(LOST)
+                traces.forget()
                 replies = ask(server, requests, count, options)
             tally.receive(replies)
             write(replies)
+            asked_lines = [part for part in line.split("\n") if part.strip(" \t\r")]
+            for request, reply in zip(asked_lines, replies.splitlines(), strict=False):
+                traces.add(request, reply.decode(errors="replace"))
+                completer.learn(reply.decode(errors="replace"))
             if replies.count(b"\n") < count or line.strip(" \t").upper() == "QUIT":
                 break
     finally:
         server.close()
         save_history()
     return tally.status(options.server, CLOSED, options.guess)
+
+
+class Calculator:
+    """A connection to calcd, for a Python program.
+
+        with Calculator("localhost", 12000) as calculator:
+            calculator.ask("SOMA 0.1 0.2")  # Decimal("0.3")
+
+    ``path`` is that of a Unix socket, to be used in place of host and port. ``timeout`` is in
+    seconds, for connecting and for every silence after that; None waits for ever. ``tls`` is
+    what TLS is to go by, such as ``ssl.create_default_context()``, and ``servername`` whose
+    certificate the server must have, where that is not the host.
+
+    An ERR reply is a ``CalculatorError``. What goes wrong with the connection is what the
+    standard library makes of it: ``ConnectionError``, ``TimeoutError``, another ``OSError``. A
+    request that is blank or more than one line is a ``ValueError``, and so is any after `close`.
+
+    Where the connection was lost, as one is that was idle for too long, it is made anew once and
+    what has no reply yet is asked again: a request changes nothing, unless it assigns a name or
+    changes a setting. Those, and ``ans``, belong to the connection, so where there have been any
+    that matter, ``ConnectionError`` says that they are lost. So does the first request after a
+    ``TimeoutError``, which ends the connection, for a late reply would be taken for another's.
+    The next request starts with a new connection, and with nothing.
+
+    To be used by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 12000,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+        tls: "ssl.SSLContext | None" = None,
+        servername: str | None = None,
+    ) -> None:
+        if timeout is not None and not 0 < timeout <= LONGEST:
+            raise ValueError(f"a timeout is more than 0 seconds, not {timeout}")
+        self._host, self._port = host, port
+        self._path = None if path is None else os.fspath(path)
+        self._timeout = timeout
+        self._tls = tls
+        self._servername = host if servername is None and path is None else servername
+        self._later: tuple[type[OSError], ...] = (BlockingIOError,)
+        self._traces = Traces()  # of the last connection
+        self._closed = False
+        self._server: socket.socket | None = self._connect()
+
+    def ask(self, request: str) -> "Decimal":
+        """Return the number that a request comes to."""
+        return number(self.tell(request))
+
+    def tell(self, request: str) -> str:
+        """Return the reply to a request as it is written: not all of them are numbers."""
+        (reply,) = self.tell_all([request])
+        if isinstance(reply, CalculatorError):
+            raise reply
+        return reply
+
+    def ask_all(self, requests: "Iterable[str]") -> "list[Decimal | CalculatorError]":
+        """Return the numbers for many requests, sent without waiting for each reply.
+
+        Where one is an error, that stands in its place, and is not raised.
+        """
+        replies = self.tell_all(requests)
+        return [reply if isinstance(reply, Exception) else number(reply) for reply in replies]
+
+    def tell_all(self, requests: "Iterable[str]") -> list[str | CalculatorError]:
+        """Do the same, with replies as they are written."""
+        if self._closed:
+            raise ValueError("the calculator is closed")
+        asked = list(requests)
+        lines = [as_line(request) for request in asked]
+        replies: list[str] = []
+        renewed = False
+        while len(replies) < len(lines):
+            renewed = renewed or self._server is None
+            server = self._server or self._connect_anew(asked[len(replies) :])
+            try:
+                self._exchange(server, asked, lines, replies)
+            except BaseException as error:
+                self._drop()  # or a reply to this could be taken for one to the next
+                again = isinstance(error, ConnectionError) and len(replies) < len(lines)
+                if renewed or not again:
+                    raise
+        return [result(reply) for reply in replies]
+
+    def close(self) -> None:
+        """End the connection, for good."""
+        self._closed = True
+        self._drop()
+
+    def __enter__(self) -> "Calculator":
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: "TracebackType | None",
+    ) -> None:
+        self.close()
+
+    def _connect(self) -> socket.socket:
+        """Return a connection to the server."""
+        import socket as sockets
+
+        server: sockets.socket
+        if self._path is None:
+            server = sockets.create_connection((self._host, self._port), self._timeout)
+        else:
+            server = sockets.socket(sockets.AF_UNIX)
+        try:
+            if self._path is None:
+                server.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
+            else:
+                server.settimeout(self._timeout)
+                server.connect(self._path)
+            if self._tls is not None:
+                import ssl
+
+                self._later = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+                server = self._tls.wrap_socket(server, server_hostname=self._servername)
+            server.setblocking(False)
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    def _connect_anew(self, requests: list[str]) -> socket.socket:
+        """Connect again, unless these requests may need what is lost with the connection."""
+        lost = self._traces.matter_to(requests)
+        self._traces.forget()
+        if lost:
+            raise ConnectionError(f"the connection was lost, and {LOST}")
+        self._server = self._connect()
+        return self._server
+
+    def _drop(self) -> None:
+        """Leave the connection."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        try:
+            if self._tls is not None:
+                import ssl
+
+                if isinstance(server, ssl.SSLSocket):
+                    server.unwrap()  # says farewell, and waits for nothing
+        except (OSError, ValueError):
+            return
+        finally:
+            server.close()
+
+    def _exchange(
+        self, server: socket.socket, requests: list[str], lines: list[bytes], replies: list[str]
+    ) -> None:
+        """Ask what has no reply yet, and add the replies, both at once."""
+        unsent = memoryview(b"".join(lines[len(replies) :]))
+        wait = None if self._timeout is None else self._timeout * 1000
+        rest = b""  # the start of a reply
+        poll = select.poll()
+        poll.register(server, select.POLLIN | select.POLLOUT)
+        while len(replies) < len(lines):
+            if not poll.poll(wait):
+                raise TimeoutError(f"no reply for {self._timeout:g} s")
+            try:
+                if unsent:
+                    unsent = unsent[server.send(unsent) :]
+            except self._later:
+                pass
+            except ConnectionError:  # it takes no more, but may have answered what it took
+                unsent = unsent[:0]
+            if not unsent:
+                poll.modify(server, select.POLLIN)
+            try:
+                # With TLS, poll does not know of what was decrypted already.
+                while len(replies) < len(lines):
+                    chunk = server.recv(CHUNK)
+                    if not chunk:
+                        raise ConnectionError(CLOSED)
+                    *whole, rest = (rest + chunk).split(b"\n")
+                    for reply in whole:
+                        text = reply.decode(errors="replace")
+                        if len(replies) < len(lines):
+                            self._traces.add(requests[len(replies)], text)
+                        replies.append(text)
+            except self._later:
+                continue
+        if rest or len(replies) > len(lines):
+            raise ConnectionAbortedError("the server has sent more than was asked for")
+
+
+def as_line(request: str) -> bytes:
+    """Return a request as it is sent; ValueError where it would not get exactly one reply."""
+    if "\n" in request or "\r" in request:
+        raise ValueError(f"a request is one line: {request!r}")
+    if not request.strip(" \t"):
+        raise ValueError("a blank request gets no reply")
+    return request.encode() + b"\n"
+
+
+def result(reply: str) -> str | CalculatorError:
+    """Return a reply, or the error that it is."""
+    if not reply.startswith("ERR "):
+        return reply
+    code, _, words = reply.removeprefix("ERR ").partition(" ")
+    return CalculatorError(code, words)
+
+
+def number(reply: str) -> "Decimal":
+    """Return a reply as a number, exactly as it is written; ValueError where it is none."""
+    from decimal import Decimal, InvalidOperation
+
+    try:
+        value = Decimal(reply)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if value.is_finite():
+        return value
+    raise ValueError(f"not a number, but {reply!r}: tell() is for such replies")
 
 
 def run(options: Options) -> int:
@@ -716,7 +1185,8 @@ def run(options: Options) -> int:
             return converse(server, options)
         if isinstance(server, UDP):
             return relay_datagrams(server, options)
-        return relay(server, options)
+        with Progress(options) as tally:
+            return relay(server, options, tally)
     finally:
         server.close()
 

@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -187,6 +188,7 @@ class Terminal:
     def __init__(self, home: Path, *arguments: object, redirect: str = "", **more: str) -> None:
         self.screen = b""  # what has been shown and was not yet expected
         self._keyboard, terminal = pty.openpty()
+        termios.tcsetwinsize(terminal, (24, 80))
         try:
             # The first terminal that a session's first process opens is the one whose Ctrl-C
             # it gets.

@@ -1,0 +1,404 @@
+"""calcd as a Python program uses it: Calculator, against the daemon and servers of a test's own."""
+
+import doctest
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from array import array
+from contextlib import suppress
+from decimal import Decimal
+from fcntl import ioctl
+from functools import partial
+from pathlib import Path
+from termios import TIOCOUTQ
+
+import pytest
+from certificates import Certificates
+from client_helpers import CLIENT, HOST, Script, Servers, echo, receive, reset
+from helpers import PATIENCE, ROOT, Daemon, Daemons, read_all, wait_until
+
+from calcd.client import LOST, Calculator, CalculatorError
+
+connect = partial(Calculator, HOST, timeout=PATIENCE)
+
+
+def expect(*pairs: tuple[str, str], end: Script = socket.socket.close) -> Script:
+    """Get these requests, one after the other, reply to each, and end the connection."""
+
+    def script(connection: socket.socket) -> None:
+        for request, reply in pairs:
+            receive(connection, request.encode() + b"\n")
+            connection.sendall(reply.encode() + b"\n")
+        end(connection)
+
+    return script
+
+
+def unread(connection: socket.socket) -> int:
+    """Count the bytes sent that the other side has not acknowledged."""
+    count = array("i", [0])
+    ioctl(connection, TIOCOUTQ, count)
+    return count[0]
+
+
+def hear(*requests: str, end: Script = socket.socket.close) -> Script:
+    """Get these requests, and end the connection without a word."""
+
+    def script(connection: socket.socket) -> None:
+        receive(connection, "".join(f"{request}\n" for request in requests).encode())
+        end(connection)
+
+    return script
+
+
+# -- Asking --------------------------------------------------------------------------------------
+
+
+def test_the_readmes_example_is_what_happens(shared_daemon: Daemon) -> None:
+    example = (ROOT / "README.md").read_text().partition("```pycon\n")[2].partition("```")[0]
+    where = f'"{shared_daemon.host}", {shared_daemon.port}'
+    assert '"localhost", 12000' in example
+    example = example.replace('"localhost", 12000', where)
+    test = doctest.DocTestParser().get_doctest(example, {}, "README.md", None, None)
+    said: list[str] = []
+    assert doctest.DocTestRunner().run(test, out=said.append) == (0, len(test.examples)), said
+
+
+def test_a_number_is_taken_as_it_is_written(shared_daemon: Daemon) -> None:
+    with Calculator(shared_daemon.host, shared_daemon.port) as calculator:
+        for request, result in ("SOMA 1.50 1.50", "3.00"), ("MUL 2E+300 -1E+300", "-2E+600"):
+            assert str(calculator.ask(request)) == result
+        assert type(calculator.ask("SOMA 2 2")) is Decimal
+
+
+def test_text_is_told(shared_daemon: Daemon) -> None:
+    with connect(shared_daemon.port) as calculator:
+        assert calculator.tell("MAIUSCULA olá") == "OLÁ"
+        assert calculator.tell("SOMA 0.1 0.2") == "0.3"
+        assert calculator.tell_all(["PING", "DIV 4 2"]) == ["PONG", "2"]
+
+
+@pytest.mark.parametrize("request_line", ["PING", "UPPER nan", "UPPER infinity"])
+def test_text_is_no_number(request_line: str, shared_daemon: Daemon) -> None:
+    with connect(shared_daemon.port) as calculator:
+        for ask in calculator.ask, lambda one: calculator.ask_all([one]):
+            with pytest.raises(ValueError, match=r"not a number, but '\w+'"):
+                ask(request_line)
+        assert calculator.ask("SOMA 2 2") == 4
+
+
+def test_an_error_has_its_code(shared_daemon: Daemon) -> None:
+    with connect(shared_daemon.port) as calculator:
+        for request, code in {
+            "DIV 1 0": "DIVISION-BY-ZERO",
+            "DIV 0 0": "DIVISION-UNDEFINED",
+            "SOMA 1,5 2": "INVALID-NUMBER",
+            "SOMA 2": "WRONG-OPERANDS",
+            "no such": "UNKNOWN-OPERATION",
+        }.items():
+            with pytest.raises(CalculatorError) as caught:
+                calculator.ask(request)
+            assert caught.value.code == code
+            assert str(caught.value) == f"{code} {caught.value.words}"
+        assert calculator.ask("SOMA 2 2") == 4
+
+
+def test_many_at_once_with_errors_in_their_places(shared_daemon: Daemon) -> None:
+    with connect(shared_daemon.port) as calculator:
+        first, error, last = calculator.ask_all(iter(["SOMA 1 1", "DIV 1 0", "SOMA 2 2"]))
+        assert calculator.ask_all([]) == []
+    assert first == Decimal(2)
+    assert last == Decimal(4)
+    assert isinstance(error, CalculatorError)
+    assert error.code == "DIVISION-BY-ZERO"
+
+
+@pytest.mark.parametrize("request_line", ["", " \t", "PING\n", "PING\rPING", "\n"])
+def test_what_would_not_get_one_reply_is_not_sent(request_line: str, shared_daemon: Daemon) -> None:
+    with connect(shared_daemon.port) as calculator:
+        with pytest.raises(ValueError, match="request"):
+            calculator.ask_all(["PING", request_line])
+        assert calculator.ask("SOMA 2 2") == 4
+
+
+def test_after_its_end_it_does_not_ask(serve: Servers) -> None:
+    with connect(serve(expect(("a", "1"), end=lambda c: receive(c, b"")))) as calculator:
+        assert calculator.ask("a") == 1
+    calculator.close()
+    with pytest.raises(ValueError, match="closed"):
+        calculator.ask("a")
+
+
+# -- Ten thousand at once ------------------------------------------------------------------------
+
+
+def test_ten_thousand_requests_come_back_whole(shared_daemon: Daemon) -> None:
+    with connect(shared_daemon.port) as calculator:
+        results = calculator.ask_all(f"SOMA {number} 1" for number in range(10_000))
+    assert results == list(range(1, 10_001))
+
+
+def test_a_server_that_takes_no_more_until_its_replies_are_read(serve: Servers) -> None:
+    requests = [f"{number:01000}" for number in range(10_000)]
+    with connect(serve(echo)) as calculator:
+        assert calculator.tell_all(requests) == requests
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_same_over_tls(
+    version: ssl.TLSVersion, serve: Servers, certificates: Certificates
+) -> None:
+    ends: list[bytes] = []
+
+    def script(plain: socket.socket) -> None:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.maximum_version = version
+        server.load_cert_chain(certificates.server.cert, certificates.server.key)
+        with server.wrap_socket(plain, server_side=True, suppress_ragged_eofs=False) as secure:
+            while data := secure.recv(1 << 16):
+                secure.sendall(data)
+            ends.append(data)
+
+    requests = [f"{number:0200}" for number in range(10_000)]
+    context = ssl.create_default_context(cafile=str(certificates.authority.cert))
+    with connect(serve(script), tls=context) as calculator:
+        assert calculator.tell_all(requests) == requests
+        assert calculator.tell("a") == "a"
+    serve.wait()
+    assert ends == [b""]
+
+
+# -- Whom it reaches -----------------------------------------------------------------------------
+
+
+def test_a_unix_socket(start_daemon: Daemons, tmp_path: Path) -> None:
+    start_daemon("-l", f"unix://{tmp_path}/calcd.sock")
+    with Calculator(path=tmp_path / "calcd.sock") as calculator:
+        assert calculator.ask("SOMA 2 2") == 4
+
+
+def test_a_tls_endpoint(start_daemon: Daemons, certificates: Certificates) -> None:
+    pair = certificates.server.in_one_file()
+    daemon = start_daemon("-l", "tls://127.0.0.1:0", "--tls-certificate", str(pair))
+    port = int(daemon.endpoints[0].rpartition(":")[2])
+    context = ssl.create_default_context(cafile=str(certificates.authority.cert))
+    with connect(port, tls=context) as calculator:
+        assert calculator.ask("SOMA 2 2") == 4
+    with connect(port, tls=context, servername="localhost") as calculator:
+        assert calculator.ask("SOMA 2 2") == 4
+    with pytest.raises(ssl.SSLCertVerificationError):
+        connect(port, tls=context, servername="calcd.example")
+
+
+def test_a_server_that_is_not_trusted(serve: Servers, certificates: Certificates) -> None:
+    def script(plain: socket.socket) -> None:
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(certificates.server.cert, certificates.server.key)
+        with pytest.raises(OSError, match=r"(?i)unknown ca|reset"):
+            server.wrap_socket(plain, server_side=True)
+
+    with pytest.raises(ssl.SSLCertVerificationError):
+        connect(serve(script), tls=ssl.create_default_context())
+
+
+def test_a_server_that_cannot_be_reached(tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind((HOST, 0))
+        with pytest.raises(ConnectionRefusedError):
+            connect(holder.getsockname()[1])
+    with pytest.raises(FileNotFoundError):
+        Calculator(path=str(tmp_path / "none"))
+    with pytest.raises(socket.gaierror):
+        Calculator("no.such.name.invalid")
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_a_timeout_that_is_none(timeout: float) -> None:
+    with pytest.raises(ValueError, match="more than 0 seconds"):
+        Calculator(timeout=timeout)
+
+
+# -- Waiting no longer ---------------------------------------------------------------------------
+
+
+def test_a_late_reply_is_nobody_elses(serve: Servers) -> None:
+    given_up = threading.Event()
+
+    def slow(connection: socket.socket) -> None:
+        receive(connection, b"a\n")
+        assert given_up.wait(PATIENCE)
+
+    with Calculator(HOST, serve(slow, expect(("b", "2"))), timeout=0.3) as calculator:
+        with pytest.raises(TimeoutError, match=r"no reply for 0\.3 s"):
+            calculator.ask("a")
+        given_up.set()
+        assert calculator.ask("b") == 2
+
+
+def test_names_are_lost_with_a_connection_that_timed_out(serve: Servers) -> None:
+    over = threading.Event()
+
+    def slow(connection: socket.socket) -> None:
+        expect(("x = 1", "1"), ("a", "2"), end=lambda c: receive(c, b"b\n"))(connection)
+        assert over.wait(PATIENCE)
+
+    with Calculator(HOST, serve(slow, expect(("a", "3"))), timeout=0.3) as calculator:
+        assert calculator.ask_all(["x = 1", "a"]) == [1, 2]
+        with pytest.raises(TimeoutError):
+            calculator.ask("b")
+        over.set()
+        with pytest.raises(ConnectionError, match=LOST):
+            calculator.ask("a")
+        assert calculator.ask("a") == 3
+
+
+def test_a_server_that_never_shakes_hands(serve: Servers) -> None:
+    with pytest.raises(TimeoutError):
+        Calculator(HOST, serve(serve.silent), timeout=0.1, tls=ssl.create_default_context())
+
+
+# -- Connections that are lost -------------------------------------------------------------------
+
+
+def test_a_connection_that_was_idle_for_too_long(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--idle-timeout", "0.1")
+    with connect(daemon.port) as calculator:
+        for connections in 1, 2:
+            assert calculator.ask("SOMA 2 2") == 4
+            daemon.logs("ended", connections)
+        assert calculator.ask("SOMA 2 2") == 4
+
+
+@pytest.mark.parametrize("end", [socket.socket.close, reset])
+def test_what_has_no_reply_is_asked_again(end: Script, serve: Servers) -> None:
+    def once(connection: socket.socket) -> None:
+        receive(connection, b"a\nb\nc\n")
+        connection.sendall(b"1\n2")
+        wait_until(lambda: unread(connection) == 0, "the replies to be taken")
+        end(connection)
+
+    with connect(serve(once, expect(("b\nc", "2\n3")))) as calculator:
+        assert calculator.ask_all(["a", "b", "c"]) == [1, 2, 3]
+
+
+def test_a_request_is_asked_again_once_and_not_twice(serve: Servers) -> None:
+    port = serve(hear("a"), hear("a"), expect(("a", "1"), end=echo))
+    with connect(port) as calculator:
+        with pytest.raises(ConnectionError, match=r"connection closed by the server|reset"):
+            calculator.ask("a")
+        assert calculator.ask("a") == 1
+
+
+@pytest.mark.parametrize("left", ["x = 2", " y=3", "PRECISION 50", "rounding up"])
+def test_not_after_something_was_left_on_the_connection(left: str, serve: Servers) -> None:
+    port = serve(expect((left, "2"), end=hear("a")), expect(("a", "1")))
+    with connect(port) as calculator:
+        calculator.tell(left)
+        with pytest.raises(ConnectionError, match=f"the connection was lost, and {LOST}"):
+            calculator.ask("a")
+        assert calculator.ask("a") == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "reply"),
+    [
+        ("PRECISION", "34"),
+        ("= 2/3", "0.7"),
+        ("x == 2", "0"),
+        ("x = 1/0", "ERR DIVISION-BY-ZERO division by zero"),
+    ],
+)
+def test_but_after_what_leaves_nothing(asked: str, reply: str, serve: Servers) -> None:
+    port = serve(expect((asked, reply), end=hear("a")), expect(("a", "1")))
+    with connect(port) as calculator:
+        calculator.tell_all([asked])
+        assert calculator.ask("a") == 1
+
+
+def test_names_that_were_cleared_do_not_matter(serve: Servers) -> None:
+    first = expect(("x = 1", "1"), ("CLEAR", "OK"), end=hear("a"))
+    with connect(serve(first, expect(("a", "1")))) as calculator:
+        assert calculator.tell_all(["x = 1", "CLEAR"]) == ["1", "OK"]
+        assert calculator.ask("a") == 1
+
+
+def test_the_last_answer_is_lost_with_its_connection(serve: Servers) -> None:
+    port = serve(expect(("2+2", "4"), end=hear("Ans + 1")), expect(("2+2", "4"), end=echo))
+    with connect(port) as calculator:
+        assert calculator.ask("2+2") == 4
+        with pytest.raises(ConnectionError, match=LOST):
+            calculator.ask("Ans + 1")
+        assert calculator.ask("2+2") == 4
+
+
+def test_all_of_a_conversation_may_be_had_again(serve: Servers) -> None:
+    """Where nothing was answered, nothing is lost."""
+    asked = ["x = 2", "ans + x"]
+    port = serve(hear(*asked), expect(("x = 2\nans + x", "2\n4")))
+    with connect(port) as calculator:
+        assert calculator.ask_all(asked) == [2, 4]
+
+
+def test_a_server_that_is_gone(start_daemon: Daemons) -> None:
+    daemon = start_daemon()
+    with connect(daemon.port) as calculator:
+        assert calculator.ask("SOMA 2 2") == 4
+        daemon.stop()
+        with pytest.raises(ConnectionRefusedError):
+            calculator.ask("SOMA 2 2")
+
+
+def test_the_reason_of_a_server_that_does_not_want_us(serve: Servers) -> None:
+    refused = b"ERR BUSY too many connections\n"
+    port = serve(lambda c: c.sendall(refused), expect(("a", "1")))
+    with connect(port) as calculator:
+        with pytest.raises(CalculatorError, match="BUSY too many connections"):
+            calculator.ask("a")
+        assert calculator.ask("a") == 1
+
+
+def test_replies_that_nobody_asked_for(serve: Servers) -> None:
+    port = serve(expect(("a", "1\n2")), expect(("b", "3")))
+    with connect(port) as calculator:
+        with pytest.raises(ConnectionAbortedError, match="more than was asked for"):
+            calculator.ask("a")
+        assert calculator.ask("b") == 3
+
+
+# -- On its own ----------------------------------------------------------------------------------
+
+
+def test_the_file_alone_is_enough_and_imports_little(shared_daemon: Daemon, tmp_path: Path) -> None:
+    shutil.copy(CLIENT, tmp_path)
+    script = f"""if True:
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        from client import Calculator
+        late = {{"decimal", "re", "readline", "socket", "ssl", "tqdm"}}
+        print(*late & set(sys.modules))
+        with Calculator({shared_daemon.host!r}, {shared_daemon.port}) as calculator:
+            print(calculator.ask("SOMA 0.1 0.2"))
+    """
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("\n0.3\n", "")
+
+
+def test_nothing_is_left_behind_where_a_handshake_fails(serve: Servers) -> None:
+    """conftest looks for the descriptor."""
+
+    def script(plain: socket.socket) -> None:
+        plain.sendall(b"ERR nonsense\n")
+        with suppress(ConnectionError):
+            read_all(plain)
+
+    with pytest.raises(OSError, match=r"(?i)ssl|reset"):
+        connect(serve(script), tls=ssl.create_default_context())

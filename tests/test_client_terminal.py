@@ -1,0 +1,288 @@
+"""What calcc's Tab key offers at the prompt, and what a new connection means there."""
+
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from client_helpers import (
+    COMMAND,
+    CTRL_D,
+    HOST,
+    PROMPT,
+    Script,
+    Servers,
+    Terminal,
+    receive,
+    terminal,
+)
+from helpers import Daemon, clean_environment
+
+from calcd import client
+
+pytest.importorskip("readline")
+
+NAMES = b"numbers: SOMA|ADD, SQRT, LOG10; others: PING, HELP; HELP SOMA tells how it is used\n"
+
+
+def replies(*pairs: tuple[bytes, bytes]) -> Script:
+    """Get these requests, one after the other, and reply to each."""
+
+    def script(connection: socket.socket) -> None:
+        for request, reply in pairs:
+            receive(connection, request + b"\n")
+            connection.sendall(reply + b"\n")
+        assert connection.recv(1) == b""
+
+    return script
+
+
+def helps(connection: socket.socket) -> None:
+    """Tell the operations, and no more."""
+    receive(connection, b"HELP\n")
+    connection.sendall(NAMES)
+
+
+def press_tab(screen: Terminal, typed: str, shown: str) -> None:
+    """Type something, then Tab, and see what comes of it."""
+    if typed:
+        screen.type(typed)
+        screen.expect(typed)
+    screen.type("\t")
+    screen.expect(shown)
+
+
+@pytest.fixture
+def screen(shared_daemon: Daemon, tmp_path: Path) -> Iterator[Terminal]:
+    with terminal(tmp_path, shared_daemon.host, shared_daemon.port) as screen:
+        screen.expect(PROMPT)
+        yield screen
+        screen.type(CTRL_D)
+        assert screen.end() in (0, 1)
+        assert b"Traceback" not in screen.screen
+
+
+def ask(screen: Terminal, request: str, reply: str) -> None:
+    screen.type(request + "\r")
+    assert screen.expect(PROMPT) == f"{request}\n{reply}\n"
+
+
+# -- Operations ----------------------------------------------------------------------------------
+
+
+def test_tab_completes_an_operation_in_the_case_it_is_typed_in(screen: Terminal) -> None:
+    press_tab(screen, "SO", "MA")
+    screen.type(" 0.1 0.2\r")
+    screen.expect("\n0.3\n" + PROMPT)
+    press_tab(screen, "ma", "iuscula")
+    screen.type(" a\r")
+    screen.expect("\nA\n" + PROMPT)
+
+
+def test_tab_shows_all_operations_there_are(screen: Terminal) -> None:
+    press_tab(screen, "", "\x07")
+    press_tab(screen, "", "\n")
+    shown = screen.expect(PROMPT)
+    assert {"ADD", "DIV", "HELP", "MUL", "QUIT", "SOMA", "SUB", "UPPER"} <= set(shown.split())
+
+
+def test_tab_completes_what_help_is_asked_of(screen: Terminal) -> None:
+    ask(screen, "SOMA 1 1", "2")
+    press_tab(screen, "HELP QU", "IT")
+    screen.type("\r")
+    screen.expect("\nQUIT: ")
+    screen.expect(PROMPT)
+
+
+def test_operations_are_asked_for_once(daemon: Daemon, tmp_path: Path) -> None:
+    with terminal(tmp_path, "-v", daemon.host, daemon.port) as screen:
+        screen.expect(PROMPT)
+        press_tab(screen, "SO", "MA")
+        press_tab(screen, " + LOC SU", "B")
+        screen.type(CTRL_D)
+    assert len(daemon.logs("ended", 2)) == 2
+
+
+@pytest.mark.parametrize("reply", [b"", b"ERR BUSY too many connections\n", NAMES[:-1]])
+def test_a_server_that_does_not_tell_its_operations(
+    reply: bytes, serve: Servers, tmp_path: Path
+) -> None:
+    """Nor does it wait for the first connection to end, which another server has."""
+    path = tmp_path / "socket"
+    serve(replies((b"SO", b"1"), (b"b", b"2")), at=str(path))
+    with terminal(tmp_path, "-U", path) as screen:
+        screen.expect(PROMPT)
+        path.unlink()
+        if reply:
+            serve(lambda connection: connection.sendall(reply), at=str(path))
+        press_tab(screen, "SO", "\x07")
+        press_tab(screen, "", "\x07")
+        screen.type("\r")
+        screen.expect("\n1\n" + PROMPT)
+        ask(screen, "b", "2")
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+
+
+def test_a_server_that_never_tells_its_operations(serve: Servers, tmp_path: Path) -> None:
+    """The second connection is not even accepted while the first one lasts."""
+    port = serve(replies((b"SO", b"1")))
+    with terminal(tmp_path, HOST, port) as screen:
+        screen.expect(PROMPT)
+        press_tab(screen, "SO", "\x07")
+        screen.type("\r")
+        screen.expect("\n1\n" + PROMPT)
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+
+
+# -- Names ---------------------------------------------------------------------------------------
+
+
+def test_names_are_completed_until_they_are_cleared(serve: Servers, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    conversation = (
+        (b"price = 1.20", b"1.20"),
+        (b"volume =", b"ERR WRONG-OPERANDS a value is missing"),
+        (b"3*price", b"3.60"),
+        (b"2+sqrt(price)", b"3.095"),
+        (b"CLEAR", b"OK"),
+        (b"pri", b"ERR UNKNOWN-NAME pri"),
+        (b"vol", b"ERR UNKNOWN-NAME vol"),
+    )
+    serve(replies(*conversation), at=str(path))
+    with terminal(tmp_path, "-U", path) as screen:
+        screen.expect(PROMPT)
+        path.unlink()
+        serve(helps, at=str(path))
+        screen.type("price = 1.20\r")
+        screen.expect(PROMPT)
+        screen.type("volume =\r")
+        screen.expect(PROMPT)
+        press_tab(screen, "3*pri", "ce")
+        screen.type("\r")
+        screen.expect("\n3.60\n" + PROMPT)
+        press_tab(screen, "2+sq", "rt")
+        press_tab(screen, "(pri", "ce")
+        screen.type(")\r")
+        screen.expect("\n3.095\n" + PROMPT)
+        ask(screen, "CLEAR", "OK")
+        for name in "pri", "vol":
+            press_tab(screen, name, "\x07")
+            screen.type("\r")
+            screen.expect(PROMPT)
+        screen.type(CTRL_D)
+        assert screen.end() == 1
+
+
+# -- Answers -------------------------------------------------------------------------------------
+
+
+def test_tab_brings_back_the_last_answers_one_after_the_other(screen: Terminal) -> None:
+    ask(screen, "SOMA 1 1", "2")
+    ask(screen, "SUB 1 1.5", "-0.5")
+    ask(screen, "SOMA 1 2.0", "3.0")
+    ask(screen, "MUL 1E+30 1E+20", "1E+50")
+    ask(screen, "SOMA 0.5 -1", "-0.5")
+    screen.type("SOMA ")
+    for answer in "-0.5", "1E+50", "3.0", "2", "-0.5":
+        press_tab(screen, "", answer)
+    screen.type(" 10\r")
+    screen.expect("\n9.5\n" + PROMPT)
+
+
+def test_tab_puts_the_last_answer_in_the_place_of_ans(screen: Terminal) -> None:
+    ask(screen, "DIV 1 8", "0.125")
+    screen.type("SOMA ans")
+    screen.expect("SOMA ans")
+    screen.type("\t")
+    screen.expect("0.125")
+    screen.type(" 1\r")
+    screen.expect("\n1.125\n" + PROMPT)
+
+
+def test_only_numbers_are_answers() -> None:
+    completer = client.Completer(client.Options([]), client.Traces())
+    completer.learn("PONG")
+    completer.learn("ERR DIVISION-BY-ZERO division by zero")
+    assert completer._answers == []
+    for number in range(30):
+        completer.learn(f"{number}")
+    assert completer._answers == [f"{number}" for number in range(29, 19, -1)]
+
+
+def test_tabs_that_are_pasted_are_blanks(screen: Terminal) -> None:
+    screen.type("SOMA\t2\t2\rSUB\t5\t3\r")
+    screen.expect("\n4\n" + PROMPT)
+    screen.expect("\n2\n" + PROMPT)
+
+
+# -- What is lost with a connection --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "lost"),
+    [
+        ("x = 2", "PING", True),
+        ("PRECISION 50", "PING", True),
+        ("PRECISION", "PING", False),
+        ("2+2", "ans+1", True),
+        ("2+2", "3+3", False),
+    ],
+)
+def test_a_new_connection_is_told_of_where_it_matters(
+    first: str, then: str, lost: bool, serve: Servers, tmp_path: Path
+) -> None:
+    def once(connection: socket.socket) -> None:
+        receive(connection, first.encode() + b"\n")
+        connection.sendall(b"4\n")
+        receive(connection, then.encode() + b"\n")
+
+    port = serve(once, replies((then.encode(), b"5")))
+    with terminal(tmp_path, HOST, port) as screen:
+        screen.expect(PROMPT)
+        ask(screen, first, "4")
+        screen.type(then + "\r")
+        said = f"calcc: {client.LOST}\n" if lost else ""
+        assert screen.expect(PROMPT) == f"{then}\n{said}5\n"
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+
+
+# -- The help's examples -------------------------------------------------------------------------
+
+
+def examples() -> list[str]:
+    """Give the examples of the help."""
+    lines = client.HELP.partition("Examples:\n")[2].splitlines()
+    return [re.split(r" {4,}", line.strip())[0] for line in lines]
+
+
+def test_the_examples_for_a_default_server_work(shared_daemon: Daemon, tmp_path: Path) -> None:
+    (tmp_path / "prices.txt").write_text("100\n1.50\n")
+    (tmp_path / "sums.txt").write_text("SOMA 1 1\nSOMA 2 2\n")
+    function = f'calcc() {{ {" ".join(COMMAND)} "$@" {shared_daemon.host} {shared_daemon.port}; }}'
+    printed = []
+    for example in examples():
+        if "-U" in example or "--ssl" in example:
+            continue
+        done = subprocess.run(
+            ["bash", "-c", f'{function}\n{example}\n[ -z "$tax" ] || echo $tax'],
+            cwd=tmp_path,
+            env=clean_environment(),
+            capture_output=True,
+            check=True,
+        )
+        assert done.stderr == b""
+        printed.append(done.stdout.decode().split())
+    assert printed == [
+        ["0.3"],
+        ["0.3333333333333333333333333333333333", "3.60"],
+        ["4.5977"],
+        ["123.00", "1.8450"],
+        [],
+    ]
+    assert (tmp_path / "results.txt").read_text() == "2\n4\n"
+    assert len(client.HELP.splitlines()) <= 45
