@@ -76,7 +76,7 @@ def test_tab_completes_an_operation_in_the_case_it_is_typed_in(screen: Terminal)
     press_tab(screen, "SO", "MA")
     screen.type(" 0.1 0.2\r")
     screen.expect("\n0.3\n" + PROMPT)
-    press_tab(screen, "ma", "iuscula")
+    press_tab(screen, "mai", "uscula")
     screen.type(" a\r")
     screen.expect("\nA\n" + PROMPT)
 
@@ -90,7 +90,7 @@ def test_tab_shows_all_operations_there_are(screen: Terminal) -> None:
 
 def test_tab_completes_what_help_is_asked_of(screen: Terminal) -> None:
     ask(screen, "SOMA 1 1", "2")
-    press_tab(screen, "HELP QU", "IT")
+    press_tab(screen, "HELP QUI", "T")
     screen.type("\r")
     screen.expect("\nQUIT: ")
     screen.expect(PROMPT)
