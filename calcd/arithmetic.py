@@ -114,8 +114,7 @@ class Arithmetic:
 
         Its work is added to ``work``; ``TooDearError`` where that comes to more than ``most``.
         """
-        digits = max(self.precision, *(len(number.as_tuple().digits) for number in numbers))
-        self.charge(operation.work(digits) * max(1, len(numbers) - 1))
+        self.charge(operation.work(self.precision, numbers))
         try:
             result: Decimal = operation.run(self.context, *numbers)
         except decimal.DivisionByZero:
@@ -174,8 +173,8 @@ class Arithmetic:
     def calculate_plainly(self, name: str, left: str, right: str) -> str:
         """Run an operation, by its name, on two operands as they are written; give text.
 
-        Faster than by the rules, as the operands' grammar is not checked beyond what ``Decimal()`` does. Raise
-        anything where there is no such operation, no number or no finite result.
+        Faster than by the rules, as the operands' grammar is not checked beyond what ``Decimal()``
+        does. Raise anything where there is no such operation, no number or no finite result.
         """
         result = PLAIN[name](self.context, Decimal(left), Decimal(right))
         text = str(result)
