@@ -117,8 +117,7 @@ class Arithmetic:
 
         Its work is added to ``work``; ``TooDearError`` where that comes to more than ``most``.
         """
-        digits = max(self.precision, *(len(number.as_tuple().digits) for number in numbers))
-        self.charge(operation.work(digits) * max(1, len(numbers) - 1))
+        self.charge(operation.work(self.precision, numbers))
         try:
             result: Decimal = operation.run(self.context, *numbers)
         except decimal.DivisionByZero:

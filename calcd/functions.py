@@ -14,6 +14,9 @@ from calcd.operations import Operation
 
 _MOST_FACTORIAL = 1000  # beyond it no precision has the digits
 
+# One digit is enough to see how near to each other two numbers are, whatever their exponents.
+_NEARLY = Context(prec=1, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[])
+
 
 def _each(method: Callable[[Context, Decimal, Decimal], Decimal]) -> Callable[..., Decimal]:
     """Make of an operation on two numbers one on more, from left to right."""
@@ -26,6 +29,28 @@ def _each(method: Callable[[Context, Decimal, Decimal], Decimal]) -> Callable[..
 
 def _power(context: Context, base: Decimal, exponent: Decimal) -> Decimal:
     return context.power(base, exponent)
+
+
+def _near_one(number: Decimal) -> int:
+    """Say in how many digits a number agrees with 1: so many more a logarithm has to work with."""
+    return max(0, -_NEARLY.copy().subtract(number, Decimal(1)).adjusted())
+
+
+def _work_of_logarithm(precision: int, number: Decimal) -> float:
+    return 400 + 0.26 * (precision + _near_one(number)) ** 2
+
+
+def _work_of_power(precision: int, base: Decimal, exponent: Decimal) -> float:
+    near = _near_one(base)
+    if exponent != exponent.to_integral_value():  # by way of logarithms, with all of the base
+        return 1000 + 0.5 * (max(precision, len(str(base))) + near) ** 2
+    # By squaring; unless the base is near to 1, a long exponent is at once known to be too large.
+    length = min(max(0, exponent.adjusted()), near + 5) + 1
+    return 0.0014 * length * (precision + length) ** 2
+
+
+def _work_of_factorial(_: int, number: Decimal) -> float:
+    return 3.0 * int(min(max(number, Decimal(0)), Decimal(_MOST_FACTORIAL)))
 
 
 def _round(context: Context, number: Decimal, places: Decimal) -> Decimal:
@@ -41,11 +66,16 @@ def _factorial(context: Context, number: Decimal) -> Decimal:
     """Give the factorial where it is exact; Inexact where its digits do not fit."""
     if number < 0 or number != number.to_integral_value():
         raise decimal.InvalidOperation
-    if number > _MOST_FACTORIAL:
+    if number > _MOST_FACTORIAL or _digits_of_factorial(int(number)) > context.prec:
         raise decimal.Inexact
     exact = context.copy()
     exact.traps[decimal.Inexact] = True
     return exact.plus(Decimal(math.factorial(int(number))))
+
+
+def _digits_of_factorial(number: int) -> float:
+    """Give how many digits a factorial has at the least, less the zeros at its end."""
+    return math.lgamma(number + 1) / math.log(10) - number / 4
 
 
 ADD = Operation(
@@ -87,7 +117,7 @@ POWER = Operation(
     _power,
     "POT 2 10",
     "1024",
-    1.0,
+    further=_work_of_power,
 )
 REMAINDER = Operation(
     ("RESTO", "MOD"),
@@ -106,7 +136,7 @@ QUOTIENT = Operation(
     "3",
 )
 EXP = Operation(
-    ("EXP",), ("exponent",), "e to the power of the number", Context.exp, "EXP 0", "1", 1.0
+    ("EXP",), ("exponent",), "e to the power of the number", Context.exp, "EXP 0", "1", 0.15
 )
 DIVISIONS = (DIVIDE, REMAINDER, QUOTIENT)
 
@@ -160,7 +190,15 @@ ARITHMETIC = (
         "2.68",
     ),
     EXP,
-    Operation(("LN",), ("number",), "the natural logarithm", Context.ln, "LN 1", "0", 1.0),
+    Operation(
+        ("LN",),
+        ("number",),
+        "the natural logarithm",
+        Context.ln,
+        "LN 1",
+        "0",
+        further=_work_of_logarithm,
+    ),
     Operation(
         ("LOG", "LOG10"),
         ("number",),
@@ -168,7 +206,7 @@ ARITHMETIC = (
         Context.log10,
         "LOG 0.001",
         "-3",
-        1.0,
+        further=_work_of_logarithm,
     ),
     Operation(
         ("FAT", "FACT"),
@@ -177,6 +215,7 @@ ARITHMETIC = (
         _factorial,
         "FAT 20",
         "2432902008176640000",
+        further=_work_of_factorial,
     ),
 )
 

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from calcd.errors import RequestError
@@ -20,7 +21,8 @@ class Operation:
     help calls them; ``[x]`` may be left out, ``[x...]`` too or come any number of times, and
     ``x...`` takes the rest of the line. ``example`` is a request, and
     ``answer`` its reply in a session that has just begun.
-    ``dear`` tells how its work grows with the square of the digits: 1 for the dearest.
+    ``dear`` tells how its work grows with the square of the digits, and ``further`` estimates
+    what there is besides, from the precision and the numbers.
     """
 
     names: tuple[str, ...]
@@ -30,6 +32,7 @@ class Operation:
     example: str
     answer: str
     dear: float = 0.0
+    further: Callable[..., float] | None = None
 
     @property
     def least(self) -> int:
@@ -51,9 +54,13 @@ class Operation:
         """How it is asked: ``SUB minuend subtrahend``."""
         return " ".join((self.names[0], *self.operands))
 
-    def work(self, digits: int) -> float:
-        """Estimate the work for so many digits, in units of about 0.05 µs."""
-        return 30 + 0.3 * digits + self.dear * digits * digits
+    def work(self, precision: int, numbers: Sequence[Decimal]) -> float:
+        """Estimate the work with these numbers, in units of about 0.05 µs."""
+        # A text's length is nearly the count of digits, and costs much less than a tuple of them.
+        digits = max(precision, *(len(str(number)) for number in numbers))
+        work = 60 + 0.3 * digits + self.dear * digits * digits
+        work *= max(1, len(numbers) - 1)
+        return work + self.further(precision, *numbers) if self.further else work
 
     def split(self, rest: str) -> list[str]:
         """Split what followed the name into operands, however many there are."""

@@ -24,6 +24,7 @@ _GROUP = 64  # lines
 # is done before what is left has to wait for ``go_on``.
 _MOST_FOR_LINE = 2_500_000
 _MOST_AT_ONCE = 200_000
+_WORK_FOR_LINE = 80  # and as much again if it is an error
 _CTRL_D = b"\x04"
 _CTRL_D_FIRST = re.compile(rb"^\x04", re.MULTILINE)
 
@@ -244,22 +245,25 @@ class Session:
         """Answer the first so many lines; return how many were taken."""
         arithmetic = self.arithmetic
         calculate = arithmetic.calculate_plainly
+        each = 30 + 0.3 * arithmetic.precision
         for done in range(count):
+            line = lines[done]
+            if not line.strip():  # many of them must not take long either
+                continue
+            if arithmetic.work > _MOST_AT_ONCE:
+                return done
             try:
-                name, left, right = lines[done].split()
+                name, left, right = line.split()
                 reply = calculate(name, left, right)
             except Exception:
                 try:
-                    answer = self._answer(lines[done].removesuffix("\r"))
+                    reply = self._answer(line.removesuffix("\r"))
                 except TooDearError:
                     return done
-                if answer is None:
-                    continue
-                reply = answer
             else:
                 self.memory.answer = reply
+                arithmetic.work += each
             replies.append(reply)
-            arithmetic.work += 30
         return count
 
     def _answer_by_rules(self, text: str) -> str:
@@ -275,33 +279,33 @@ class Session:
                 self.line_ends += 1
                 replies.append(self._line_too_long())
                 break
+            if not request.strip(" \t"):  # many of them must not take long either
+                self.line_ends += 1
+                continue
             try:
                 reply = self._answer(request)
             except TooDearError:
                 self.unanswered = text[begin:]
                 break
             self.line_ends += 1
-            if reply is None:
-                continue
             self.requests += 1
             replies += [reply, "\n" if request == line else "\r\n"]
-            self.arithmetic.work += 30 + 3 * len(reply)
+            self.arithmetic.work += 3 * len(reply)
             if self.finished:
                 break
         return "".join(replies)
 
-    def _answer(self, request: str) -> str | None:
-        """Answer one request, without its line end; None if it is blank.
+    def _answer(self, request: str) -> str:
+        """Answer one request, without its line end, that is not blank.
 
         Raise ``TooDearError`` if that would take too long after what has been done already.
         """
         name, rest = split_request(request)
-        if not name:
-            return None
         arithmetic = self.arithmetic
         if arithmetic.work > _MOST_AT_ONCE:
             raise TooDearError
         may_take_all = self._patient and arithmetic.work == 0
+        arithmetic.work += _WORK_FOR_LINE
         arithmetic.most = _MOST_FOR_LINE if may_take_all else _MOST_AT_ONCE
         try:
             reply = self._result(request, name, rest)
@@ -312,6 +316,7 @@ class Session:
             reply = self._fail("INVALID-OPERATION", template)
         except RequestError as error:
             self.errors += 1
+            arithmetic.work += _WORK_FOR_LINE
             reply = error.reply(self.language.say)
         except Exception:  # a fault of ours must cost its request, not the session
             if self._on_bug is not None:

@@ -1,0 +1,252 @@
+"""The specification's own cases, asked of a daemon: by name, and as expressions."""
+
+import re
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow
+from typing import NamedTuple
+
+import pytest
+from decimaltest import Case, all_cases, directory
+from helpers import PATIENCE, daemons_in, read_all
+
+from calcd.arithmetic import EMAX, EMIN, ROUNDINGS
+from calcd.commands import MOST_DIGITS
+
+MAX_LINE = 1 << 16
+
+# What each operation of the cases is here, in all its spellings; and to the decimal module.
+SPELLED: dict[str, tuple[str, ...]] = {
+    "abs": ("ABS {}", "= abs({})"),
+    "add": ("SOMA {} {}", "= {} + {}"),
+    "compare": ("COMP {} {}", "= cmp({}, {})"),
+    "divide": ("DIV {} {}", "= {} / {}"),
+    "divideint": ("QUOC {} {}", "= idiv({}, {})"),
+    "exp": ("EXP {}", "= exp({})"),
+    "ln": ("LN {}", "= ln({})"),
+    "log10": ("LOG {}", "= log10({})"),
+    "max": ("MAX {} {}", "= max({}, {})"),
+    "min": ("MIN {} {}", "= min({}, {})"),
+    "minus": ("NEG {}", "= -{}"),
+    "multiply": ("MUL {} {}", "= {} * {}"),
+    "plus": ("= {}", "= +{}"),
+    "power": ("POT {} {}", "= ({}) ^ {}", "= ({})**{}"),
+    "quantize": ("ARRED {} {}", "= round({}, {})"),
+    "remainder": ("RESTO {} {}", "= {} % {}"),
+    "squareroot": ("RAIZ {}", "= sqrt({})"),
+    "subtract": ("SUB {} {}", "= {} - {}"),
+}
+METHODS = {"divideint": "divide_int", "squareroot": "sqrt"}
+
+NOT_FINITE = "operands not finite"
+OTHER_LIMITS = "other limits of exponents"
+OTHER_PRECISION = "precision not from 1 to 1000"
+RESTRICTED = "restrictions that are one program's own"
+FAR = "places beyond 10000"
+MODULUS = "power by a modulus"
+
+# How many cases must have been asked at the least, lest a test that asks for none passes.
+LEAST = {
+    "abs": 200,
+    "add": 4700,
+    "compare": 2400,
+    "divide": 2300,
+    "divideint": 1600,
+    "exp": 370,
+    "ln": 390,
+    "log10": 370,
+    "max": 500,
+    "min": 490,
+    "minus": 160,
+    "multiply": 1500,
+    "plus": 170,
+    "power": 4200,
+    "quantize": 1700,
+    "remainder": 1900,
+    "squareroot": 3300,
+    "subtract": 2000,
+}
+
+# Python's own tests leave these out as well: they show what is particular to the program that the
+# cases were made with: limits of its operands, and last digits that it does not round correctly.
+_RESTRICTED = re.compile(
+    r"(exp|ln|log)x90[1235]|powx(1183|1184|400[1-358]|401[024]|4302|4303|4342|4343)"
+    r"|pwsx80[35]|pwmx32[56]"
+)
+_FINITE = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], socket.socket]]:
+    """Give a daemon that takes long lines, as a way to connect to it."""
+    with daemons_in(tmp_path_factory.mktemp("decimaltest")) as start:
+        daemon = start("--max-line", str(MAX_LINE))
+        yield daemon.connect
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    if (found := directory()) is None:
+        pytest.skip("no Python here has its test package, which has the cases")
+    return all_cases(found)
+
+
+def outcome(case: Case, limits: tuple[int, int, int]) -> tuple[str, ...]:
+    """Give what the decimal module makes of a case with these limits of exponents."""
+    largest, smallest, clamp = limits
+    rounding = ROUNDINGS[case.rounding]
+    context = Context(case.precision, rounding, smallest, largest, 1, clamp, [], [])
+    method = getattr(context, METHODS.get(case.operation, case.operation))
+    result = method(*map(Decimal, case.operands))
+    signals = (InvalidOperation, DivisionByZero, Overflow)
+    return str(result), *(signal.__name__ for signal in signals if context.flags[signal])
+
+
+def left_out(case: Case) -> str:
+    """Say why a case is not asked; ``""`` if it is."""
+    if len(case.operands) == 3:
+        return MODULUS
+    if not all(_FINITE.fullmatch(operand) for operand in case.operands):
+        return NOT_FINITE
+    if not 1 <= case.precision <= MOST_DIGITS:
+        return OTHER_PRECISION
+    if _RESTRICTED.fullmatch(case.name):
+        return RESTRICTED
+    if case.operation == "quantize" and abs(places(case)) > 10_000:
+        return FAR
+    if outcome(case, case.limits) != outcome(case, (EMAX, EMIN, 1)):
+        return OTHER_LIMITS
+    return ""
+
+
+def places(case: Case) -> int:
+    """Give the decimal places that the second operand of ``quantize`` asks for."""
+    return -int(Decimal(case.operands[1]).as_tuple().exponent)
+
+
+def asked(case: Case) -> list[str]:
+    """Spell a case in every way that it can be asked."""
+    operands = case.operands
+    if case.operation == "quantize":
+        operands = (operands[0], str(places(case)))
+    return [spelling.format(*operands) for spelling in SPELLED[case.operation]]
+
+
+def right(case: Case) -> str:
+    """Say what is to be replied: the code of an error, else a number."""
+    if "division_by_zero" in case.conditions:
+        return "DIVISION-BY-ZERO"
+    if "division_undefined" in case.conditions:
+        return "DIVISION-UNDEFINED"
+    if "overflow" in case.conditions:
+        return "OVERFLOW"
+    if case.operation in ("remainder", "divideint") and Decimal(case.operands[1]) == 0:
+        return "DIVISION-BY-ZERO"  # to the specification any invalid operation
+    # There is no infinity here, where the specification makes one without a condition: ln(0).
+    if "infinity" in case.expected.lower() or "nan" in case.expected.lower():
+        return "INVALID-OPERATION"
+    return case.expected
+
+
+def is_right(reply: str, expected: str) -> bool:
+    if reply == expected:
+        return True
+    if reply.startswith("ERR ") or not _FINITE.fullmatch(expected):
+        return reply.split(" ")[:2] == ["ERR", expected]
+    return Decimal(reply).as_tuple() == Decimal(expected).as_tuple()
+
+
+def ask_ahead(connection: socket.socket, requests: list[str]) -> list[str]:
+    """Send all requests without waiting for a reply; give the replies."""
+
+    def send() -> None:
+        connection.sendall("".join(f"{request}\n" for request in requests).encode())
+        connection.shutdown(socket.SHUT_WR)
+
+    with connection, ThreadPoolExecutor(1) as sender:
+        sent = sender.submit(send)
+        replies = read_all(connection).decode().splitlines()
+        sent.result(PATIENCE)
+    return replies
+
+
+class Asked(NamedTuple):
+    """A request, what its reply must be, and the name of the case that says so."""
+
+    request: str
+    right: str
+    case: str = ""
+
+
+def requests_for(cases: Iterable[Case], exact: bool) -> Iterator[Asked]:
+    """Spell the cases, and before them what sets their precision and rounding.
+
+    ``exact``: in a session that makes errors of results that would be rounded.
+    """
+    switch = "on" if exact else "off"
+    yield Asked(f"EXACT {switch}", switch)
+    context = (0, "")
+    for case in cases:
+        if context != (context := (case.precision, case.rounding)):
+            yield Asked(f"PRECISION {case.precision}", str(case.precision))
+            yield Asked(f"ROUNDING {case.rounding}", case.rounding)
+        expected = right(case)
+        if exact and "inexact" in case.conditions and expected == case.expected:
+            expected = case.expected if case.operation == "quantize" else "INEXACT"
+        for request in asked(case):
+            yield Asked(request, expected, case.name)
+
+
+@pytest.mark.parametrize("exact", [False, True], ids=["rounded", "exact"])
+@pytest.mark.parametrize("operation", SPELLED)
+def test_every_case_is_answered_as_it_says(
+    operation: str,
+    exact: bool,
+    cases: list[Case],
+    connect: Callable[[], socket.socket],
+    record_property: Callable[[str, object], None],
+) -> None:
+    out: Counter[str] = Counter()
+    held = []
+    for case in cases:
+        if case.operation == operation:
+            if reason := left_out(case):
+                out[reason] += 1
+            else:
+                held.append(case)
+    requests = list(requests_for(held, exact))
+    replies = ask_ahead(connect(), [each.request for each in requests])
+    assert len(replies) == len(requests)
+    wrong = [
+        f"{each.case}: {each.request[:200]} -> {reply[:200]}, not {each.right[:200]}"
+        for each, reply in zip(requests, replies, strict=True)
+        if not is_right(reply, each.right)
+    ]
+    assert not wrong, f"{len(wrong)} wrong\n" + "\n".join(wrong[:40])
+    assert len(held) >= LEAST[operation]
+    if not exact:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(out.items()))
+        line = f"decimal test cases, {operation}: {len(held):,} right; left out: {reasons}"
+        record_property("load", line)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected", "same"),
+    [
+        ("2.50", "2.50", True),
+        ("2.50", "2.5", False),
+        ("-0", "0", False),
+        ("2000", "2E+3", False),
+        ("2E+3", "2e3", True),
+        ("0.00", "0E-2", True),
+        ("ERR OVERFLOW too large", "OVERFLOW", True),
+        ("ERR INEXACT too long", "OVERFLOW", False),
+        ("ERR OVERFLOW too large", "1", False),
+    ],
+)
+def test_a_reply_is_right_to_the_digit_the_sign_and_the_quantum(
+    reply: str, expected: str, same: bool
+) -> None:
+    assert is_right(reply, expected) == same
