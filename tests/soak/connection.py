@@ -116,13 +116,13 @@ class Connection:
             received += await self._reader.readline()
         self._judge(received, replies)
 
-    async def expect_error(self, code: str) -> None:
-        """Read what must be an error, whose words may be any."""
+    async def expect_error(self, *codes: str) -> None:
+        """Read what must be an error with one of these codes, whose words may be any."""
         line = await self._reader.readline()
         if not line.endswith(b"\n"):
             raise asyncio.IncompleteReadError(line, None)
-        right = line.startswith(f"ERR {code} ".encode())
-        self._judge(line, line if right else f"ERR {code} ...\n".encode())
+        right = line.startswith(tuple(f"ERR {code} ".encode() for code in codes))
+        self._judge(line, line if right else f"ERR {' or '.join(codes)} ...\n".encode())
 
     async def expect_end(self) -> None:
         """Read what must be the end."""

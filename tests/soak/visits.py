@@ -8,11 +8,14 @@ from .connection import Connection
 
 Kind = Callable[[Connection], Awaitable[None]]
 
+_NO_OPERATION = (
+    b"ERR UNKNOWN-OPERATION 'ans' is no operation: begin an expression with =, as in: = 2*(3+4)\n"
+)
 _END = b"QUIT\n", b"BYE\n"
 _TELNET = b"\xff\xfd\x03", b"\xff\xfb\x18", b"\xff\xf1", b"\xff\xfa\x18\x00vt100\xff\xf0"
 # No carriage returns, telnet commands, ends of input: then each line that is not blank is one
 # request, whatever stands in it.
-_GARBAGE = bytes(set(range(256)) - set(b"\r\xff\x04"))
+_GARBAGE = bytes(set(range(256)) - set(b"\r\xff\x040123456789"))
 
 
 # Clients as they should be
@@ -31,6 +34,14 @@ async def pipelined(client: Connection) -> None:
 
 async def ask_and_close(client: Connection) -> None:
     await client.ask_sums(1)
+
+
+async def remembers(client: Connection) -> None:
+    await client.ask(b"x = 2.50\n", b"2.50\n")
+    await client.ask_sums(20)
+    await client.ask(b"y = max(x, 1) * (3 + 1)\n", b"10.00\n")
+    await client.ask(b"SOMA x ans\nans\n", b"12.50\n" + _NO_OPERATION)
+    await client.ask(b"PRECISION 3\n= y / 3\n", b"3\n3.33\n")
 
 
 async def half_close(client: Connection) -> None:
@@ -111,9 +122,10 @@ async def garbage(client: Connection) -> None:
     client.owe(len(lines))
     client.send(b"".join(line + b"\n \n" for line in lines))
     for line in lines:
-        await client.expect_error(
-            "INVALID-TEXT" if line.upper() == b"UPPER" else "UNKNOWN-OPERATION"
-        )
+        if line.strip(b" \t").decode("latin-1")[0].isalpha():
+            await client.expect_error("UNKNOWN-OPERATION")
+        else:  # an expression, but with no number in it
+            await client.expect_error("SYNTAX", "UNKNOWN-NAME")
     await client.ask_sums(1)
 
 
@@ -146,6 +158,7 @@ KINDS: dict[Kind, tuple[float, bool]] = {
     one_at_a_time: (20, True),
     pipelined: (10, True),
     ask_and_close: (20, True),
+    remembers: (8, True),
     half_close: (10, False),
     no_newline: (4, True),
     telnet: (6, True),
