@@ -29,6 +29,7 @@ _CLIENTS = 24  # at once, floods aside
 _RELOAD, _FLOOD = 2.0, 10.0  # seconds between two
 _VISIT = 5  # requests that cost as much as to connect and to close
 _NO_GOOD = re.compile(".*(Traceback|a bug|critical:|cannot ).*")
+_REST = 2.0  # seconds in which the daemon gives memory back, once nobody is there
 _SETTLED = 20.0  # seconds that the last connections may take to be closed
 
 
@@ -120,4 +121,5 @@ class Soak:
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.1)
-        return now
+        await asyncio.sleep(_REST)
+        return sample(self._daemon.process.pid)
