@@ -25,6 +25,7 @@ _GROUP = 64  # lines
 _MOST_FOR_LINE = 2_500_000
 _MOST_AT_ONCE = 200_000
 _WORK_FOR_LINE = 80  # and as much again if it is an error
+_WORK_FOR_BLANK = 30
 _CTRL_D = b"\x04"
 _CTRL_D_FIRST = re.compile(rb"^\x04", re.MULTILINE)
 
@@ -243,27 +244,29 @@ class Session:
 
     def _answer_one_by_one(self, lines: list[str], count: int, replies: list[str]) -> int:
         """Answer the first so many lines; return how many were taken."""
-        arithmetic = self.arithmetic
+        arithmetic, memory = self.arithmetic, self.memory
         calculate = arithmetic.calculate_plainly
-        each = 30 + 0.3 * arithmetic.precision
+        work, each = arithmetic.work, 30 + 0.3 * arithmetic.precision
         for done in range(count):
-            line = lines[done]
-            if not line.strip():  # many of them must not take long either
-                continue
-            if arithmetic.work > _MOST_AT_ONCE:
+            if work > _MOST_AT_ONCE:
                 return done
             try:
-                name, left, right = line.split()
-                reply = calculate(name, left, right)
+                name, left, right = lines[done].split()
+                memory.answer = reply = calculate(name, left, right)
+                work += each
             except Exception:
+                request = lines[done].removesuffix("\r")
+                if not request.strip(" \t"):
+                    work += _WORK_FOR_BLANK
+                    continue
+                arithmetic.work = work
                 try:
-                    reply = self._answer(line.removesuffix("\r"))
+                    reply = self._answer(request)
                 except TooDearError:
                     return done
-            else:
-                self.memory.answer = reply
-                arithmetic.work += each
+                work = arithmetic.work
             replies.append(reply)
+        arithmetic.work = work
         return count
 
     def _answer_by_rules(self, text: str) -> str:
