@@ -36,17 +36,72 @@ def _near_one(number: Decimal) -> int:
     return max(0, -_NEARLY.copy().subtract(number, Decimal(1)).adjusted())
 
 
+def _digits(number: Decimal) -> int:
+    """Give the count of digits, or a few more: a tuple of them would cost much more."""
+    return len(str(number))
+
+
+def _digits_of_term(precision: int, number: Decimal) -> int:
+    """Say how many digits each term of the logarithm's series adds; 0 if it is not to be used."""
+    each = _near_one(number) - 1
+    return each if each > 0 and 10 * each >= precision and number != 1 else 0
+
+
+def _ln(context: Context, number: Decimal) -> Decimal:
+    """Give the natural logarithm, rounded correctly, in a bounded time.
+
+    The decimal module takes seconds where the result is nearly half-way between two numbers:
+    ``ln(1-1e-999)`` to 1000 digits. Such are near 1, and there the series has few terms.
+    """
+    each = _digits_of_term(context.prec, number)
+    if not each:
+        return context.ln(number)
+    wide = _NEARLY.copy()
+    wide.prec = 2 * (context.prec + _digits(number))
+    beyond = wide.subtract(number, Decimal(1))
+    total = power = beyond
+    for count in range(2, wide.prec // each + 3):
+        power = wide.multiply(power, beyond.copy_negate())
+        total = wide.add(total, wide.divide(power, Decimal(count)))
+    nearest = context.copy()
+    nearest.rounding = decimal.ROUND_HALF_EVEN  # whatever is asked for, as the specification says
+    return nearest.plus(total)
+
+
+def _squares(first: int, last: int) -> float:
+    """Estimate what a result takes that is worked out with more and more digits.
+
+    So does the decimal module, with 19 more each time, until it sees how to round; at the worst
+    that needs all digits of the number, and a number can be made so.
+    """
+    last = max(first, last)
+    return first**2 + (last**3 - first**3) / (3 * 19)
+
+
+def _work_of_exponential(precision: int, number: Decimal) -> float:
+    return 200 + 0.2 * _squares(precision, _digits(number))
+
+
+def _work_of_ln(precision: int, number: Decimal) -> float:
+    digits, near = _digits(number), _near_one(number)
+    if each := _digits_of_term(precision, number):
+        return 400 + 1.6 * (precision + digits) ** 2 / each
+    return 400 + 0.2 * _squares(precision + near, digits + 2 * near)
+
+
 def _work_of_logarithm(precision: int, number: Decimal) -> float:
-    return 400 + 0.26 * (precision + _near_one(number)) ** 2
+    near = _near_one(number)
+    return 400 + 0.26 * _squares(precision + near, _digits(number))
 
 
 def _work_of_power(precision: int, base: Decimal, exponent: Decimal) -> float:
     near = _near_one(base)
     if exponent != exponent.to_integral_value():  # by way of logarithms, with all of the base
-        return 1000 + 0.5 * (max(precision, len(str(base))) + near) ** 2
+        digits = max(precision, _digits(base)) + near
+        return 1000 + 0.5 * _squares(digits, digits + near)
     # By squaring; unless the base is near to 1, a long exponent is at once known to be too large.
     length = min(max(0, exponent.adjusted()), near + 5) + 1
-    return 0.0014 * length * (precision + length) ** 2
+    return 100 + 0.0014 * length * (precision + length) ** 2
 
 
 def _work_of_factorial(_: int, number: Decimal) -> float:
@@ -136,7 +191,13 @@ QUOTIENT = Operation(
     "3",
 )
 EXP = Operation(
-    ("EXP",), ("exponent",), "e to the power of the number", Context.exp, "EXP 0", "1", 0.15
+    ("EXP",),
+    ("exponent",),
+    "e to the power of the number",
+    Context.exp,
+    "EXP 0",
+    "1",
+    further=_work_of_exponential,
 )
 DIVISIONS = (DIVIDE, REMAINDER, QUOTIENT)
 
@@ -194,10 +255,10 @@ ARITHMETIC = (
         ("LN",),
         ("number",),
         "the natural logarithm",
-        Context.ln,
+        _ln,
         "LN 1",
         "0",
-        further=_work_of_logarithm,
+        further=_work_of_ln,
     ),
     Operation(
         ("LOG", "LOG10"),

@@ -22,7 +22,7 @@ _MUCH = 300  # characters
 _GROUP = 64  # lines
 # Units of work (see ``Operation.work``; each is about 0.05 µs): what a line may take, and what
 # is done before what is left has to wait for ``go_on``.
-_MOST_FOR_LINE = 2_500_000
+_MOST_FOR_LINE = 4_000_000
 _MOST_AT_ONCE = 200_000
 _WORK_FOR_LINE = 80  # and as much again if it is an error
 _WORK_FOR_BLANK = 30

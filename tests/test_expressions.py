@@ -1,0 +1,380 @@
+"""Expressions: random trees against an evaluator of their own, random soups, and errors."""
+
+import decimal
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from random import Random
+from shutil import which
+
+import pytest
+from helpers import PATIENCE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calcd.arithmetic import EMAX, EMIN, ROUNDINGS, Arithmetic
+from calcd.session import Session
+
+
+def ask(*lines: str, precision: int = 34, rounding: str = "half-even") -> list[str]:
+    """Give a session these lines, with time for all; return its replies."""
+    session = Session(Arithmetic(precision, rounding))
+    replies = session.receive("".join(f"{line}\n" for line in lines).encode("latin-1"))
+    while session.unanswered:
+        replies += session.go_on()
+    return replies.decode("latin-1").splitlines()
+
+
+# Trees, what they are worth, and how they can be written
+
+
+@dataclass(frozen=True)
+class Node:
+    """A number or name (no parts), a sign (one), an operator (two), or a function."""
+
+    name: str
+    parts: tuple["Node", ...] = ()
+
+
+BINARY = {
+    "+": Context.add,
+    "-": Context.subtract,
+    "*": Context.multiply,
+    "/": Context.divide,
+    "%": Context.remainder,
+    "^": Context.power,
+}
+FUNCTIONS: dict[str, tuple[int, Callable[..., Decimal]]] = {
+    "sqrt": (1, Context.sqrt),
+    "raiz": (1, Context.sqrt),
+    "abs": (1, Context.abs),
+    "neg": (1, Context.minus),
+    "max": (2, Context.max),
+    "min": (2, Context.min),
+    "cmp": (2, Context.compare),
+    "sub": (2, Context.subtract),
+    "quoc": (2, Context.divide_int),
+    "exp": (1, Context.exp),
+    "ln": (1, Context.ln),
+}
+VARIABLES = {"x": "0.75", "y_2": "-3", "Total": "1234567"}
+LEVELS = {"+": 1, "-": 1, "*": 2, "/": 2, "%": 2, "^": 4}
+SIGN = 3
+
+
+def worth(node: Node, context: Context) -> Decimal:
+    """Work a tree out; any decimal exception where it has no finite result."""
+    parts = [worth(part, context) for part in node.parts]
+    if not parts:
+        return Decimal(VARIABLES.get(node.name, node.name))
+    if len(parts) == 1 and node.name in "+-":
+        return parts[0] if node.name == "+" else parts[0].copy_negate()
+    method = BINARY.get(node.name) or FUNCTIONS[node.name][1]
+    result: Decimal = method(context, *parts)
+    if not result.is_finite():
+        raise decimal.InvalidOperation
+    return result
+
+
+def is_unrounded(node: Node) -> bool:
+    """Say whether a tree is a number or a sign before something: it is rounded at the end."""
+    if node.name == "+" and len(node.parts) == 1:
+        return is_unrounded(node.parts[0])
+    return not node.parts or (node.name == "-" and len(node.parts) == 1)
+
+
+def level(node: Node) -> int:
+    """Say how tightly a node's outermost operator binds."""
+    if len(node.parts) == 1 and node.name in "+-":
+        return SIGN
+    return LEVELS.get(node.name, 9)
+
+
+class Writer:
+    """Writes a tree; parentheses where they are needed, and elsewhere as the dice fall."""
+
+    def __init__(self, dice: Random, plain: bool) -> None:
+        self._dice = dice
+        self._plain = plain
+
+    def write(self, node: Node) -> str:
+        blank = self._blank
+        parts = node.parts
+        if node.name in FUNCTIONS:
+            name = self._any_case(node.name)
+            inside = f"{blank()},{blank()}".join(map(self.write, parts))
+            text = f"{name}{blank()}({blank()}{inside}{blank()})"
+        elif len(parts) == 2:
+            # The left of a power is an atom; its right may be a sign, or a power again.
+            # All else goes from left to right.
+            power, own = node.name == "^", level(node)
+            left = self._within(parts[0], own + 1 if power else own)
+            right = self._within(parts[1], SIGN if power else own + 1)
+            mark = self._dice.choice(("^", "**")) if power else node.name
+            text = f"{left}{blank()}{mark}{blank()}{right}"
+        elif parts:
+            text = f"{node.name}{blank()}{self._within(parts[0], SIGN)}"
+        else:
+            text = self._any_case(node.name)
+        if not self._plain and self._dice.random() < 0.2:
+            text = f"({blank()}{text}{blank()})"
+        return text
+
+    def _within(self, node: Node, least: int) -> str:
+        text = self.write(node)
+        return text if level(node) >= least else f"({text})"
+
+    def _blank(self) -> str:
+        return "" if self._plain else self._dice.choice(("", "", " ", "\t", "  "))
+
+    def _any_case(self, name: str) -> str:
+        return "".join(self._dice.choice((letter.lower(), letter.upper())) for letter in name)
+
+
+literals = st.one_of(
+    st.sampled_from([*VARIABLES, "0", "1", "2", "3", "10", "0.5", ".25", "7.", "1e3", "2E-2"]),
+    st.integers(0, 10**40).map(str),
+    st.decimals(0, 1000, allow_nan=False, places=3).map(str),
+).map(Node)
+
+
+def grown(parts: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+    return st.one_of(
+        st.builds(
+            lambda name, left, right: Node(name, (left, right)),
+            st.sampled_from("+-*/%^"),
+            parts,
+            parts,
+        ),
+        st.builds(lambda name, part: Node(name, (part,)), st.sampled_from("+-"), parts),
+        st.sampled_from(sorted(FUNCTIONS)).flatmap(
+            lambda name: st.tuples(*FUNCTIONS[name][0] * [parts]).map(lambda each: Node(name, each))
+        ),
+    )
+
+
+trees = st.recursive(literals, grown, max_leaves=12)
+contexts = st.tuples(st.sampled_from([1, 5, 16, 34, 60]), st.sampled_from(sorted(ROUNDINGS)))
+
+
+@settings(max_examples=1500)
+@given(trees, contexts, st.randoms(use_true_random=False), st.booleans())
+def test_an_expression_is_worth_what_its_tree_is(
+    tree: Node, asked: tuple[int, str], dice: Random, plain: bool
+) -> None:
+    """Plain: with those parentheses alone that the order of operations needs."""
+    precision, rounding = asked
+    text = Writer(dice, plain).write(tree)
+    lines = [f"{name} = {value}" for name, value in VARIABLES.items()]
+    reply = ask(
+        "PRECISION 34", *lines, f"PRECISION {precision}", f"ROUNDING {rounding}", f"= {text}"
+    )[-1]
+    signals = [decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
+    context = Context(precision, ROUNDINGS[rounding], EMIN, EMAX, 1, 1, [], signals)
+    try:
+        expected = worth(tree, context)
+        if is_unrounded(tree):
+            expected = context.plus(expected)
+    except tuple(signals):
+        assert re.match(
+            r"ERR (DIVISION-BY-ZERO|DIVISION-UNDEFINED|OVERFLOW|INVALID-OPERATION) ", reply
+        ), text
+    else:
+        assert not reply.startswith("ERR"), f"{text}: {reply}"
+        assert Decimal(reply).as_tuple() == expected.as_tuple(), text
+
+
+# Precedence, by hand
+
+
+@pytest.mark.parametrize(
+    ("text", "worth"),
+    [
+        ("2+2", "4"),
+        ("2+3*4", "14"),
+        ("2*3+4", "10"),
+        ("10-3-2", "5"),
+        ("100/10/2", "5"),
+        ("100/10*2", "20"),
+        ("7%4*2", "6"),
+        ("2^3^2", "512"),
+        ("2**3**2", "512"),
+        ("(2^3)^2", "64"),
+        ("= -2^2", "-4"),
+        ("(-2)^2", "4"),
+        ("2^-2", "0.25"),
+        ("2^-2^2", "0.0625"),
+        ("= --2", "2"),
+        ("= -+-2", "2"),
+        ("2--2", "4"),
+        ("2*-3", "-6"),
+        ("= -7%3", "-1"),
+        ("= -2*-2", "4"),
+        ("2*3^2", "18"),
+        ("= -3*2^2", "-12"),
+        ("1.50+1.50", "3.00"),
+        ("= SQRT(2.25)/2", "0.75"),
+        ("= max(1, 3, 2)", "3"),
+        ("= ((((7))))", "7"),
+        (".5+5.", "5.5"),
+        ("1e3 + 1E-1", "1000.1"),
+        ("= 1.0", "1.0"),
+        ("= -0", "0"),
+        ("0.1+0.2-0.3", "0.0"),
+        ("(1)", "1"),
+        ("\t2 +\t2 ", "4"),
+    ],
+)
+def test_the_order_of_operations(text: str, worth: str) -> None:
+    assert ask(text) == [worth]
+
+
+def test_each_step_is_rounded() -> None:
+    assert ask("1/3*3", "= 1/3+1/3+1/3", precision=5) == ["0.99999", "0.99999"]
+    assert ask("= 1.25", "= -1.25", precision=2, rounding="ceiling") == ["1.3", "-1.2"]
+
+
+def test_a_literal_is_taken_as_it_is_written() -> None:
+    assert ask("1000007 - 1000000", "= 1000007", precision=3) == ["7", "1.00E+6"]
+
+
+# What is no expression
+
+
+NUMBER = "a number, a name or a parenthesis was expected"
+OPERATOR = "an operator was expected"
+CLOSE = "an operator or a parenthesis was expected"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("=", f"SYNTAX column 2: {NUMBER}, not the end"),
+        ("= ", f"SYNTAX column 3: {NUMBER}, not the end"),
+        ("2+", f"SYNTAX column 3: {NUMBER}, not the end"),
+        ("  2 +  ", f"SYNTAX column 8: {NUMBER}, not the end"),
+        ("2+*3", f"SYNTAX column 3: {NUMBER}, not '*'"),
+        ("2 3", f"SYNTAX column 3: {OPERATOR}, not '3'"),
+        ("2 x", f"SYNTAX column 3: {OPERATOR}, not 'x'"),
+        ("2)", f"SYNTAX column 2: {OPERATOR}, not ')'"),
+        ("(2", f"SYNTAX column 3: {CLOSE}, not the end"),
+        ("(2 3)", f"SYNTAX column 4: {CLOSE}, not '3'"),
+        ("()", f"SYNTAX column 2: {NUMBER}, not ')'"),
+        (
+            "= 1,5",
+            "SYNTAX column 4: an operator was expected, not a comma: decimals follow a point",
+        ),
+        ("= (1,5)", f"SYNTAX column 5: {CLOSE}, not a comma: decimals follow a point"),
+        ("= ,5", f"SYNTAX column 3: {NUMBER}, not a comma: decimals follow a point"),
+        ("= max(1,)", f"SYNTAX column 9: {NUMBER}, not ')'"),
+        ("= max(1", f"SYNTAX column 8: {CLOSE}, not the end"),
+        ("2***3", f"SYNTAX column 4: {NUMBER}, not '*'"),
+        ("= 1..2", f"SYNTAX column 5: {OPERATOR}, not '.2'"),
+        ("= .", f"SYNTAX column 3: {NUMBER}, not '.'"),
+        ("= 1e", f"SYNTAX column 4: {OPERATOR}, not 'e'"),
+        ("= 1_000", f"SYNTAX column 4: {OPERATOR}, not '_'"),
+        ("= 0x10", f"SYNTAX column 4: {OPERATOR}, not 'x10'"),
+        ("= $", f"SYNTAX column 3: {NUMBER}, not '$'"),
+        ("= \x00", rf"SYNTAX column 3: {NUMBER}, not '\x00'"),
+        ("= \xe9", rf"SYNTAX column 3: {NUMBER}, not '\xe9'"),
+        ("x = ", f"SYNTAX column 5: {NUMBER}, not the end"),
+        ("x = y", "UNKNOWN-NAME column 5: 'y' is not known: assign to it first"),
+        ("= 2*(z)", "UNKNOWN-NAME column 6: 'z' is not known: assign to it first"),
+        ("= foo(2)", "UNKNOWN-NAME column 3: 'foo' is no function: HELP lists them"),
+        ("= ping()", "UNKNOWN-NAME column 3: 'ping' is no function: HELP lists them"),
+        ("= ans", "UNKNOWN-NAME there is no answer yet"),
+        ("= sqrt()", "WRONG-OPERANDS RAIZ takes 1 operand, 0 came: RAIZ number"),
+        ("= sqrt(1,2)", "WRONG-OPERANDS RAIZ takes 1 operand, 2 came: RAIZ number"),
+        ("= sub(1)", "WRONG-OPERANDS SUB takes 2 operands, 1 came: SUB minuend subtrahend"),
+        ("= 1/0", "DIVISION-BY-ZERO division by zero"),
+        ("= 1%0", "DIVISION-BY-ZERO division by zero"),
+        ("= 0/0", "DIVISION-UNDEFINED 0 divided by 0 is undefined"),
+        ("= 9e6144*9", "OVERFLOW the result is too large: numbers end below 1E+6145"),
+        (
+            "= " + "(" * 51 + "1" + ")" * 51,
+            "SYNTAX column 53: more than 50 parentheses or powers within each other",
+        ),
+        (
+            "= " + "^".join(52 * ["1"]),
+            "SYNTAX column 104: more than 50 parentheses or powers within each other",
+        ),
+    ],
+)
+def test_an_error_says_what_was_expected_and_where(text: str, error: str) -> None:
+    assert ask(text) == [f"ERR {error}"]
+
+
+def test_fifty_within_each_other_are_none_too_many() -> None:
+    assert ask("= " + "(" * 50 + "1" + ")" * 50) == ["1"]
+    assert ask("= " + "^".join(51 * ["1"])) == ["1"]
+    assert ask("= " + "sqrt(" * 50 + "1" + ")" * 50) == ["1"]
+    assert ask("= " + "+".join(60 * ["(1)"])) == ["60"]
+
+
+tokens = st.sampled_from(
+    [
+        *(*"+-*/%^(),=.0123456789()()", "**", "1.5", "1e5", "9e6144", "x", "pi", "e", "ans"),
+        *("sqrt", "max", "fact(", "SOMA", "PRECISION", "x = ", *" \t_$\x00\xe9"),
+    ]
+)
+
+
+@settings(max_examples=1000)
+@given(st.lists(tokens, max_size=25).map("".join))
+def test_any_tokens_get_one_reply(soup: str) -> None:
+    line = f"= {soup}"
+    replies = ask("x = 2", line)
+    assert len(replies) == 2
+    assert not replies[1].startswith("ERR INTERNAL")
+    if replies[1].startswith(("ERR SYNTAX ", "ERR UNKNOWN-NAME ")):
+        column = re.search(r" column (\d+): ", replies[1])
+        if column is None:
+            assert replies[1].endswith(("there is no answer yet", "64 at the most"))
+            return
+        assert 1 <= int(column[1]) <= len(line) + 1
+
+
+# Against another calculator
+
+
+def exact_expression(dice: Random, deep: int) -> str:
+    """Write an expression that has an exact value of not too many digits.
+
+    ``bc`` binds a sign tighter than a power: here no sign stands before one.
+    """
+    if deep == 0 or dice.random() < 0.2:
+        return f"{dice.randrange(1000)}{dice.choice(('', '.5', '.25', '.125', '.0'))}"
+    if dice.random() < 0.15:
+        return f"({exact_expression(dice, deep - 1)})^{dice.randrange(4)}"
+    if dice.random() < 0.1:
+        return f"(-{exact_expression(dice, 0)})"
+    left, right = (exact_expression(dice, deep - 1) for _ in range(2))
+    text = f"{left}{dice.choice('+-*')}{right}"
+    return f"({text})" if dice.random() < 0.5 else text
+
+
+@pytest.mark.skipif(which("bc") is None, reason="needs bc")
+def test_bc_says_the_same() -> None:
+    dice = Random(1)
+    asked = [exact_expression(dice, 5) for _ in range(400)]
+    # With more decimals than any of them has, bc keeps all of a product's.
+    script = "scale=900\n" + "".join(f"{text}\n" for text in asked)
+    done = subprocess.run(
+        ["bc"],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={"BC_LINE_LENGTH": "0", "PATH": "/usr/bin:/bin"},
+        check=True,
+    )
+    assert not done.stderr
+    theirs = [Decimal(line) for line in done.stdout.split()]
+    ours = ask("EXACT on", *(f"= {text}" for text in asked), precision=1000)[1:]
+    assert len(theirs) == len(ours) == len(asked)
+    for text, their, our in zip(asked, theirs, ours, strict=True):
+        assert not our.startswith("ERR"), f"{text}: {our}"
+        assert Decimal(our) == their, text
+    assert sum(not their.is_zero() for their in theirs) > 300
