@@ -25,7 +25,6 @@ _GROUP = 64  # lines
 _MOST_FOR_LINE = 4_000_000
 _MOST_AT_ONCE = 200_000
 _WORK_FOR_LINE = 80  # and as much again if it is an error
-_WORK_FOR_BLANK = 30
 _CTRL_D = b"\x04"
 _CTRL_D_FIRST = re.compile(rb"^\x04", re.MULTILINE)
 
@@ -250,18 +249,17 @@ class Session:
         for done in range(count):
             if work > _MOST_AT_ONCE:
                 return done
+            fields = lines[done].split()
+            if not fields:
+                continue
             try:
-                name, left, right = lines[done].split()
+                name, left, right = fields
                 memory.answer = reply = calculate(name, left, right)
                 work += each
             except Exception:
-                request = lines[done].removesuffix("\r")
-                if not request.strip(" \t"):
-                    work += _WORK_FOR_BLANK
-                    continue
                 arithmetic.work = work
                 try:
-                    reply = self._answer(request)
+                    reply = self._answer(lines[done].removesuffix("\r"))
                 except TooDearError:
                     return done
                 work = arithmetic.work

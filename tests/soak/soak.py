@@ -117,7 +117,7 @@ class Soak:
 
     async def _settled(self) -> Sample:
         deadline = time.monotonic() + _SETTLED
-        while (now := sample(self._daemon.process.pid)).descriptors > self._quiet.descriptors:
+        while sample(self._daemon.process.pid).descriptors > self._quiet.descriptors:
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.1)
