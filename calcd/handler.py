@@ -204,6 +204,7 @@ class Handler(socketserver.BaseRequestHandler):
     def _time_is_up(self) -> bytes:
         session = self._session
         if self._lacks_newline_alone():
+            self._line_began = 0.0  # the next line begins anew, though this one had no end
             return session.keep_silence()
         if session.started:
             return session.time_out()

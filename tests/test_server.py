@@ -243,6 +243,17 @@ def test_each_line_has_its_own_time(start_daemon: Daemons) -> None:
             assert ask(connection, b"A 1 1\nSOM") == b"2\n"
 
 
+def test_a_line_after_one_that_silence_ended_has_its_own_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--message-wait", "0.05", "--line-timeout", "0.6")
+    with daemon.connect() as connection:
+        until = time.monotonic() + 0.6
+        while time.monotonic() < until:
+            assert ask(connection, b"SOMA 2 2") == b"4\n"
+        connection.sendall(b"SOM")
+        time.sleep(0.1)  # no request can be made of it
+        assert ask(connection, b"A 3 3\n") == b"6\n"
+
+
 def test_a_client_that_reads_nothing_is_cut_in_its_time(start_daemon: Daemons) -> None:
     daemon = start_daemon("--send-timeout", "1.5")
     with daemon.connect() as connection:
