@@ -75,6 +75,7 @@ _PORTUGUESE = {
     "the line was not finished in time: end it with a newline": (
         "a linha não terminou a tempo: termine-a com uma nova linha"
     ),
+    "TLS alone is spoken here": "aqui só se fala TLS",
     "a fault of the server, which has logged it": "uma falha do servidor, que a registrou",
     # help
     "also": "também",

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow
+from functools import cache
 from typing import NamedTuple
 
 import pytest
@@ -104,6 +105,7 @@ def outcome(case: Case, limits: tuple[int, int, int]) -> tuple[str, ...]:
     return str(result), *(signal.__name__ for signal in signals if context.flags[signal])
 
 
+@cache  # each case is asked in two sessions
 def left_out(case: Case) -> str:
     """Say why a case is not asked; ``""`` if it is."""
     if len(case.operands) == 3:
@@ -195,7 +197,7 @@ def requests_for(cases: Iterable[Case], exact: bool) -> Iterator[Asked]:
         expected = right(case)
         if exact and "inexact" in case.conditions and expected == case.expected:
             expected = case.expected if case.operation == "quantize" else "INEXACT"
-        for request in asked(case):
+        for request in asked(case)[: 1 if exact else None]:
             yield Asked(request, expected, case.name)
 
 
