@@ -76,6 +76,7 @@ _PORTUGUESE = {
         "a linha não terminou a tempo: termine-a com uma nova linha"
     ),
     "TLS alone is spoken here": "aqui só se fala TLS",
+    "use TCP": "use TCP",
     "a fault of the server, which has logged it": "uma falha do servidor, que a registrou",
     # help
     "also": "também",
