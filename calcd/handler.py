@@ -5,7 +5,7 @@ import logging
 import select
 import socket
 import socketserver
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ Address = tuple[Any, ...] | str | bytes
 CHUNK = 1 << 16  # bytes of one read, which are answered with one write, unless that is long
 _NOW = int(socket.MSG_DONTWAIT)  # flags as enums cost time with each call
 _GLANCE = 1 << 14  # bytes of a read of the serving loop's, which has others to serve
+_AT_ONCE = nullcontext()
 _SOON = 0.2  # seconds in which a busy client asks again
 
 
@@ -155,7 +156,7 @@ class Handler(socketserver.BaseRequestHandler):
 
     def _converse(self) -> None:
         server, session = self.server, self._session
-        receive, recv = session.receive, self.request.recv
+        recv = self.request.recv
         while not (session.finished or self._end):
             if server.stopping:
                 self._answer_what_arrived()
@@ -166,13 +167,19 @@ class Handler(socketserver.BaseRequestHandler):
             except BlockingIOError:
                 replies = b"" if self._something_comes() else self._time_is_up()
             else:
-                replies = receive(data)
+                replies = self._receive(data)
             if replies or session.unanswered:
                 self._answer(replies)
                 if self._tls and not session.requests:
                     acknowledge_now(self.request)
             elif self._patience() == 0 and not session.finished:
                 self._answer(self._time_is_up())  # what keeps coming comes to nothing
+
+    def _receive(self, data: bytes) -> bytes:
+        # Who asks a great deal waits for others who do: many threads that compute at once would
+        # leave the interpreter to the serving loop, and so to prompt clients, but seldom.
+        with self.server.dear if len(data) >= _GLANCE else _AT_ONCE:
+            return self._session.receive(data)
 
     def _something_comes(self) -> bool:
         """Wait for the client, or for the server's stop, as long as there is patience."""
@@ -218,7 +225,7 @@ class Handler(socketserver.BaseRequestHandler):
         while arrived and not session.finished:
             data = connection.recv(min(CHUNK, arrived))
             arrived -= len(data)
-            self._answer(session.receive(data))
+            self._answer(self._receive(data))
         with suppress(BlockingIOError):
             if not connection.recv(1, _NOW | socket.MSG_PEEK):
                 self._answer(session.receive(b""))  # the end of input has arrived as well

@@ -38,8 +38,9 @@ _ROUND = 0.05  # seconds between two looks at what need not be done for each cli
 _QUIET_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
 # For so long a thread may compute while another waits for the interpreter: briefly, so that a
 # client who asks a great deal keeps nobody waiting. But each that waits wakes as often to look
-# for it, and where thousands wait this alone would fill the machine: so it grows with them.
-_TURN, _TURN_FOR_EACH = 0.0001, 0.0001  # seconds
+# for it, and where thousands wait this alone would fill the machine: so from some hundreds on it
+# grows with them.
+_TURN, _TURN_FOR_EACH, _FEW = 0.0001, 0.0001, 200  # seconds; connections
 _LAST_THREADS = 1.0  # seconds that threads have to end when their connections are gone
 
 
@@ -248,7 +249,7 @@ class Server(socketserver.ThreadingTCPServer):
     def service_actions(self) -> None:
         """Give a sign of life, each time the serving loop looks round."""
         taken = self.places.taken
-        sys.setswitchinterval(max(_TURN, taken * _TURN_FOR_EACH))
+        sys.setswitchinterval(max(_TURN, (taken - _FEW) * _TURN_FOR_EACH))
         self._datagrams.tell()
         self._beat(taken)
 

@@ -4,6 +4,8 @@ import os
 import re
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -122,6 +124,40 @@ def readers(daemon: Daemon, count: int) -> Iterator[None]:
         with dripping(clients, lambda client: client.recv(1), 0.1):
             yield
     out_of_threads(daemon)
+
+
+FLOODING = """
+import select, socket, sys, time
+port, count, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+requests = 8000 * b"DIV 1 3\\n"
+clients = {}
+poll = select.poll()
+for _ in range(count):
+    client = socket.create_connection(("127.0.0.1", port))
+    client.setblocking(False)
+    clients[client.fileno()] = client
+    poll.register(client, select.POLLIN | select.POLLOUT)
+print("flooding", flush=True)
+until = time.monotonic() + seconds
+while time.monotonic() < until:
+    for fd, events in poll.poll(100):
+        if events & select.POLLIN:
+            clients[fd].recv(1 << 18)
+        if events & select.POLLOUT:
+            clients[fd].send(requests)
+"""
+
+
+@contextmanager
+def flooders(daemon: Daemon, count: int, seconds: float) -> Iterator[None]:
+    """Clients that ask all they can and take the replies, as a process of their own."""
+    command = [sys.executable, "-c", FLOODING, str(daemon.port), str(count), str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"flooding\n"
+        in_threads(daemon, count)
+        yield
+        process.kill()  # whatever is left of its time
 
 
 def in_threads(daemon: Daemon, count: int) -> None:

@@ -20,6 +20,7 @@ from attackers import (
     Usage,
     connect,
     cpu_seconds,
+    flooders,
     in_threads,
     readers,
     senders,
@@ -49,6 +50,28 @@ def test_hundreds_of_slow_clients_slow_nobody_else(
     told(f"{MANY} of them; {trips}")
     assert trips.slower <= MOST_SLOWER
     wait_until(lambda: Usage.of(daemon).is_back_at(before), "what they had to be given back")
+
+
+# Clients that ask a great deal
+
+
+def test_dozens_that_ask_a_great_deal_do_not_keep_a_prompt_client_waiting(
+    daemon: Daemon, told: Told
+) -> None:
+    waits = []
+    with flooders(daemon, 50, 10), daemon.connect() as connection:
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            began = time.monotonic()
+            assert ask(connection, b"SOMA 2 2\n") == b"4\n"
+            waits.append(time.monotonic() - began)
+    waits.sort()
+    usual, most = waits[len(waits) // 2] * 1e3, waits[-1] * 1e3
+    told(
+        f"50 of them; {len(waits)} answers in 3 s, mostly after {usual:.2f} ms, {most:.0f} at most"
+    )
+    assert usual < 1
+    assert most < 1000
 
 
 # Floods of connections
