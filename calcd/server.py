@@ -38,9 +38,9 @@ _ROUND = 0.05  # seconds between two looks at what need not be done for each cli
 _QUIET_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
 # For so long a thread may compute while another waits for the interpreter: briefly, so that a
 # client who asks a great deal keeps nobody waiting. But each that waits wakes as often to look
-# for it, and where thousands wait this alone would fill the machine: so from some hundreds on it
+# for it, and where thousands wait this alone would fill the machine: so from some dozens on it
 # grows with them.
-_TURN, _TURN_FOR_EACH, _FEW = 0.0001, 0.0001, 200  # seconds; connections
+_TURN, _TURN_FOR_EACH, _FEW = 0.0001, 0.0001, 50  # seconds; connections
 _LAST_THREADS = 1.0  # seconds that threads have to end when their connections are gone
 
 

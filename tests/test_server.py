@@ -606,7 +606,7 @@ def switch_interval() -> Iterator[None]:
 @pytest.mark.usefixtures("switch_interval")
 def test_threads_look_for_the_interpreter_the_more_seldom_the_more_there_are() -> None:
     with serving() as (server, _):
-        for connections, seconds in ((0, 0.0001), (200, 0.0001), (1200, 0.1), (0, 0.0001)):
+        for connections, seconds in ((0, 0.0001), (50, 0.0001), (1050, 0.1), (0, 0.0001)):
             while server.places.taken < connections:
                 server.places.take("", 0, 0)
             while server.places.taken > connections:
