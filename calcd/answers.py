@@ -88,7 +88,7 @@ class Answers:
         fields = _fields_of_sums(text) if len(text) > _MUCH else []
         if fields:
             count = len(fields) // 4
-            done = self._answer_sums(fields, replies)
+            done = self._answer_sums(text, fields, replies)
         else:
             lines = text.split("\n")
             count = len(lines) - 1  # the last is what follows the last newline
@@ -100,21 +100,23 @@ class Answers:
         replies.append("")
         return end.join(replies)
 
-    def _answer_sums(self, fields: list[str], replies: list[str]) -> int:
+    def _answer_sums(self, text: str, fields: list[str], replies: list[str]) -> int:
         """Answer lines of three fields and a mark, each group at once unless one line fails.
 
         Return how many lines were taken.
         """
         arithmetic, count = self.arithmetic, len(fields) // 4
+        lines: list[str] = []  # as they stand, where they are needed
         for done in range(0, count, _GROUP):
             group = fields[4 * done : 4 * (done + _GROUP)]
             try:
                 replies += arithmetic.calculate_all(group[0::4], group[1::4], group[2::4])
                 self.memory.answer = replies[-1]
             except Exception:
-                lines = [" ".join(group[i : i + 3]) for i in range(0, len(group), 4)]
-                taken = self._answer_one_by_one(lines, len(lines), replies)
-                if taken < len(lines):
+                lines = lines or text.split("\n")
+                most = len(group) // 4
+                taken = self._answer_one_by_one(lines[done : done + most], most, replies)
+                if taken < most:
                     return done + taken
             arithmetic.work += _GROUP * (30 + 0.3 * arithmetic.precision)
             if arithmetic.work > _MOST_AT_ONCE:

@@ -427,7 +427,7 @@ def test_the_fast_path_says_what_the_rules_say(lines: list[str], end: str, digit
 
 
 @pytest.mark.parametrize(
-    "lines", [b"\nSOMA 1\n", b"\n\n\n\n", b"SOMA\n1 2\n\n", b"SOMA 1 2 SOMA 1\n\n"]
+    "lines", [b" 1 2 3\n", b"\nSOMA 1\n", b"\n\n\n\n", b"SOMA\n1 2\n\n", b"SOMA 1 2 SOMA 1\n\n"]
 )
 def test_fields_that_only_seem_to_be_those_of_sums_are_answered_by_lines(lines: bytes) -> None:
     by_rules = Session(Arithmetic(), on_request=lambda *_: None)

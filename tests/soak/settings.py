@@ -7,7 +7,7 @@ may stand still on a busy machine: who is late by no fault of the daemon's would
 from collections.abc import Iterator
 from itertools import cycle
 
-LINE_TIMEOUT, IDLE_TIMEOUT, SEND_TIMEOUT = 10, 10, 5  # seconds
+LINE_TIMEOUT, IDLE_TIMEOUT, SEND_TIMEOUT = 6, 6, 4  # seconds
 MOST = 100  # connections
 
 _ALWAYS = f"""[calcd]
