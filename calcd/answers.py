@@ -17,20 +17,29 @@ from calcd.words import ENGLISH
 
 _MUCH = 300  # characters
 _GROUP = 64  # lines
-# Units of work (see ``Operation.work``; each is about 0.05 µs): what a line may take, and what
-# is done before what is left has to wait.
-_MOST_FOR_LINE = 4_000_000
-_MOST_AT_ONCE = 200_000
-_WORK_FOR_LINE = 80  # and as much again if it is an error
+_BLOCK = 1 << 12  # characters that are split into fields together
+_SHORT = 1024  # characters of a line whose numbers are worked with before their cost is known
+# Units of work (see ``Operation.work``; each is about 0.05 µs).
+LINE_LIMIT = 4_000_000  # a line that costs more is an error
+_CHEAP_LINE = 4_000  # a line that costs more is expensive: the others must not wait for it
+CALL = 6_000  # after so much in one call, the rest of the lines has to wait
+TURN = 100_000  # the same, in a call whose caller has the turn: 5 ms
+_LINE_COST = 80  # of any line, and as much again if it is an error
+_BLANK_COST = 3
+_CHARACTER_COST = 0.1  # of a line: it is decoded, matched, split, and shown in an error
+_SUM_CHARACTER_COST = 0.3  # of one whose numbers are multiplied or divided as well
+_REPLY_COST = 1  # of each character of a reply, so that not too many of them are held
+_LOG_COST = 400  # of a line that is logged
 
 
 class Answers:
     """Answers lines, and remembers what they have set.
 
-    What would take too long after the lines before it becomes ``unanswered``. ``max_line`` is in
-    bytes, without the line end. ``on_request`` is called with each request and its reply, and
-    ``on_bug`` with the request inside the ``except`` block of an exception that nobody expected;
-    both are text with one character for each byte.
+    Lines that one call has no time for become ``unanswered``; ``expensive`` says whether the
+    first of them takes long by itself. ``max_line`` is in bytes, without the line end.
+    ``on_request`` is called with each request and its reply, and ``on_bug`` with the request
+    inside the ``except`` block of an exception that nobody expected; both are text with one
+    character for each byte.
     """
 
     def __init__(
@@ -45,7 +54,8 @@ class Answers:
         self.errors = 0
         self.pings = 0
         self.line_ends = 0  # seen so far
-        self.unanswered = ""  # whole lines that have no reply yet
+        self.unanswered = ""  # lines that have no reply yet
+        self.expensive = False
         self.arithmetic = arithmetic
         self.memory = Memory()
         self.language = ENGLISH
@@ -54,25 +64,53 @@ class Answers:
         self._on_bug = on_bug
         self._plain = False  # whether the lines at hand are of plain bytes alone
         self._patient = False  # whether a first line may take all of its time
+        self._limit = CALL  # the work of this call
+
+    def _start(self, limit: int = CALL, patient: bool = False) -> None:
+        """Begin a call: count its work from here on."""
+        self.arithmetic.work = 0
+        self.expensive = False
+        self._limit, self._patient = limit, patient
+
+    @property
+    def _spent(self) -> bool:
+        """Whether the work of this call is done, and the rest has to wait."""
+        return self.arithmetic.work > self._limit
 
     def _answer_lines(self, text: str, plain: bool) -> str:
-        """Answer whole lines, newlines included; ``plain``: they have plain bytes alone.
+        """Answer lines, newlines included; ``plain``: they have plain bytes alone.
 
-        Those that would take too long after the others become ``unanswered``.
+        The last one may lack its newline where they are not plain. Lines that there is no time
+        for become ``unanswered``.
         """
-        self.arithmetic.work = 0
         self._plain = plain
-        if plain and self._on_request is None:
-            short = len(text) <= self._max_line or not self._has_long_line(text)
-            if short and "\r" not in text:
-                return self._answer_plainly(text, "\n")
-            if short and text.count("\r") == text.count("\n") == text.count("\r\n"):
-                return self._answer_plainly(text, "\r\n")
+        if not plain or self._on_request is not None:
+            return self._answer_by_rules(text)
+        if len(text) <= _BLOCK:
+            return self._answer_block(text)
+        replies = []
+        end = 0
+        while (begin := end) < len(text):
+            # A line that is longer than a block is one by itself.
+            end = text.rfind("\n", begin, begin + _BLOCK) + 1 or text.index("\n", begin) + 1
+            replies.append(self._answer_block(text[begin:end]))
+            if self.unanswered or self.finished:
+                self.unanswered += "" if self.finished else text[end:]
+                break
+        return "".join(replies)
+
+    def _answer_block(self, text: str) -> str:
+        """Answer whole lines of plain bytes."""
+        short = len(text) <= min(self._max_line, _SHORT) or not self._has_long_line(text)
+        if short and "\r" not in text:
+            return self._answer_plainly(text, "\n")
+        if short and text.count("\r") == text.count("\n") == text.count("\r\n"):
+            return self._answer_plainly(text, "\r\n")
         return self._answer_by_rules(text)
 
     def _has_long_line(self, text: str) -> bool:
-        """Say whether a line has more than ``max_line`` characters, its CR among them."""
-        begin, most = 0, self._max_line + 1  # with its LF
+        """Say whether a line has more characters than the fast path takes, its CR among them."""
+        begin, most = 0, min(self._max_line, _SHORT) + 1  # with its LF
         while len(text) - begin > most:
             begin = text.rfind("\n", begin, begin + most) + 1
             if not begin:
@@ -106,6 +144,7 @@ class Answers:
         Return how many lines were taken.
         """
         arithmetic, count = self.arithmetic, len(fields) // 4
+        each = self._cost_of_sum(len(text) / count)
         lines: list[str] = []  # as they stand, where they are needed
         for done in range(0, count, _GROUP):
             group = fields[4 * done : 4 * (done + _GROUP)]
@@ -118,30 +157,38 @@ class Answers:
                 taken = self._answer_one_by_one(lines[done : done + most], most, replies)
                 if taken < most:
                     return done + taken
-            arithmetic.work += _GROUP * (30 + 0.3 * arithmetic.precision)
-            if arithmetic.work > _MOST_AT_ONCE:
+            else:
+                arithmetic.work += len(group) // 4 * each
+            if self._spent:
                 return min(count, done + _GROUP)
         return count
 
+    def _cost_of_sum(self, length: float) -> float:
+        """Estimate the work of a line of three fields that has so many characters."""
+        return 8 + 0.07 * self.arithmetic.precision + _SUM_CHARACTER_COST * length
+
     def _answer_one_by_one(self, lines: list[str], count: int, replies: list[str]) -> int:
         """Answer the first so many lines; return how many were taken."""
-        arithmetic, memory = self.arithmetic, self.memory
+        arithmetic, memory, limit = self.arithmetic, self.memory, self._limit
         calculate = arithmetic.calculate_plainly
-        work, each = arithmetic.work, 30 + 0.3 * arithmetic.precision
+        work, each = arithmetic.work, self._cost_of_sum(0)
         for done in range(count):
-            if work > _MOST_AT_ONCE:
+            if work > limit:
+                arithmetic.work = work
                 return done
-            fields = lines[done].split()
+            line = lines[done]
+            fields = line.split()
             if not fields:
+                work += _BLANK_COST + _CHARACTER_COST * len(line)
                 continue
             try:
                 name, left, right = fields
                 memory.answer = reply = calculate(name, left, right)
-                work += each
+                work += each + _SUM_CHARACTER_COST * len(line)
             except Exception:
                 arithmetic.work = work
                 try:
-                    reply = self._answer(lines[done].removesuffix("\r"))
+                    reply = self._answer(line.removesuffix("\r"))
                 except TooDearError:
                     return done
                 work = arithmetic.work
@@ -151,61 +198,73 @@ class Answers:
 
     def _answer_by_rules(self, text: str) -> str:
         """Answer lines that may have their CR still; each reply ends as its request did."""
-        replies = []
+        replies: list[str] = []
         end = -1
         # Not split all at once: a read has many lines, and mostly replies for the first of them.
         while (begin := end + 1) < len(text):
-            end = text.index("\n", begin)
+            if self._spent:
+                self.unanswered = text[begin:]
+                break
+            end = text.find("\n", begin)
+            has_end = end >= 0
+            if not has_end:  # the last line, which its client does not end
+                end = len(text)
             line = text[begin:end]
             request = line.removesuffix("\r")
             if len(request) > self._max_line:
                 self.line_ends += 1
                 replies.append(self._line_too_long())
                 break
-            if not request.strip(" \t"):  # many of them must not take long either
-                self.line_ends += 1
+            if len(request) <= _SHORT and not request.strip(" \t"):
+                self.line_ends += has_end
+                self.arithmetic.work += _BLANK_COST + _CHARACTER_COST * len(line)
                 continue
             try:
                 reply = self._answer(request)
             except TooDearError:
                 self.unanswered = text[begin:]
                 break
-            self.line_ends += 1
+            self.line_ends += has_end
+            if not reply:
+                continue
             self.requests += 1
-            replies += [reply, "\n" if request == line else "\r\n"]
-            self.arithmetic.work += 3 * len(reply)
+            replies += [reply, "\r\n" if has_end and request != line else "\n"]
+            self.arithmetic.work += _REPLY_COST * len(reply)
             if self.finished:
                 break
         return "".join(replies)
 
     def _answer(self, request: str) -> str:
-        """Answer one request, without its line end, that is not blank.
+        """Answer one request, without its line end; ``""`` if it is blank.
 
-        Raise ``TooDearError`` if that would take too long after what has been done already.
+        Raise ``TooDearError`` if it is expensive, unless this call is for such a line and has
+        done nothing else: then it may take all of the time that a line has.
         """
-        name, rest = split_request(request)
         arithmetic = self.arithmetic
-        if arithmetic.work > _MOST_AT_ONCE:
-            raise TooDearError
         may_take_all = self._patient and arithmetic.work == 0
-        arithmetic.work += _WORK_FOR_LINE
-        arithmetic.most = _MOST_FOR_LINE if may_take_all else _MOST_AT_ONCE
+        arithmetic.most = LINE_LIMIT if may_take_all else arithmetic.work + _CHEAP_LINE
         try:
+            arithmetic.charge(_LINE_COST + _CHARACTER_COST * len(request))
+            name, rest = split_request(request)
+            if not name:
+                return ""
             reply = self._result(request, name, rest)
         except TooDearError:
             if not may_take_all:
+                self.expensive = True
                 raise
             template = "this takes too long for one line: ask for fewer digits, or in parts"
             reply = self._fail("INVALID-OPERATION", template)
         except RequestError as error:
             self.errors += 1
-            arithmetic.work += _WORK_FOR_LINE
+            self.arithmetic.work += _LINE_COST
             reply = error.reply(self.language.say)
         except Exception:  # a fault of ours must cost its request, not the session
             if self._on_bug is not None:
                 self._on_bug(request)
             reply = self._fail("INTERNAL", "a fault of the server, which has logged it")
         if self._on_request is not None:
+            self.arithmetic.work += _LOG_COST
             self._on_request(request, reply)
         return reply
 

@@ -38,7 +38,7 @@ ROUNDINGS = {
 }
 
 # Narrower than what Decimal() takes: no underscores, no other scripts' digits, no NaN.
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?")
 
 
 @lru_cache  # to copy one costs a quarter of what it costs to make one
@@ -168,10 +168,10 @@ class Arithmetic:
         return self.run(EXP, (Decimal(1),))
 
     def charge(self, work: float) -> None:
-        """Count work, in the units of ``Operation.work``."""
-        self.work += work
-        if self.work > self.most:
+        """Count work, in the units of ``Operation.work``; TooDearError if it may not be done."""
+        if self.work + work > self.most:
             raise TooDearError
+        self.work += work
 
     def calculate_plainly(self, name: str, left: str, right: str) -> str:
         """Run an operation, by its name, on two operands as they are written; give text.

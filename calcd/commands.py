@@ -1,6 +1,7 @@
 """The table of operations, and those in it that are not arithmetic. No I/O."""
 
 from collections.abc import Collection
+from functools import cache
 from typing import TYPE_CHECKING
 
 import calcd
@@ -8,7 +9,7 @@ from calcd.arithmetic import ROUNDINGS
 from calcd.errors import RequestError, quoted
 from calcd.functions import ARITHMETIC
 from calcd.operations import Operation
-from calcd.words import LANGUAGES
+from calcd.words import LANGUAGES, Language
 
 if TYPE_CHECKING:
     from calcd.session import Session
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 MOST_DIGITS = 1000  # that a session may ask for
 _MARKS = set("(+-*/^%=,")  # where one of these is in a name, it is rather an expression
 _SWITCH = {"on": True, "off": False}
+_NO_VARIABLES = "no variables"
 
 
 class Command(Operation):
@@ -53,7 +55,12 @@ def _version(_: "Session") -> str:
 
 
 def _help(session: "Session", name: str = "") -> str:
-    say = session.language.say
+    return help_line(session.language, name)
+
+
+def help_line(language: Language, name: str = "") -> str:
+    """Give the operations, or how one is used; raise ``RequestError`` if there is none of it."""
+    say = language.say
     if name:
         operation = operation_named(name)
         also = "".join(f", {say('also')} {alias}" for alias in operation.names[1:])
@@ -108,7 +115,7 @@ def _choice(text: str, choices: Collection[str]) -> str:
 
 
 def _vars(session: "Session") -> str:
-    return session.memory.shown(session.arithmetic) or session.language.say("no variables")
+    return session.memory.shown(session.arithmetic) or session.language.say(_NO_VARIABLES)
 
 
 def _clear(session: "Session") -> str:
@@ -180,3 +187,13 @@ KINDS: dict[str, tuple[Operation, ...]] = {
 }
 TABLE = tuple(operation for rows in KINDS.values() for operation in rows)
 BY_NAME: dict[str, Operation] = {name: operation for operation in TABLE for name in operation.names}
+
+
+@cache
+def fixed_replies() -> frozenset[str]:
+    """Give every reply of a command that does not depend on what a client has sent."""
+    replies = {"PONG", "OK", "BYE", f"calcd {calcd.__version__}", *ROUNDINGS, *_SWITCH, *LANGUAGES}
+    for language in LANGUAGES.values():
+        replies.add(language.say(_NO_VARIABLES))
+        replies |= {help_line(language, name) for name in ("", *BY_NAME)}
+    return frozenset(replies)

@@ -1,21 +1,23 @@
 """UDP: a datagram of lines is answered by a datagram of lines, and nothing is kept.
 
 A datagram's sender may be forged, so that an answer hits somebody who never asked. Hence an
-answer is bounded by what was asked (``room_for``), and what might be an answer has none: else
-two servers could be made to answer each other for ever.
+answer is bounded by what was asked (``room_for``), and what might be an answer has none, so that
+two servers cannot be made to answer each other: each line of an answer is of a form that no server
+answers.
 """
 
 import logging
 import re
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection
 from functools import partial
 from time import monotonic
 from typing import Any
 
+from calcd.answers import TURN
 from calcd.arithmetic import Arithmetic
+from calcd.commands import fixed_replies
 from calcd.errors import RequestError, quoted
 from calcd.handler import host_of, name_of
 from calcd.kernel import DESTINATION_ROOM, Ancillary, from_there
@@ -24,6 +26,8 @@ from calcd.lograte import bounded
 from calcd.session import Session
 from calcd.settings import Settings
 from calcd.threads import IdleThreads
+from calcd.turns import Turns
+from calcd.words import Language
 
 log = bounded(__name__)
 
@@ -36,7 +40,10 @@ _SMALL = 1232
 _TIMES = 10
 _TOO_LONG = str(RequestError("REPLY-TOO-LONG", "use TCP"))  # short, as there may be many
 
-_NUMBER = re.compile(rb"[ \t]*(?:[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)?[ \t]*\r?")
+# Blank, or a number as a server prints it, a little wider.
+_NUMBER = re.compile(r"[ \t]*+(?:[-+]?[0-9.]++(?:[eE][-+]?[0-9]++)?[ \t]*+)?")
+_LONGEST_REPLY = 4096  # bytes: longer than any number, and than HELP
+_TEXT = RequestError("NOT-OVER-UDP", "a server could take this reply for a request: use TCP")
 _MOST_WORK = 20_000_000  # units of ``Operation.work``, about a second, for a datagram
 
 _BUFFER = 1 << 16  # bytes: no datagram has more
@@ -47,7 +54,7 @@ _PRIVILEGED = 1024  # ports below are those of services, which may answer whatev
 _TELL = 10.0  # seconds between two lines of the log that tell of what was dropped
 
 
-class DearError(Exception):
+class TooMuchError(Exception):
     """A datagram whose work is more than may be done, now or at all."""
 
 
@@ -56,35 +63,63 @@ def answer(
     settings: Settings,
     on_request: Callable[[str, str], None] | None = None,
     on_bug: Callable[[str], None] | None = None,
-    dear: AbstractContextManager[object] | None = None,
+    turns: Turns | None = None,
 ) -> bytes:
-    """Answer a datagram, in a session of its own; ``b""``: it has no request.
+    """Answer a datagram, in a session of its own; ``b""``: it has no request, or may be an answer.
 
-    ``dear`` is held while what is dear is done, some of it at least; without, or where there is
-    more of it, ``DearError`` is raised.
+    Each turn that it takes comes from ``turns``. Without, or where it needs too many of them,
+    ``TooMuchError`` is raised.
+
+    No line of an answer is one that a server would answer, whatever the datagram holds.
     """
-    if _may_be_an_answer(data):
+    if may_be_an_answer(data):
         return b""
     arithmetic = Arithmetic(settings.precision, settings.rounding)
-    session = Session(arithmetic, settings.max_line, on_request, on_bug)
+
+    def log_request(request: str, reply: str) -> None:
+        if on_request is not None:
+            on_request(request, _never_answered(reply, session.language))
+
+    session = Session(arithmetic, settings.max_line, on_request and log_request, on_bug)
     replies, work = b"", 0.0
     for part in (data, b""):
         replies += session.receive(part)
-        while session.unanswered:
-            if dear is None or work > _MOST_WORK:
-                raise DearError
-            with dear:
-                replies += session.go_on()
+        work += session.arithmetic.work
+        while session.pending:
+            if turns is None or work > _MOST_WORK:
+                raise TooMuchError
+            with turns.take(session.expensive):
+                replies += session.go_on(TURN)
             work += session.arithmetic.work
+    lines = [
+        _never_answered(line.removesuffix("\r"), session.language) + "\r" * line.endswith("\r")
+        for line in replies.decode("latin-1").split("\n")
+    ]
+    replies = "\n".join(lines).encode("latin-1")
     room = room_for(len(data))
     return replies if len(replies) <= room else fitted(replies, room)
 
 
-def _may_be_an_answer(data: bytes) -> bool:
-    """Say whether a server may have sent this: an error, or nothing but numbers."""
+def may_be_an_answer(data: bytes) -> bool:
+    """Say whether a server may have sent this: an error, or nothing but what a server replies."""
     if data.startswith(b"ERR ") or b"\nERR " in data:
         return True
-    return all(_NUMBER.fullmatch(line) for line in data.split(b"\n"))
+    lines = set(data.decode("latin-1").split("\n"))  # thousands of short ones may be the same
+    return all(_is_reply(line.removesuffix("\r")) for line in lines)
+
+
+def _is_reply(line: str) -> bool:
+    """Say whether a line is blank, or a reply over UDP: an error, a number, a command's reply."""
+    if line.startswith("ERR "):
+        return True
+    if len(line) > _LONGEST_REPLY:  # no need to look through it
+        return False
+    return _NUMBER.fullmatch(line) is not None or line in fixed_replies()
+
+
+def _never_answered(reply: str, language: Language) -> str:
+    """Give a reply as it is sent: an error in its place, where a server might answer to it."""
+    return reply if _is_reply(reply) else _TEXT.reply(language.say)
 
 
 def room_for(asked: int) -> int:
@@ -113,13 +148,14 @@ def fitted(replies: bytes, room: int) -> bytes:
 
 def _cut(lines: list[bytes], room: int) -> bytes:
     """Take as many lines as there is room for, with an error that stands for all others."""
-    taken = b""
+    taken, kept, closing = 0, 0, b""
     for number, line in enumerate(lines):
-        last = _too_long(line, f", {len(lines) - number} requests have no reply")
-        if len(taken) + len(line) + len(last) > room:
-            return taken + last
-        taken += line
-    return taken
+        error = _too_long(line, f", {len(lines) - number} requests have no reply")
+        if taken + len(error) > room:
+            break
+        kept, closing = number, error  # the lines before this one, and the error in its place
+        taken += len(line)
+    return b"".join(lines[:kept]) + closing
 
 
 def _too_long(reply: bytes, more: str = "") -> bytes:
@@ -133,10 +169,11 @@ class Datagrams:
     One that is not answered is dropped, as the network may drop any: its client asks again.
     """
 
-    def __init__(self, threads: IdleThreads, dear: threading.Lock) -> None:
-        """``dear`` is held by whoever does what keeps the interpreter long."""
+    def __init__(self, threads: IdleThreads, turns: Turns, ports: Collection[int]) -> None:
+        """``ports`` are those on which this daemon takes datagrams."""
         self._threads = threads
-        self._dear = dear
+        self._turns = turns
+        self._ports = ports
         self._places = threading.Semaphore(_MUCH_AT_ONCE)
         self._dropped: dict[str, tuple[int, str]] = {}  # why: how many, the last one's sender
         self._lock = threading.Lock()  # for those
@@ -155,7 +192,7 @@ class Datagrams:
             if not settings.allow.allows(host_of(sender)):
                 # Not a word: its sender may be forged, and this would be for somebody else.
                 self._drop("their senders are not allowed", sender)
-            elif sender[1] < _PRIVILEGED or sender[1] == listener.endpoint.port:
+            elif sender[1] < _PRIVILEGED or sender[1] in self._ports:
                 self._drop("they come from a server's port", sender)
             else:
                 data = self._buffer[:size].tobytes()
@@ -164,9 +201,9 @@ class Datagrams:
                     if size <= _MUCH:
                         self._try(job, sender)
                         continue
-                except DearError:
+                except TooMuchError:
                     pass  # in a thread, then
-                self._hand_on(partial(job, self._dear), sender)
+                self._hand_on(partial(job, self._turns), sender)
         return came
 
     def _hand_on(self, job: Callable[[], str], sender: Any) -> None:
@@ -182,7 +219,7 @@ class Datagrams:
     def _finish(self, job: Callable[[], str], sender: Any) -> None:
         try:
             self._try(job, sender)
-        except DearError:
+        except TooMuchError:
             self._drop("they ask too much", sender)
         finally:
             self._places.release()
@@ -191,7 +228,7 @@ class Datagrams:
         try:
             if why := job():
                 self._drop(why, sender)
-        except DearError:
+        except TooMuchError:
             raise
         except Exception:
             log.exception("datagram %s: a bug lost its answer", name_of(sender))
@@ -224,13 +261,13 @@ def _answer(
     way_back: list[Ancillary],
     sender: Any,
     settings: Settings,
-    dear: AbstractContextManager[object] | None = None,
+    turns: Turns | None = None,
 ) -> str:
     """Answer one datagram; say why there was no sending it, else ``""``."""
     name = name_of(sender)
     tracing = log.isEnabledFor(logging.DEBUG)
     on_request = partial(_log_request, name) if tracing else None
-    replies = answer(data, settings, on_request, partial(_log_bug, name), dear)
+    replies = answer(data, settings, on_request, partial(_log_bug, name), turns)
     if replies:
         try:
             sock.sendmsg((replies,), way_back, 0, sender)

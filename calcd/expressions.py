@@ -24,7 +24,7 @@ LONGEST_NAME = 64  # characters
 
 _TOKEN = re.compile(
     r"[ \t]*(?:"
-    r"(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)|"
+    r"(?P<number>(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)|"
     r"(?P<name>[A-Za-z][A-Za-z0-9_]*)|"
     r"(?P<mark>\*\*|.)|"
     r"(?P<end>$))",
@@ -121,7 +121,7 @@ class _Parser:
 
     def _next(self) -> str:
         """Step over the token ahead, and return it."""
-        self._arithmetic.charge(20)
+        self._arithmetic.charge(30)
         before = self._ahead
         found = next(self._tokens)
         self._kind = found.lastgroup or ""

@@ -5,11 +5,12 @@ import logging
 import select
 import socket
 import socketserver
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from calcd.answers import TURN
 from calcd.arithmetic import Arithmetic
 from calcd.endpoints import joined
 from calcd.errors import RequestError, quoted
@@ -30,8 +31,8 @@ Address = tuple[Any, ...] | str | bytes
 
 CHUNK = 1 << 16  # bytes of one read, which are answered with one write, unless that is long
 _NOW = int(socket.MSG_DONTWAIT)  # flags as enums cost time with each call
+_BULK = 1 << 12  # bytes of a read whose answers take a turn
 _GLANCE = 1 << 14  # bytes of a read of the serving loop's, which has others to serve
-_AT_ONCE = nullcontext()
 _SOON = 0.2  # seconds in which a busy client asks again
 
 
@@ -112,7 +113,7 @@ class Handler(socketserver.BaseRequestHandler):
             self._end = "bug"
             self.server.handle_error(connection, self.client_address)
             return False
-        more = session.line or session.unanswered or len(data) == _GLANCE
+        more = session.started or session.pending or len(data) == _GLANCE
         return not (more or self._unsent or session.finished)
 
     @property
@@ -163,12 +164,12 @@ class Handler(socketserver.BaseRequestHandler):
                 break
             try:
                 # Within a line it is the line's deadline that counts, not the next moments.
-                data = recv(CHUNK, _NOW if session.line else 0)
+                data = recv(CHUNK, _NOW if session.started else 0)
             except BlockingIOError:
                 replies = b"" if self._something_comes() else self._time_is_up()
             else:
                 replies = self._receive(data)
-            if replies or session.unanswered:
+            if replies or session.pending:
                 self._answer(replies)
                 if self._tls and not session.requests:
                     acknowledge_now(self.request)
@@ -176,10 +177,11 @@ class Handler(socketserver.BaseRequestHandler):
                 self._answer(self._time_is_up())  # what keeps coming comes to nothing
 
     def _receive(self, data: bytes) -> bytes:
-        # Who asks a great deal waits for others who do: many threads that compute at once would
-        # leave the interpreter to the serving loop, and so to prompt clients, but seldom.
-        with self.server.dear if len(data) >= _GLANCE else _AT_ONCE:
+        if len(data) < _BULK:
             return self._session.receive(data)
+        # Many threads that compute at once would leave the GIL to the serving loop but seldom.
+        with self.server.turns.take(expensive=False):
+            return self._session.receive(data, TURN)
 
     def _something_comes(self) -> bool:
         """Wait for the client, or for the server's stop, as long as there is patience."""
@@ -236,13 +238,12 @@ class Handler(socketserver.BaseRequestHandler):
                 self._answer(session.keep_silence())
 
     def _answer(self, replies: bytes) -> None:
-        """Send replies, and those to what was left unanswered because it is dear."""
+        """Send replies, and those to what is still pending."""
+        session = self._session
         self._send(replies)
-        while self._session.unanswered:
-            # A large sum keeps the interpreter: one thread at a time has them, or there would be
-            # none left for everybody else.
-            with self.server.dear:
-                replies = self._session.go_on()
+        while session.pending:
+            with self.server.turns.take(session.expensive):
+                replies = session.go_on(TURN)
             self._send(replies)
 
     def _send(self, replies: bytes) -> None:

@@ -23,6 +23,7 @@ from calcd.parting import Parting
 from calcd.places import Places
 from calcd.settings import Settings
 from calcd.threads import IdleThreads
+from calcd.turns import Turns
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -68,7 +69,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.tls = tls
         self.places = Places()
         self.stopping = False
-        self.dear = threading.Lock()  # for what keeps the interpreter long
+        self.turns = Turns()
         self._listeners = listeners
         self._beat = beat
         self._no_room = False
@@ -85,7 +86,8 @@ class Server(socketserver.ThreadingTCPServer):
         self._loop_ended = threading.Event()
         self.connections = Connections(settings.max_connections)
         self._pool = IdleThreads("connection")
-        self._datagrams = Datagrams(self._pool, self.dear)
+        udp_ports = {each.endpoint.port for each in listeners if each.endpoint.udp}
+        self._datagrams = Datagrams(self._pool, self.turns, udp_ports)
         self._parting = Parting()
         self._parting.start()
 

@@ -12,7 +12,7 @@ _IP = 0xF4
 _SB = 0xFA
 _NEGOTIATION = range(0xFB, 0xFF)  # WILL, WONT, DO, DONT: an option byte follows
 _COMMANDS = range(0xEC, 0xFA)  # EOF (RFC 1184) to GA: nothing follows
-_CONTENT = re.compile(rb"(?:[^\xff]|\xff[^\xf0])*", re.DOTALL)  # of a subnegotiation
+_CONTENT = re.compile(rb"(?:[^\xff]++|\xff[^\xf0])*+", re.DOTALL)  # of a subnegotiation
 _SUBNEGOTIATION = re.compile(_CONTENT.pattern + rb"\xff\xf0", re.DOTALL)
 
 

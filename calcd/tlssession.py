@@ -4,9 +4,11 @@ import ssl
 from contextlib import suppress
 from typing import Any
 
+from calcd.answers import CALL
 from calcd.session import Session
 
 _RECORD = 1 << 14  # bytes that a record has at the most (RFC 8446, 5.1)
+_RECORD_COST = 100  # of each record, in units of work
 _ALERT, _HANDSHAKE, _VERSION, _FATAL = 21, 22, b"\x03\x03", 2  # RFC 8446, 5.1 and 6; RFC 5246, 7.2
 _ALERTS = {"FORBIDDEN": 49, "BUSY": 80}  # access_denied, internal_error
 
@@ -30,23 +32,29 @@ class TlsSession(Session):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._established = False
         self._first = b""  # byte that came
+        self._undecrypted = False  # whether there may be records that were not looked at yet
 
     @property
     def started(self) -> bool:
         """Whether the handshake is not finished, or a line that was started."""
         return not self._established or super().started
 
-    def receive(self, data: bytes) -> bytes:
+    @property
+    def pending(self) -> bool:
+        """Whether something that has come is still to be decrypted or answered."""
+        return self._undecrypted or super().pending
+
+    def receive(self, data: bytes, limit: int = CALL) -> bytes:
         """Take the bytes of one read, ``b""`` at the end of input; return what is to be sent."""
         if self.finished:
             return b""
+        self._start(limit)
         if not data:
             # Without close_notify it is not the client's own word that this is all. Whoever is
             # between could have cut a line short, so that it reads as another request: only one
             # that silence would have answered as well is answered.
-            self._ending = "closed"
             if self.complete:
-                self._encrypt(super().keep_silence())
+                self._encrypt(self._end_input())
             else:
                 self.finished = "closed"
             return self._outgoing.read()
@@ -54,22 +62,28 @@ class TlsSession(Session):
         self._incoming.write(data)
         return self._read()
 
-    def go_on(self) -> bytes:
-        """Answer what was left, and what else has come; return what is to be sent."""
-        self._encrypt(super().go_on())
+    def go_on(self, limit: int = CALL) -> bytes:
+        """Answer more of what is pending; return what is to be sent."""
+        self._start(limit, self.expensive)
+        self._encrypt(self._go_on())
         return self._read()
 
     def _read(self) -> bytes:
+        """Decrypt and answer the records that are there, within the work of this call."""
         try:
             if not self._established:
                 self._tls.do_handshake()
                 self._established = True
-            while not (self.finished or self.unanswered):
+            while not (self.finished or super().pending or self._spent):
+                self.arithmetic.work += _RECORD_COST
                 # An empty read is the client's close_notify: the end of input.
-                self._encrypt(super().receive(self._tls.read(_RECORD)))
+                text = self._tls.read(_RECORD)
+                self._encrypt(self._take(text) if text else self._end_input())
+            self._undecrypted = not self.finished
         except ssl.SSLWantReadError:
-            pass
+            self._undecrypted = False
         except ssl.SSLError as error:
+            self._undecrypted = False
             reason = error.reason or "broken"
             self.finished = "tls-" + reason.lower().replace("_", "-")
             if self._first[0] != _HANDSHAKE:  # as from telnet

@@ -77,6 +77,9 @@ _PORTUGUESE = {
     ),
     "TLS alone is spoken here": "aqui só se fala TLS",
     "use TCP": "use TCP",
+    "a server could take this reply for a request: use TCP": (
+        "um servidor poderia tomar esta resposta por um pedido: use TCP"
+    ),
     "a fault of the server, which has logged it": "uma falha do servidor, que a registrou",
     # help
     "also": "também",

@@ -13,6 +13,7 @@ import pytest
 from helpers import PATIENCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sessions import answered
 
 from calcd.arithmetic import EMAX, EMIN, ROUNDINGS, Arithmetic
 from calcd.session import Session
@@ -21,9 +22,7 @@ from calcd.session import Session
 def ask(*lines: str, precision: int = 34, rounding: str = "half-even") -> list[str]:
     """Give a session these lines, with time for all; return its replies."""
     session = Session(Arithmetic(precision, rounding))
-    replies = session.receive("".join(f"{line}\n" for line in lines).encode("latin-1"))
-    while session.unanswered:
-        replies += session.go_on()
+    replies = answered(session, "".join(f"{line}\n" for line in lines).encode("latin-1"))
     return replies.decode("latin-1").splitlines()
 
 

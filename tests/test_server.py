@@ -25,6 +25,7 @@ from calcd.networks import Networks, parse_network
 from calcd.server import Server
 from calcd.session import Session
 from calcd.settings import Settings
+from calcd.turns import Turns
 
 
 @contextmanager
@@ -109,6 +110,7 @@ def test_one_read_becomes_one_write() -> None:
     class QuietServer:
         settings = Settings()
         stopping = False
+        turns = Turns()
 
     connection = Connection()
     handler = Handler(connection, ("127.0.0.1", 1), QuietServer())  # type: ignore[arg-type]

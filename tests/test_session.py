@@ -1,12 +1,15 @@
 """The session: bytes in, bytes out, whatever the bytes and wherever they are cut."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sessions import answered
 
 import calcd
+from calcd.answers import CALL
 from calcd.arithmetic import Arithmetic
 from calcd.commands import TABLE
 from calcd.operations import Operation
@@ -20,7 +23,7 @@ def session(max_line: int = 1024) -> Session:
 def ask(*reads: bytes, max_line: int = 1024) -> bytes:
     """Give a session these reads, then the end of input; return all it replies."""
     fresh = session(max_line)
-    return b"".join(map(fresh.receive, (*reads, b"")))
+    return answered(fresh, *reads, b"")
 
 
 def code(request: str) -> str:
@@ -420,7 +423,7 @@ def test_the_fast_path_says_what_the_rules_say(lines: list[str], end: str, digit
     stream = "".join(line + end for line in lines).encode()
     fast = Session(Arithmetic(digits))
     by_rules = Session(Arithmetic(digits), on_request=lambda *_: None)
-    assert fast.receive(stream) == by_rules.receive(stream)
+    assert answered(fast, stream) == answered(by_rules, stream)
     assert fast.requests == by_rules.requests
     assert fast.errors == by_rules.errors
     assert fast.line_ends == by_rules.line_ends
@@ -431,4 +434,103 @@ def test_the_fast_path_says_what_the_rules_say(lines: list[str], end: str, digit
 )
 def test_fields_that_only_seem_to_be_those_of_sums_are_answered_by_lines(lines: bytes) -> None:
     by_rules = Session(Arithmetic(), on_request=lambda *_: None)
-    assert session().receive(100 * lines) == by_rules.receive(100 * lines)
+    assert answered(session(), 100 * lines) == answered(by_rules, 100 * lines)
+
+
+# How much a call does
+
+
+def test_an_expensive_line_that_silence_ends_is_no_newline() -> None:
+    silent = Session(Arithmetic(1000))
+    for request, reply in (
+        (b"SOMA 2 2", b"4\n"),
+        (b"EXP 0.1234\r", b"1.13"),
+        (b"SOMA 2 4", b"6\n"),
+    ):
+        assert silent.receive(request) == b""
+        assert silent.complete
+        replies = silent.keep_silence()
+        while silent.pending:
+            replies += silent.go_on()
+        assert replies.startswith(reply)
+        assert replies.endswith(b"\n")
+        assert not replies.endswith(b"\r\n")
+    assert silent.line_ends == 0
+
+
+def test_a_wrong_expression_without_a_newline_is_complete() -> None:
+    wrong = session()
+    wrong.receive(b"2+*2")
+    assert wrong.complete
+    assert wrong.keep_silence().startswith(b"ERR SYNTAX ")
+
+
+def test_an_expensive_line_and_an_end_in_the_same_read_are_both_seen() -> None:
+    line = b"EXP 0.1234\n"
+    one = answered(Session(Arithmetic(1000)), line)
+    for end, how in ((b"\x04PING\n", "ctrl-d"), (b"\xff\xf4PING\n", "interrupted")):
+        ending = Session(Arithmetic(1000))
+        assert answered(ending, 3 * line + end) == 3 * one
+        assert ending.finished == how
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.sampled_from(
+                [
+                    b"PRECISION 700\n",
+                    b"LN 2\n",
+                    b"EXP 0.1\n",
+                    b"\xff\xf1",
+                    b"\n",
+                    b"1+1\n",
+                    b"SOMA 1 2\n",
+                ]
+            ),
+        ),
+        max_size=200,
+    ).map(b"".join),
+    st.sampled_from([34, 1000]),
+)
+def test_a_call_that_is_not_for_an_expensive_line_does_little(data: bytes, digits: int) -> None:
+    """Whatever came: the rest stays pending, and changing the precision loses no count."""
+    watched = Session(Arithmetic(digits))
+    watched.receive(50 * data or b"\n")
+    assert watched.arithmetic.work < 2 * CALL
+    for _ in range(5):
+        if not watched.pending:
+            break
+        expensive = watched.expensive
+        watched.go_on()
+        assert expensive or watched.arithmetic.work < 2 * CALL
+
+
+def test_a_sum_of_many_powers_is_no_nesting() -> None:
+    assert ask(b"+".join(60 * [b"2^2"]) + b"\n") == b"240\n"
+
+
+@pytest.mark.speed
+@pytest.mark.parametrize("byte", [b" ", b"1", b"x", b"\xff\xf1", b"\r"])
+def test_a_line_that_grows_byte_by_byte_takes_linear_time(byte: bytes) -> None:
+    def seconds(count: int) -> float:
+        slow = session(max_line=1 << 20)
+        begun = time.thread_time()
+        for _ in range(count):
+            slow.receive(byte)
+            assert not slow.complete or slow.line == byte
+        return time.thread_time() - begun
+
+    few = min(seconds(1 << 13) for _ in range(3))
+    assert min(seconds(1 << 16) for _ in range(3)) < 12 * few
+
+
+def test_whether_a_long_line_is_complete_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    monkeypatch.setattr("calcd.session.parse", lambda *_: looks.append(1))
+    long = session(max_line=1 << 20)
+    long.receive(b"1+" * 30_000)
+    for _ in range(5):
+        assert long.complete
+    assert len(looks) == 1

@@ -8,6 +8,7 @@ import pytest
 from helpers import ROOT, Daemon
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sessions import answered
 
 from calcd.arithmetic import ROUNDINGS, Arithmetic
 from calcd.commands import BY_NAME, TABLE
@@ -18,18 +19,10 @@ from calcd.session import Session
 from calcd.words import LANGUAGES, PORTUGUESE
 
 
-def read(session: Session, data: bytes) -> bytes:
-    """Give a session one read, and time for all that is in it."""
-    replies = session.receive(data)
-    while session.unanswered:
-        replies += session.go_on()
-    return replies
-
-
 def ask(*lines: str, session: Session | None = None) -> list[str]:
     """Ask for these lines, in a read each, of a new session if none is given."""
     session = session or Session(Arithmetic())
-    return [read(session, f"{line}\n".encode()).decode().rstrip("\n") for line in lines]
+    return [answered(session, f"{line}\n".encode()).decode().rstrip("\n") for line in lines]
 
 
 def codes(*lines: str) -> list[str]:
@@ -107,7 +100,7 @@ def test_ans_is_the_last_result(lines: list[str], last: str) -> None:
 @pytest.mark.parametrize("last", ["", "DIV 1 0\n", "SOMA x 1\n", "\n"])
 def test_ans_after_sums_sent_ahead(many: int, last: str) -> None:
     session = Session(Arithmetic())
-    read(session, ("".join(f"SOMA {number} 0.50\n" for number in range(many)) + last).encode())
+    answered(session, ("".join(f"SOMA {number} 0.50\n" for number in range(many)) + last).encode())
     assert ask("= ans", session=session) == [f"{many - 1}.50"]
 
 
@@ -329,7 +322,7 @@ def test_the_fast_path_says_what_the_rules_say_whatever_is_set(
     for lines in reads:
         data = "".join(line + end for line in lines).encode()
         if data:
-            assert read(fast, data) == read(ruled, data)
+            assert answered(fast, data) == answered(ruled, data)
         assert fast.memory.answer == ruled.memory.answer
     assert (fast.requests, fast.errors) == (ruled.requests, ruled.errors)
     assert fast.line_ends == ruled.line_ends
@@ -349,8 +342,8 @@ def test_any_bytes_in_any_cuts_get_the_same_replies(stream: bytes, cuts: list[in
     whole, cut = Session(Arithmetic()), Session(Arithmetic())
     ends = sorted({min(end, len(stream)) for end in (*cuts, len(stream))} - {0})
     pieces = [stream[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-    replies = b"".join(read(cut, piece) for piece in [*pieces, b""])
-    expected = b"".join(read(whole, piece) for piece in ([stream, b""] if stream else [b""]))
+    replies = b"".join(answered(cut, piece) for piece in [*pieces, b""])
+    expected = b"".join(answered(whole, piece) for piece in ([stream, b""] if stream else [b""]))
     assert replies == expected
     assert (cut.requests, cut.errors) == (whole.requests, whole.errors)
     assert cut.finished == whole.finished

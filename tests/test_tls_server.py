@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from certificates import Certificates, Pair
 from helpers import PATIENCE, Daemon, Daemons, read_all, wait_until
+from sessions import answered
 
 from calcd.arithmetic import Arithmetic
 from calcd.session import Session
@@ -180,7 +181,7 @@ def test_a_stop_answers_all_that_has_arrived_and_says_farewell(secured: Secured)
             client.sendall(many)
             assert client.recv(1) == b"1"  # so it has arrived: it is one read
         secure.daemon.process.send_signal(signal.SIGTERM)
-        expected = Session(Arithmetic()).receive(many)[1:]
+        expected = answered(Session(Arithmetic()), many)[1:]
         for client in clients:
             assert read_to_close_notify(client) == expected
     assert secure.daemon.process.wait(PATIENCE) == 0

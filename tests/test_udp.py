@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 
@@ -18,6 +18,7 @@ from helpers import PATIENCE, Daemon, Daemons, daemons_in, run_calcd, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 from listening import failure, listening, needs_ipv6
+from sessions import answered
 
 from calcd import datagrams
 from calcd.arithmetic import Arithmetic
@@ -26,10 +27,12 @@ from calcd.listeners import Listener
 from calcd.session import Session
 from calcd.settings import Settings
 from calcd.threads import IdleThreads
+from calcd.turns import Turns
 
 DEFAULTS = Settings()
 A_THIRD = b"0." + b"3" * 34 + b"\n"
 TOO_LONG = b"ERR REPLY-TOO-LONG use TCP"
+NOT_OVER_UDP = b"ERR NOT-OVER-UDP a server could take this reply for a request: use TCP\n"
 
 
 # What a datagram is answered with
@@ -49,7 +52,13 @@ TOO_LONG = b"ERR REPLY-TOO-LONG use TCP"
         (b"SOMA 2 2\nQUIT\nSOMA 3 3\n", b"4\nBYE\n"),
         (b"SOMA 2 2\n\x04SOMA 3 3\n", b"4\n"),
         (b"DIV 1 0\n", b"ERR DIVISION-BY-ZERO division by zero\n"),
-        (b"UPPER ol\xc3\xa1", b"OL\xc3\x81\n"),
+        (b"UPPER ol\xc3\xa1\r\nPING", NOT_OVER_UDP[:-1] + b"\r\nPONG\n"),
+        (b"x = 1\nVARS\nCLEAR\nVARS", b"1\n" + NOT_OVER_UDP + b"OK\nno variables\n"),
+        (b"HELP PING", b"PING: PONG: a sign of life; PING -> PONG\n"),
+        (b"UPPER pong", b"PONG\n"),
+        (b"PONG", b""),
+        (b"4\r\nno variables\n\nhalf-even\nERR X y", b""),
+        (b"PONG\nPING", b"ERR UNKNOWN-OPERATION 'PONG' is no operation: HELP lists them\nPONG\n"),
         (b"\xff\xfd\x01PING\n", b"PONG\n"),
         (b"X" * 1025 + b"\nPING\n", b"ERR LINE-TOO-LONG a line has at most 1024 bytes\n"),
         (b"ERR UNKNOWN-OPERATION\n", b""),
@@ -84,7 +93,7 @@ _LINES = st.sampled_from(
 
 @given(st.binary(max_size=3000) | st.lists(_LINES, max_size=1000).map(b"\n".join))
 def test_any_datagram_is_answered_within_its_bound(asked: bytes) -> None:
-    answered = answer(asked, DEFAULTS, dear=nullcontext())
+    answered = answer(asked, DEFAULTS, turns=Turns())
     assert len(answered) <= room_for(len(asked)) <= LARGEST
     assert answered[-1:] in (b"", b"\n")
     assert answered.count(b"\n") <= asked.count(b"\n") + 1
@@ -93,20 +102,42 @@ def test_any_datagram_is_answered_within_its_bound(asked: bytes) -> None:
 
 @given(st.lists(_LINES, max_size=25).map(b"\n".join))
 def test_an_answer_that_fits_is_that_of_a_connection(asked: bytes) -> None:
-    session = Session(Arithmetic())
-    replies = session.receive(asked) + session.receive(b"")
+    replies = answered(Session(Arithmetic()), asked, b"")
+    replies = re.sub(rb"^A$", NOT_OVER_UDP[:-1], replies, flags=re.MULTILINE)
     expected = replies if len(replies) <= room_for(len(asked)) else None
     if set(asked.split()) <= {b"4"}:  # that may be a server's answer
         expected = b""
     assert expected in (None, answer(asked, DEFAULTS))
 
 
-@given(st.binary(max_size=100) | st.lists(_LINES, max_size=100).map(b"\n".join))
-def test_servers_that_were_made_to_answer_each_other_soon_fall_silent(asked: bytes) -> None:
-    """By a datagram in the name of one of them; here both are calcd."""
-    for _ in range(5):
-        asked = answer(asked, DEFAULTS, dear=nullcontext())
-    assert asked == b""
+_TEXTS = st.binary(max_size=30).map(lambda text: text.replace(b"\n", b""))
+_ECHOES = st.one_of(
+    _LINES,
+    _TEXTS,
+    _TEXTS.map(b"UPPER ".__add__),
+    _LINES.map(b"UPPER ".__add__),
+    st.sampled_from([b"VARS", b"HELP div", b"LANGUAGE pt", b"PRECISION 900", b"1/3", b"VERSION"]),
+    st.sampled_from([b"ROUNDING up", b"EXACT on", b"UPPER 2+2", b"x = 1e-30", b"UPPER err x"]),
+)
+_SERVERS = st.builds(
+    Settings,
+    precision=st.sampled_from([1, 34, 1000]),
+    rounding=st.sampled_from(["half-even", "up"]),
+    max_line=st.sampled_from([10, 1024, 1 << 20]),
+)
+
+
+@given(
+    st.lists(st.tuples(_ECHOES, st.sampled_from([b"\n", b"\r\n"])), max_size=40),
+    _SERVERS,
+    _SERVERS,
+)
+def test_the_answer_to_an_answer_is_empty(
+    lines: list[tuple[bytes, bytes]], one: Settings, other: Settings
+) -> None:
+    """So two servers cannot be made to answer each other by a datagram in the name of one."""
+    asked = b"".join(line + end for line, end in lines)
+    assert answer(answer(asked, one, turns=Turns()), other, turns=Turns()) == b""
 
 
 @pytest.mark.parametrize(
@@ -122,7 +153,6 @@ def test_an_answer_is_small_or_bounded_by_its_question(asked: int, room: int) ->
 
 def test_every_single_result_fits() -> None:
     assert len(answer(b"DIV 1 3", Settings(precision=1000))) == 1003
-    assert len(answer(b"UPPER " + b"x" * 1018, DEFAULTS)) == 1019
 
 
 def test_a_reply_that_does_not_fit_is_an_error_in_its_place() -> None:
@@ -133,7 +163,7 @@ def test_a_reply_that_does_not_fit_is_an_error_in_its_place() -> None:
 
 
 def test_where_not_even_errors_fit_the_last_one_stands_for_the_rest() -> None:
-    lines = answer(b"DIV 1 3\n" * 8000, DEFAULTS, dear=nullcontext()).splitlines(keepends=True)
+    lines = answer(b"DIV 1 3\n" * 8000, DEFAULTS, turns=Turns()).splitlines(keepends=True)
     *answered, last = lines
     assert set(answered) == {A_THIRD}
     assert len(answered) > 1700
@@ -143,9 +173,7 @@ def test_where_not_even_errors_fit_the_last_one_stands_for_the_rest() -> None:
 
 def test_a_small_datagram_of_errors_is_not_made_a_large_one() -> None:
     asked = b"X\n" * 1000
-    assert (
-        10 * len(asked) - 100 < len(answer(asked, DEFAULTS, dear=nullcontext())) <= 10 * len(asked)
-    )
+    assert 10 * len(asked) - 100 < len(answer(asked, DEFAULTS, turns=Turns())) <= 10 * len(asked)
 
 
 _REPLIES = st.lists(
@@ -157,6 +185,13 @@ _REPLIES = st.lists(
     min_size=1,
     max_size=60,
 )
+
+
+def test_an_answer_of_mixed_line_ends_keeps_its_bound_to_the_byte() -> None:
+    for lines in range(150, 175):
+        for mixed in (b"X\nX\r\n", b"X\r\nX\n", b"X\nX\nX\r\n"):
+            asked = (mixed * lines)[:lines]
+            assert len(answer(asked, DEFAULTS, turns=Turns())) <= room_for(len(asked))
 
 
 @given(_REPLIES, st.integers(150, 10_000))
@@ -259,8 +294,8 @@ def test_random_datagrams_do_no_harm(both: Daemon) -> None:
             some = random.choice((random.randbytes(size), b"".join(random.choices(words, k=20))))
             client.send(some)
             if number % 20 == 0:
-                client.send(b"UPPER number-%d" % number)
-                while (answered := client.socket.recv(1 << 16)) != b"NUMBER-%d\n" % number:
+                client.send(b"SOMA 1e9 %d" % number)
+                while (answered := client.socket.recv(1 << 16)) != b"%d\n" % (10**9 + number):
                     assert b"ERR INTERNAL" not in answered
     assert "Traceback" not in both.log
 
@@ -487,7 +522,7 @@ def serving(kind: type[socket.socket] = socket.socket) -> Iterator[tuple[Datagra
     threads = IdleThreads("datagram")
     with kind(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        yield Datagrams(threads, threading.Lock()), Listener(sock)
+        yield Datagrams(threads, Turns(), ()), Listener(sock)
         threads.end(PATIENCE)
 
 

@@ -1,1 +1,7 @@
 """Bytes that no honest client sends, and what is true of the replies to all of them."""
+
+import sys
+from pathlib import Path
+
+# Where pytest finds what the tests share, the fuzzer finds it too.
+sys.path.append(str(Path(__file__).parent.parent))

@@ -2,6 +2,8 @@
 
 from random import Random
 
+from sessions import answered
+
 from calcd.arithmetic import Arithmetic
 from calcd.session import Session
 
@@ -67,7 +69,7 @@ def _answered(reads: list[bytes]) -> bytes:
     """Give a session these reads, and the end; return its replies."""
     stream, bugs = b"".join(reads), list[str]()
     session = Session(Arithmetic(), MAX_LINE, None, bugs.append)
-    replies = b"".join(map(session.receive, [*reads, b""]))
+    replies = answered(session, *reads, b"")
     assert not bugs, stream
     assert session.finished, stream
     assert session.receive(b"PING\n") == b"", stream

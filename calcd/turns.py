@@ -1,0 +1,58 @@
+"""Turns: who may compute while others wait, in the order in which they came."""
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class FairLock:
+    """A lock that is given to those who wait for it in the order in which they came.
+
+    ``threading.Lock`` may be taken again at once by the thread that has just released it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # for the two below
+        self._held = False
+        self._waiting: deque[threading.Lock] = deque()  # each is released to wake its thread
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._held:
+                self._held = True
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        turn.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().release()  # and the lock stays held, by that thread
+            else:
+                self._held = False
+
+
+class Turns:
+    """Turns for threads that have much to compute. The serving loop never waits for one.
+
+    Only one thread has a turn, so that the serving loop shares the GIL with one other, however
+    many clients ask a great deal. Expensive lines are worked out one at a time: at most one of
+    them stands in the queue, so that a cheap line never waits for several.
+    """
+
+    def __init__(self) -> None:
+        self._turn = FairLock()
+        self._expensive = FairLock()
+
+    @contextmanager
+    def take(self, expensive: bool) -> Iterator[None]:
+        """Wait for a turn, and have it; ``expensive`` says whether it is for such a line."""
+        if expensive:
+            with self._expensive, self._turn:
+                yield
+        else:
+            with self._turn:
+                yield
