@@ -6,6 +6,7 @@ from typing import Any
 
 from calcd.answers import CALL
 from calcd.session import Session
+from calcd.tls import wrap
 
 _RECORD = 1 << 14  # bytes that a record has at the most (RFC 8446, 5.1)
 _RECORD_COST = 100  # of each record, in units of work
@@ -29,7 +30,7 @@ class TlsSession(Session):
     def __init__(self, context: ssl.SSLContext, *rest: Any) -> None:
         super().__init__(*rest)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._tls = wrap(context, self._incoming, self._outgoing)
         self._established = False
         self._first = b""  # byte that came
         self._undecrypted = False  # whether there may be records that were not looked at yet

@@ -254,6 +254,42 @@ def test_a_client_must_show_a_certificate_where_one_is_asked_for(
         secure.daemon.logs(f"requests=0 errors=0 seconds=\\S+ how={how}")
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+@pytest.mark.parametrize("asked", [False, True], ids=["no certificate", "certificate"])
+def test_a_saved_session_does_not_stand_for_a_certificate(
+    secured: Secured, certificates: Certificates, asked: bool, version: str, tmp_path: Path
+) -> None:
+    """Whether a certificate has expired shows only where it is asked for again."""
+    authority, client, saved = certificates.authority.cert, certificates.client, tmp_path / "saved"
+    secure = secured(*(("--tls-client-ca", str(authority)) if asked else ()))
+    shown = ("-cert", str(client.cert), "-key", str(client.key))
+
+    def ask(*options: str) -> str:
+        """Ask, show a certificate or none, and say how: by a New or a Reused session."""
+        address = f"127.0.0.1:{secure.port}"
+        done = subprocess.run(
+            ["openssl", "s_client", version, "-connect", address, "-ign_eof", *options],
+            input=b"SOMA 2 2\nQUIT\n",
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        said = done.stdout.decode()
+        assert ("\n4\nBYE\n" in said) == (done.returncode == 0), said
+        kind = "New" if "\nNew, " in said else "Reused"
+        return kind if done.returncode == 0 else "refused"
+
+    assert ask("-sess_out", str(saved), *shown) == "New"
+    offered = ("-sess_in", str(saved)) if saved.exists() else ()
+    assert bool(offered) == (version == "-tls1_2")
+    resumed = "Reused" if offered and not asked else "New"
+    assert ask(*offered) == ("refused" if asked else resumed)
+    assert ask(*offered, *shown) == resumed
+    if asked:
+        secure.daemon.logs("requests=0 .* how=tls-peer-did-not-return-a-certificate")
+
+
 # -- Limits, and who may connect -----------------------------------------------------------------
 
 

@@ -19,10 +19,17 @@ from calcd.tlssession import TlsSession, refusal
 class Client:
     """The other side of a session: what it says goes through ``session.receive``."""
 
-    def __init__(self, session: TlsSession, trusted: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        session: TlsSession,
+        trusted: ssl.SSLContext,
+        saved: ssl.SSLSession | None = None,
+    ) -> None:
         self.session = session
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = trusted.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self.tls = trusted.wrap_bio(
+            self._incoming, self._outgoing, server_hostname="localhost", session=saved
+        )
 
     def shake_hands(self, size: int = 1 << 16) -> None:
         """Do the handshake, sending pieces of so many bytes at the most."""
@@ -236,3 +243,27 @@ def test_a_refusal_is_an_alert_that_tells_why(clients: Clients, code: str, reaso
     client.take(refusal(code))
     with pytest.raises(ssl.SSLError, match=reason):
         client.tls.do_handshake()
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
+@pytest.mark.parametrize("asked", [False, True], ids=["no certificate", "certificate"])
+def test_a_session_is_not_resumed_where_certificates_are_asked_for(
+    certificates: Certificates, asked: bool, version: ssl.TLSVersion
+) -> None:
+    server, authority = certificates.server, certificates.authority
+    ours = context(str(server.cert), str(server.key), str(authority.cert) if asked else "")
+    theirs = ssl.create_default_context(cafile=authority.cert)
+    theirs.minimum_version = theirs.maximum_version = version
+    theirs.load_cert_chain(certificates.client.cert, certificates.client.key)
+    saved: ssl.SSLSession | None = None
+    for number in range(3):
+        client = Client(TlsSession(ours, Arithmetic()), theirs, saved)
+        client.shake_hands()
+        assert client.ask(b"SOMA 2 2\n") == b"4\n"
+        by_id = version == ssl.TLSVersion.TLSv1_2 and not asked
+        assert bool(client.tls.session_reused) == (by_id and number > 0)
+        saved = client.tls.session
+        assert not (saved and saved.has_ticket)
+        client.send(client.farewell())  # an orderly end: OpenSSL would keep the session
+        client.take(client.session.farewell())
+    assert ours.session_stats()["number"] == by_id
