@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Context, Decimal
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import repeat
 from operator import call
 
@@ -37,8 +37,10 @@ ROUNDINGS = {
     "05up": decimal.ROUND_05UP,
 }
 
-# Narrower than what Decimal() takes: no underscores, no other scripts' digits, no NaN.
-_NUMBER = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?")
+# Narrower than what Decimal() takes: no underscores, no other scripts' digits, no NaN. Possessive,
+# so that a text which fails does so in linear time.
+UNSIGNED = r"(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?"
+_NUMBER = re.compile(f"[+-]?{UNSIGNED}")
 
 
 @lru_cache  # to copy one costs a quarter of what it costs to make one
@@ -76,16 +78,6 @@ class Arithmetic:
         # Only a result of more digits than this can have its first digit beyond the places.
         self._may_be_wide = precision > PLAIN_PLACES
 
-    @cached_property
-    def _exact(self) -> Context:
-        """A context in which operands are taken as they are written, however long."""
-        return Context(
-            prec=decimal.MAX_PREC,
-            Emin=decimal.MIN_EMIN,
-            Emax=decimal.MAX_EMAX,
-            traps=[decimal.InvalidOperation, decimal.Overflow],
-        )
-
     def changed(
         self, precision: int = 0, rounding: str = "", exact: bool | None = None
     ) -> "Arithmetic":
@@ -99,12 +91,16 @@ class Arithmetic:
         return changed
 
     def number(self, operand: str) -> Decimal:
-        """Read an operand exactly; raise ``RequestError`` INVALID-NUMBER or OVERFLOW."""
+        """Return exactly the number that is written; raise ``RequestError`` INVALID-NUMBER.
+
+        The decimal module holds exponents up to about 10**18, and refuses what it would change.
+        """
         if _NUMBER.fullmatch(operand):
             try:
-                return self._exact.create_decimal(operand)
-            except decimal.Overflow:
-                raise self._overflow() from None
+                return Decimal(operand, self.context)
+            except decimal.InvalidOperation:
+                template = "{} has an exponent out of range"
+                raise RequestError("INVALID-NUMBER", template, quoted(operand)) from None
         if "," in operand:
             template = (
                 "{} has a comma: write a point before the decimals, and a blank between operands"

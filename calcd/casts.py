@@ -16,6 +16,8 @@ from calcd.networks import Networks, parse_network
 LEAST_SECONDS = 0.001  # poll() counts in milliseconds
 YEAR = 366 * 24 * 60 * 60
 
+_DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
+_COUNT = re.compile(r"[0-9]{1,9}")
 _SWITCHES = {
     **dict.fromkeys(("yes", "on", "true", "1"), True),
     **dict.fromkeys(("no", "off", "false", "0"), False),
@@ -44,7 +46,7 @@ def seconds(least: float = LEAST_SECONDS) -> Callable[[str], float]:
     expected = f"seconds without a unit: {zero}a number from {LEAST_SECONDS} to {YEAR}"
 
     def cast(text: str) -> float:
-        if re.fullmatch(r"[0-9]+\.?[0-9]*|\.[0-9]+", text):
+        if _DECIMAL.fullmatch(text):
             value = float(text)
             if value == least or LEAST_SECONDS <= value <= YEAR:
                 return value
@@ -57,7 +59,7 @@ def integer(least: int, most: int) -> Callable[[str], int]:
     """Make a cast for a count."""
 
     def cast(text: str) -> int:
-        if re.fullmatch(r"[0-9]{1,9}", text) and least <= int(text) <= most:
+        if _COUNT.fullmatch(text) and least <= int(text) <= most:
             return int(text)
         raise _wrong(text, f"a whole number from {least} to {most}, in digits")
 

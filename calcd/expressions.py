@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import NamedTuple
 
-from calcd.arithmetic import Arithmetic
+from calcd.arithmetic import UNSIGNED, Arithmetic
 from calcd.errors import RequestError, Word, quoted
 from calcd.functions import ADD, ARITHMETIC, DIVIDE, MULTIPLY, POWER, REMAINDER, SUBTRACT
 from calcd.operations import Operation
@@ -24,7 +24,7 @@ LONGEST_NAME = 64  # characters
 
 _TOKEN = re.compile(
     r"[ \t]*(?:"
-    r"(?P<number>(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)|"
+    rf"(?P<number>{UNSIGNED})|"
     r"(?P<name>[A-Za-z][A-Za-z0-9_]*)|"
     r"(?P<mark>\*\*|.)|"
     r"(?P<end>$))",

@@ -29,6 +29,7 @@ _PORTUGUESE = {
         "{} tem vírgula: escreva um ponto antes dos decimais, e um espaço entre os operandos"
     ),
     "{} is not a decimal number": "{} não é um número decimal",
+    "{} has an exponent out of range": "{} tem um expoente fora dos limites",
     "{} is neither a decimal number nor a variable": "{} não é um número decimal nem uma variável",
     "{} is not a whole number from 1 to {}": "{} não é um número inteiro de 1 a {}",
     "division by zero": "divisão por zero",

@@ -1,6 +1,7 @@
 """The arithmetic: decimal128 by the General Decimal Arithmetic specification."""
 
 import decimal
+import re
 from decimal import Decimal
 from fractions import Fraction
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from calcd.arithmetic import EMAX, EMIN, ROUNDINGS, Arithmetic
 from calcd.errors import RequestError
 from calcd.functions import ARITHMETIC
+from calcd.session import Session
 
 NAMED = {name: operation for operation in ARITHMETIC for name in operation.names}
 
@@ -71,9 +73,10 @@ def calculate(name: str, *operands: str, precision: int = 34, rounding: str = "h
         ("DIV", "3e-6176", "2", "2E-6176"),
         ("MUL", "1e-4000", "1e-4000", "0E-6176"),
         ("SUB", "1e7000", "1e7000", "0E+6111"),
-        ("SOMA", "0e9999999999999999999999", "0e9999999999999999999999", "0E+6111"),
-        ("MUL", "1e-9999999999999999999999", "1", "0E-6176"),
         ("DIV", "1e9000", "1e8999", "1E+1"),
+        ("SOMA", "0e999999999999999999", "0e999999999999999999", "0E+6111"),
+        ("MUL", "1e-999999999999999999", "1", "0E-6176"),
+        ("COMP", "1e-999999999999999999", "0", "1"),
         # what has no finite result
         ("DIV", "1", "0", "DIVISION-BY-ZERO"),
         ("DIV", "-1", "-0.00", "DIVISION-BY-ZERO"),
@@ -81,7 +84,7 @@ def calculate(name: str, *operands: str, precision: int = 34, rounding: str = "h
         ("DIV", "0e5", "-0", "DIVISION-UNDEFINED"),
         ("MUL", "9e6144", "9", "OVERFLOW"),
         ("SOMA", "9e6145", "1", "OVERFLOW"),
-        ("SOMA", "1e9999999999999999999999", "1", "OVERFLOW"),
+        ("SOMA", "1e999999999999999999", "1", "OVERFLOW"),
     ],
 )
 def test_results(name: str, left: str, right: str, result: str) -> None:
@@ -99,6 +102,75 @@ def test_results(name: str, left: str, right: str, result: str) -> None:
 def test_what_is_no_number(operand: str) -> None:
     assert calculate("SOMA", operand, "1") == "INVALID-NUMBER"
     assert calculate("DIV", "1", operand) == "INVALID-NUMBER"
+
+
+OUT_OF_RANGE = [
+    "1e9999999999999999999",
+    "1e-9999999999999999999",
+    "0e99999999999999999999",
+    "-0e-9999999999999999999",
+    "1e1000000000000000000",
+    "12e999999999999999999",  # the exponent of its first digit counts
+    "1e-1999999999999999998",
+    "10e-1999999999999999998",  # as 1 it could be held, but with another quantum
+    "0." + "0" * 900 + "e-1999999999999999900",
+]
+
+
+@pytest.mark.parametrize("operand", OUT_OF_RANGE)
+@pytest.mark.parametrize(
+    "request_",
+    ["COMP {} 0", "SOMA {} 1", "SOMA 1 {}", "DIV 1 {}", "LN {}", "= {}", "= 1 + {}", "x = {}"],
+)
+@pytest.mark.parametrize(
+    ("precision", "exact"), [(1, False), (34, False), (34, True), (1000, True)]
+)
+def test_an_operand_whose_exponent_is_out_of_range_is_an_error(
+    operand: str, request_: str, precision: int, exact: bool
+) -> None:
+    session = Session(Arithmetic(precision, exact=exact))
+    reply = session.receive(request_.format(operand).encode() + b"\nx\n").decode()
+    assert re.fullmatch(
+        r"ERR INVALID-NUMBER '.*' has an exponent out of range\nERR UNKNOWN-.*\n", reply
+    )
+
+
+digits = st.text("0123456789", max_size=30) | st.text("09", max_size=1200)
+exponents = st.integers(-(10**25), 10**25) | st.builds(
+    int.__add__, st.integers(-60, 60), st.sampled_from([decimal.MAX_EMAX, decimal.MIN_ETINY])
+)
+
+
+@given(st.sampled_from(["", "+", "-"]), digits, digits, st.none() | exponents, st.booleans())
+def test_an_operand_is_the_number_that_was_written_or_an_error(
+    sign: str, whole: str, fraction: str, power: int | None, exact: bool
+) -> None:
+    whole = whole or ("" if fraction else "0")
+    text = sign + whole + (f".{fraction}" if fraction else "")
+    text += "" if power is None else f"e{power:+}"
+    written = (whole + fraction).lstrip("0") or "0"
+    exponent = (power or 0) - len(fraction)
+    first = exponent if written == "0" else exponent + len(written) - 1
+    arithmetic = Arithmetic(exact=exact)
+    if exponent >= decimal.MIN_ETINY and first <= decimal.MAX_EMAX:
+        assert arithmetic.number(text).as_tuple() == (
+            sign == "-",
+            tuple(map(int, written)),
+            exponent,
+        )
+        return
+    with pytest.raises(RequestError, match=r"INVALID-NUMBER .* out of range"):
+        arithmetic.number(text)
+    with pytest.raises(decimal.InvalidOperation):
+        arithmetic.calculate_plainly("SOMA", text, "0")
+
+
+@given(st.text("019+-.eE_ ,x", max_size=10))
+def test_the_grammar_of_an_operand_is_that_of_the_readme(text: str) -> None:
+    """Against the same written in a way that takes quadratic time."""
+    grammar = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+    is_number = calculate("ABS", text) != "INVALID-NUMBER"
+    assert is_number == bool(re.fullmatch(grammar, text))
 
 
 def test_a_comma_is_told_to_be_a_point() -> None:
