@@ -17,6 +17,10 @@ from calcd.systemd import inherited_sockets
 # The kernel cuts this to net.core.somaxconn. While the serving loop is busy, or the service
 # restarts behind a socket unit, clients wait here.
 BACKLOG = 4096
+# Bytes that the kernel is asked to hold of what a TCP client does not read, and of what it sends
+# and is not read; it takes twice as much, its own records included. Left alone it raises them to
+# tcp_wmem's and tcp_rmem's maxima, 4 MiB and more for each client. Unix sockets have a fixed size.
+_BUFFER = 64 << 10
 # Tries to find a free port that all addresses of one name have free.
 _PORT_TRIES = 16
 _PLAIN = Endpoint()
@@ -47,6 +51,8 @@ class Listener:
             # Accepted sockets take these over, which saves a system call each.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             # A telnet client sends some commands as urgent data: they are to be read in their
             # place, not to leave half of themselves behind.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)

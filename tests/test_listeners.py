@@ -17,6 +17,7 @@ from listening import failure, listening, needs_ipv6
 
 from calcd import listeners as module
 from calcd.endpoints import parse_endpoint
+from calcd.kernel import undelivered
 from calcd.listeners import EndpointError, Listener, listen
 
 
@@ -209,6 +210,33 @@ def _accept(listener: Listener) -> bool:
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     return True
+
+
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_the_kernel_holds_little_for_a_client_that_does_not_read(
+    family: str, tmp_path: Path
+) -> None:
+    url = "tcp://127.0.0.1:0" if family == "tcp" else f"unix://{tmp_path}/sock"
+    with listening(url) as (listener,), socket.socket(listener.socket.family) as client:
+        client.connect(listener.socket.getsockname())
+        listener.socket.setblocking(True)
+        accepted, _ = listener.socket.accept()
+        with accepted:
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                assert accepted.getsockopt(socket.SOL_SOCKET, option) <= 256 << 10
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            accepted.setblocking(False)
+            assert _fill(accepted) <= 256 << 10
+            assert undelivered(accepted) <= 256 << 10
+
+
+def _fill(connection: socket.socket) -> int:
+    """Send until the kernel takes no more; return how many bytes it has taken."""
+    sent = 0
+    with suppress(BlockingIOError):
+        while True:
+            sent += connection.send(bytes(1 << 16))
+    return sent
 
 
 def test_a_port_that_is_taken_ends_the_start_with_advice() -> None:
