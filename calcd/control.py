@@ -5,15 +5,16 @@ import select
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 
 from calcd.casts import absolute
 from calcd.inifile import InifileError, Row, read_inifile
 from calcd.logs import complain
-from calcd.pidfile import PidfileError, holder
+from calcd.pidfile import PidfileError, confirm, holder, written_pid
 from calcd.settings import BACKGROUND_PIDFILE, DEFAULT_FILE, SECTION, SETTINGS
 
 ACTIONS = ("stop", "reload", "status")
-_LOOK = 0.02  # seconds between looks at a pidfile that is held, but has no pid in it yet
+_LOOK = 0.02  # seconds between looks at a pidfile that is held by a daemon that starts
 _LOOKS = 50
 _STOP_MARGIN = 5.0  # seconds that a stop may take beyond drain_timeout
 
@@ -21,28 +22,40 @@ _STOP_MARGIN = 5.0  # seconds that a stop may take beyond drain_timeout
 def act(action: str, pidfile: str, drain_timeout: float) -> int:
     """Do one of ``ACTIONS``; return the exit status, 0 if it was done (status: if it runs)."""
     try:
-        pid = _pid_in(pidfile)
+        pid = _holder(pidfile)
         if pid is None:
             return _fail(f"not running: no process holds {pidfile}")
         if pid == 0:
-            return _fail(f"just starting, or {pidfile} was emptied: there is no pid in it")
-        if action == "status":
-            print(f"calcd: running, pid {pid}, {pidfile}")
-        elif action == "reload":
-            os.kill(pid, signal.SIGHUP)
-        elif not _stop(pid, drain_timeout + _STOP_MARGIN):
-            return _fail(f"pid {pid} was told to stop, but still runs: kill -9 {pid}")
+            return _fail(
+                f"{pidfile} is locked, but no process has the daemon's record lock on it: "
+                "calcd is just starting, or another program locks the file"
+            )
+        with ExitStack() as at_end:
+            process = os.pidfd_open(pid)  # is this process alone, whoever gets its number next
+            at_end.callback(os.close, process)
+            confirm(pidfile, pid)
+            if (written := written_pid(pidfile)) != pid:
+                complain(
+                    f"{pidfile} says {written or 'no pid'}, but pid {pid} holds it: "
+                    f"{action} is for pid {pid}"
+                )
+            if action == "status":
+                print(f"calcd: running, pid {pid}, {pidfile}")
+            elif action == "reload":
+                signal.pidfd_send_signal(process, signal.SIGHUP)
+            elif not _stop(process, drain_timeout + _STOP_MARGIN):
+                return _fail(f"pid {pid} was told to stop, but still runs: kill -9 {pid}")
     except PidfileError as error:
         return _fail(str(error))
     except PermissionError:
         return _fail(f"pid {pid} belongs to another user: try as root")
-    except ProcessLookupError:
+    except (FileNotFoundError, ProcessLookupError):
         return _fail(f"pid {pid} has just ended")
     return 0
 
 
-def _pid_in(pidfile: str) -> int | None:
-    """Return what ``holder`` does, with some patience: the lock comes before the pid."""
+def _holder(pidfile: str) -> int | None:
+    """Return what ``holder`` does, with some patience: a daemon that starts forks first."""
     for _ in range(_LOOKS):
         if (pid := holder(pidfile)) != 0:
             return pid
@@ -50,14 +63,10 @@ def _pid_in(pidfile: str) -> int | None:
     return 0
 
 
-def _stop(pid: int, seconds: float) -> bool:
-    """Stop a process and wait until it has ended; False where it has not in ``seconds``."""
-    process = os.pidfd_open(pid)  # is this process alone, whoever gets its number next
-    try:
-        signal.pidfd_send_signal(process, signal.SIGTERM)
-        ended, _, _ = select.select([process], [], [], seconds)
-    finally:
-        os.close(process)
+def _stop(process: int, seconds: float) -> bool:
+    """Stop the process of a pidfd; return False where it has not ended in ``seconds``."""
+    signal.pidfd_send_signal(process, signal.SIGTERM)
+    ended, _, _ = select.select([process], [], [], seconds)
     return bool(ended)
 
 

@@ -281,6 +281,18 @@ def test_user_removes_what_root_has_made(of_user: Background) -> None:
 
 
 @root_only
+@pytest.mark.parametrize("code", ["", AS_USER], ids=["root", "its user"])
+def test_root_and_its_user_may_act_on_it(code: str, of_user: Background) -> None:
+    of_user.serve("--user", USER.pw_name)
+    assert of_user.pidfile.stat().st_uid == 0
+    for action in "status", "reload", "stop":
+        done = of_user.run("-s", action, code=code)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "reloading" in of_user.log
+    assert of_user.processes() == []
+
+
+@root_only
 def test_pidfile_that_the_user_may_not_remove_is_emptied(of_user: Background) -> None:
     of_user.pidfile.parent.mkdir()  # so it is root's
     of_user.serve("--user", USER.pw_name)
