@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from calcd import listeners
 from calcd.owner import Owner, OwnerError, owner_of
+from calcd.pidfile import PidfileError, holder
 from calcd.settings import SETTINGS, Settings
 
 
@@ -35,7 +36,13 @@ def problems(
     if settings.pidfile:
         directory = os.path.dirname(settings.pidfile)  # which the daemon makes if need be
         path = settings.pidfile if os.path.lexists(directory) else directory
-        yield from _unwritable(named["pidfile"], path)
+        unwritable = list(_unwritable(named["pidfile"], path))
+        yield from unwritable
+        try:
+            if not unwritable:
+                holder(settings.pidfile)
+        except PidfileError as error:
+            yield f"{named['pidfile']}: {error}"
     owner = None
     try:
         owner = owner_of(settings.user, settings.group)
