@@ -4,9 +4,15 @@ import errno
 import grp
 import os
 import re
+import shutil
 import socket
 import stat
+import struct
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +21,7 @@ from listening import failure, listening
 
 from calcd import unixsocket
 from calcd.endpoints import parse_endpoint
-from calcd.listeners import Listener, check
+from calcd.listeners import EndpointError, Listener, check, listen
 
 
 @pytest.fixture
@@ -49,27 +55,174 @@ def test_a_unix_socket_has_the_mode_that_was_asked_for(path: Path, mode: int, um
     assert not path.exists()
 
 
-def test_a_unix_socket_is_never_more_open_than_asked(
+def test_nobody_connects_before_the_group_is_right(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is done to its file is done while nobody may connect, and the mode comes last."""
+    """The mode is there from the start; what keeps clients out until then is no listen(2)."""
     seen = []
+    chown = os.chown
 
-    def look(function: Callable[..., None]) -> Callable[..., None]:
-        def looking(*arguments: object, **options: object) -> None:
-            seen.append((function.__name__, stat.S_IMODE(path.stat().st_mode)))
-            function(*arguments, **options)
+    def look(name: str, uid: int, gid: int) -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            seen.append((stat.S_IMODE(path.stat().st_mode), client.connect_ex(str(path))))
+        chown(name, uid, gid)
 
-        return looking
+    monkeypatch.setattr(os, "chown", look)
+    with listening(f"unix://{path}?mode=0660&group={os.getegid()}"):
+        assert seen == [(0o660, errno.ECONNREFUSED)]
 
-    for function in (os.chown, os.chmod):
-        monkeypatch.setattr(os, function.__name__, look(function))
-    before = os.umask(0)
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a directory to any group")
+@pytest.mark.parametrize(("query", "gid"), [("", 1234), ("&group=54321", 54321)])
+def test_a_directory_that_gives_its_group_changes_no_mode(path: Path, query: str, gid: int) -> None:
+    os.chown(path.parent, -1, 1234)
+    path.parent.chmod(0o2755)
+    with listening(f"unix://{path}?mode=0640{query}"):
+        status = path.stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o640, gid)
+
+
+@pytest.mark.parametrize("query", ["", f"&group={os.getegid()}"])
+def test_a_default_acl_changes_no_mode(path: Path, query: str) -> None:
     try:
-        with listening(f"unix://{path}?mode=0660&group={os.getegid()}"):
-            assert seen == [("chown", 0), ("chmod", 0)]
+        os.setxattr(path.parent, "system.posix_acl_default", default_acl(7, 0, 0))
+    except OSError as error:
+        pytest.skip(f"no ACL can be set here: {error}")
+    with listening(f"unix://{path}?mode=0660{query}"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+
+def default_acl(user: int, group: int, other: int) -> bytes:
+    """Write an ACL as Linux keeps it: a version, then tag, permissions and id of each entry."""
+    entries = [(0x01, user), (0x04, group), (0x20, other)]
+    packed = (struct.pack("<HHI", tag, bits, 0xFFFFFFFF) for tag, bits in entries)
+    return struct.pack("<I", 2) + b"".join(packed)
+
+
+# The daemon's user owns the directory, and puts something else in the socket's place
+
+
+def link_to(victim: Path, path: Path) -> None:
+    path.unlink()
+    path.symlink_to(victim)
+
+
+def victim_itself(victim: Path, path: Path) -> None:
+    victim.rename(path)
+
+
+def another_name(_: Path, path: Path) -> None:
+    path.with_name("other").hardlink_to(path)
+
+
+def nothing(_: Path, path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("replace", [link_to, victim_itself, another_name, nothing])
+@pytest.mark.parametrize("query", ["mode=0606", f"mode=0660&group={os.getegid()}"])
+def test_what_replaces_the_socket_stays_as_it_is(
+    replace: Callable[[Path, Path], None], query: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = path.with_name("victim")
+    url = f"unix://{path}?{query}"
+
+    class Swapped(socket.socket):
+        def bind(self, address: object) -> None:
+            super().bind(address)  # type: ignore[arg-type]
+            replace(victim, path)
+
+    with victim.open("w") as file:
+        victim.chmod(0o600)
+        before = access_of(os.fstat(file.fileno()))
+        monkeypatch.setattr(socket, "socket", Swapped)
+        assert failure(url) == (
+            f"cannot listen on {url}: somebody replaced the socket when it had just been made"
+        )
+        assert access_of(os.fstat(file.fileno())) == before
+
+
+def access_of(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_mode, status.st_uid, status.st_gid
+
+
+# Renames a link to the victim over the socket as soon as there is one, again and again.
+RACER = """
+import os, stat, sys
+path, victim, link, uid = sys.argv[1:]
+os.setuid(int(uid))
+print(flush=True)
+while True:
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.symlink(victim, link)
+            os.rename(link, path)
+    except FileNotFoundError:
+        pass
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change what is another's")
+@pytest.mark.parametrize("query", ["mode=0606", "mode=0660&group=54321"])
+def test_a_race_for_the_socket_changes_no_other_file(query: str) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="calcd-test-"))  # in tmp_path only root may go
+    victim, path = directory / "victim", directory / "run" / "sock"
+    try:
+        directory.chmod(0o755)
+        victim.touch(mode=0o600)
+        before = access_of(victim.stat())
+        path.parent.mkdir()
+        os.chown(path.parent, 65534, 65534)
+        arguments = map(str, (path, victim, path.with_name("link"), 65534))
+        with subprocess.Popen(
+            [sys.executable, "-c", RACER, *arguments], stdout=subprocess.PIPE
+        ) as racer:
+            try:
+                assert racer.stdout
+                racer.stdout.readline()
+                for _ in range(1000):
+                    with suppress(EndpointError):
+                        for listener in listen([parse_endpoint(f"unix://{path}?{query}")])[0]:
+                            listener.close()
+                    assert access_of(victim.stat()) == before
+                    path.unlink(missing_ok=True)
+                assert racer.poll() is None
+            finally:
+                racer.kill()
     finally:
-        os.umask(before)
+        shutil.rmtree(directory)
+
+
+def test_a_group_without_proc_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unixsocket, "_DESCRIPTORS", str(path.parent / "none"))
+    with listening(f"unix://{path}?mode=0660"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    url = f"unix://{path}?mode=0660&group={os.getegid()}"
+    assert failure(url) == f"cannot listen on {url}: a socket's group cannot be set without /proc"
+    assert not path.exists()
+
+
+def test_a_link_in_place_of_the_socket_is_not_connected_to(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root does not connect to where the directory's owner has put a link just now."""
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    elsewhere = path.with_name("elsewhere")
+
+    class Swapped(socket.socket):
+        def connect_ex(self, address: object) -> int:
+            link_to(elsewhere, path)
+            return super().connect_ex(address)  # type: ignore[arg-type]
+
+    with socket.socket(socket.AF_UNIX) as victim:
+        victim.bind(str(elsewhere))
+        victim.listen()
+        victim.setblocking(False)
+        monkeypatch.setattr(socket, "socket", Swapped)
+        check(parse_endpoint(f"unix://{path}"), reuse_port=False)
+        with pytest.raises(BlockingIOError):
+            victim.accept()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to any group")
@@ -102,15 +255,15 @@ def test_a_group_of_others_is_told_and_no_file_is_left(
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr(os, "chown", chown)
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     url = f"unix://{path}?mode=0660&group=54321"
     told = (
         f"cannot listen on {url}: "
         "only root or a member of group '54321' can give it the socket: name another"
     )
     assert failure(url) == told
-    assert check(parse_endpoint(url), reuse_port=False) == told
     assert not path.exists()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert check(parse_endpoint(url), reuse_port=False) == told
 
 
 def test_a_stale_unix_socket_is_replaced(start_daemon: Daemons, path: Path) -> None:
