@@ -31,7 +31,7 @@ def act(action: str, pidfile: str, drain_timeout: float) -> int:
                 "calcd is just starting, or another program locks the file"
             )
         with ExitStack() as at_end:
-            process = os.pidfd_open(pid)  # is this process alone, whoever gets its number next
+            process = os.pidfd_open(pid)  # never another process, though the pid be reused
             at_end.callback(os.close, process)
             confirm(pidfile, pid)
             if (written := written_pid(pidfile)) != pid:

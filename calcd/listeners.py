@@ -196,6 +196,7 @@ def _advice(error: OSError) -> str:
         errno.EACCES: "a port below 1024 or another's directory needs root",
         errno.ENOENT: "make its directory first",
         errno.EEXIST: "remove it or choose another path",
+        errno.ESTALE: "see who may write its directory",
     }
     hint = hints.get(error.errno or 0)
     return f"{error.strerror}: {hint}" if hint else f"{error.strerror}"

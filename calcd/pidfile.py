@@ -166,8 +166,8 @@ def _unusable(path: str, why: str) -> PidfileError:
 
 def _record_holder(path: str, fd: int) -> int:
     """Return the pid of the process that took the record lock; 0: there is none."""
-    # It is asked what would keep a lock for reading out: a lock for writing does. Only who may
-    # write the file can have that, while everybody who may read it can lock it for reading.
+    # Only a write lock conflicts with the read lock asked for. A write lock needs a descriptor
+    # open for writing; a read lock does not, so any user could take one.
     question = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
     kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_GETLK, question))
     if kind == fcntl.F_UNLCK:

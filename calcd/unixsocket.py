@@ -77,7 +77,7 @@ def _set_access(file: int, endpoint: Endpoint, gid: int) -> None:
     except PermissionError:
         raise _not_a_member(endpoint.group) from None
     except FileNotFoundError:
-        raise OSError(errno.ENOSYS, "a socket's group cannot be set without /proc") from None
+        raise _without_proc() from None
 
 
 def _gid_of(group: str) -> int:
@@ -94,6 +94,10 @@ def _gid_of(group: str) -> int:
 def _not_a_member(group: str) -> PermissionError:
     words = f"only root or a member of group '{group}' can give it the socket: name another"
     return PermissionError(errno.EPERM, words)
+
+
+def _without_proc() -> OSError:
+    return OSError(errno.ENOSYS, "mode and group of a socket cannot be set without /proc: mount it")
 
 
 def _is_stale(path: str) -> bool:
@@ -129,3 +133,5 @@ def check(endpoint: Endpoint) -> None:
         gid = _gid_of(endpoint.group)
         if os.geteuid() != 0 and gid not in {os.getegid(), *os.getgroups()}:
             raise _not_a_member(endpoint.group)
+        if not os.path.isdir(_DESCRIPTORS):
+            raise _without_proc()

@@ -137,7 +137,8 @@ def test_what_replaces_the_socket_stays_as_it_is(
         before = access_of(os.fstat(file.fileno()))
         monkeypatch.setattr(socket, "socket", Swapped)
         assert failure(url) == (
-            f"cannot listen on {url}: somebody replaced the socket when it had just been made"
+            f"cannot listen on {url}: somebody replaced the socket when it had just been made: "
+            "see who may write its directory"
         )
         assert access_of(os.fstat(file.fileno())) == before
 
@@ -198,7 +199,11 @@ def test_a_group_without_proc_is_refused(path: Path, monkeypatch: pytest.MonkeyP
     with listening(f"unix://{path}?mode=0660"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
     url = f"unix://{path}?mode=0660&group={os.getegid()}"
-    assert failure(url) == f"cannot listen on {url}: a socket's group cannot be set without /proc"
+    told = (
+        f"cannot listen on {url}: mode and group of a socket cannot be set without /proc: mount it"
+    )
+    assert failure(url) == told
+    assert check(parse_endpoint(url), reuse_port=False) == told
     assert not path.exists()
 
 
