@@ -32,8 +32,8 @@ TOO_LONG = 0.1  # seconds for SMALL: quadratic already, and LARGE would take 64 
 TRIES = 5
 _PARSER, _COMPILER = (importlib.import_module(f"re.{name}") for name in ("_parser", "_compiler"))
 
-# The first would run the daemon; the others have tests of their own.
-LEFT_OUT = {"calcd.__main__", "calcd.client", "calcd.datagrams"}
+# The first would run the daemon; the other has tests of its own.
+LEFT_OUT = {"calcd.__main__", "calcd.client"}
 
 
 def assert_linear(run: Callable[[str], object], text_of: Callable[[int], str]) -> None:
