@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic, sleep
 
 
 class FairLock:
@@ -35,12 +36,16 @@ class FairLock:
                 self._held = False
 
 
+_MOST_REST = 0.005  # seconds
+
+
 class Turns:
     """Turns for threads that have much to compute. The serving loop never waits for one.
 
     Only one thread has a turn, so that the serving loop shares the GIL with one other, however
     many clients ask a great deal. Expensive lines are worked out one at a time: at most one of
-    them stands in the queue, so that a cheap line never waits for several.
+    them stands in the queue, so that a cheap line never waits for several. And each is followed
+    by a rest: libmpdec holds the GIL, and without a rest every request would wait for a line.
     """
 
     def __init__(self) -> None:
@@ -51,8 +56,11 @@ class Turns:
     def take(self, expensive: bool) -> Iterator[None]:
         """Wait for a turn, and have it; ``expensive`` says whether it is for such a line."""
         if expensive:
-            with self._expensive, self._turn:
-                yield
+            with self._expensive:
+                began = monotonic()
+                with self._turn:
+                    yield
+                sleep(min(_MOST_REST, monotonic() - began))
         else:
             with self._turn:
                 yield
