@@ -17,7 +17,15 @@ from calcd.commandline import CommandLine, parse
 from calcd.errors import StartError
 from calcd.listeners import Listener, inherited, listen
 from calcd.lograte import LOG_RATE
-from calcd.logs import SYSLOG, complain, open_log, syslog_answers
+from calcd.logs import (
+    SYSLOG,
+    complain,
+    flush_log,
+    log_closed_at_end,
+    open_log,
+    syslog_answers,
+)
+from calcd.logsinks import NoReaderError
 from calcd.owner import owner_of
 from calcd.pidfile import Pidfile
 from calcd.places import fitting
@@ -110,14 +118,23 @@ class Daemon:
     def run(self) -> int:
         """Run to the end; return the exit status."""
         try:
-            with ExitStack() as at_end:
-                return self._serve(self._start(at_end), at_end)
+            with log_closed_at_end():
+                return self._run()
         except StartError as error:
             self._say_why(str(error))
         except Exception as error:
-            log.critical("ended by a bug", exc_info=True)
             self._say_why(f"ended by a bug, {error!r}: its log may say more")
         return COULD_NOT_RUN
+
+    def _run(self) -> int:
+        try:
+            with ExitStack() as at_end:
+                return self._serve(self._start(at_end), at_end)
+        except StartError:
+            raise
+        except Exception:
+            log.critical("ended by a bug", exc_info=True)
+            raise
 
     def _say_why(self, words: str) -> None:
         """Say why it could not run, to whoever started it; by now everything is given back."""
@@ -155,9 +172,10 @@ class Daemon:
             open_log(settings.log_to, settings.log_level)
         except OSError as error:
             as_whom = f" as {owner.name}" if owner else ""
+            hint = "start its reader first, or " if isinstance(error, NoReaderError) else ""
             raise StartError(
                 f"cannot write the log {settings.log_to}{as_whom}: {error.strerror}: "
-                "name another with --log-to"
+                f"{hint}name another with --log-to"
             ) from None
         log.info("calcd %s starts, pid %d", calcd.__version__, os.getpid())
         for note in notes:
@@ -186,6 +204,7 @@ class Daemon:
         for listener in listeners:
             origin = ", from systemd in place of the setting" if listener.inherited else ""
             log.info("listening on %s%s", listener.endpoint, origin)
+        flush_log()  # scripts look for the lines above when the daemon has said that it is ready
         notifier.send("READY=1")
         if self._shell:
             # In the foreground the log itself says so, on stderr.
@@ -195,6 +214,7 @@ class Daemon:
             log.info("reloading: SIGHUP")
             notifier.reloading()
             self._reload(server, listeners)
+            flush_log()
             notifier.send("READY=1")
         # More signals change nothing: a stop has its bound, and some senders repeat themselves.
         seconds = server.settings.drain_timeout

@@ -16,6 +16,17 @@ from helpers import PATIENCE, ask_all, clean_environment, wait_until
 
 _numbers = count()
 
+# Code for ``Background.command``: the daemon waits for a file before it opens its log.
+_WAITS_FOR_A_FILE = """
+import calcd.main, os, time
+real = calcd.main.open_log
+def open_log(*arguments):
+    while not os.path.exists({!r}):
+        time.sleep(0.005)
+    real(*arguments)
+calcd.main.open_log = open_log
+"""
+
 
 class Background:
     """A daemon that is started with -d, in a directory of its own.
@@ -28,6 +39,7 @@ class Background:
         self.pidfile = directory / "run" / "calcd.pid"
         self.socket_file = directory / "run" / "calcd.sock"
         self.log_file = directory / "calcd.log"
+        self._go_on = directory / "go-on"
         self._mark = f"{os.getpid()}.{next(_numbers)}"
 
     @contextmanager
@@ -52,6 +64,19 @@ class Background:
                 yield process
             finally:
                 process.kill()
+
+    @contextmanager
+    def start_that_waits(self, *options: object) -> Iterator[subprocess.Popen[str]]:
+        """Run ``command`` until the daemon has a pid; it goes on when ``let_it_go_on`` says so."""
+        where = ("-l", f"unix://{self.socket_file}", "--log-to", self.log_file)
+        code = _WAITS_FOR_A_FILE.format(str(self._go_on))
+        with self.command(*where, *options, code=code) as process:
+            wait_until(lambda: self.pidfile.exists() and self.pidfile.read_text(), "a pid")
+            yield process
+
+    def let_it_go_on(self) -> None:
+        """Let the start that waits go on."""
+        self._go_on.touch()
 
     def run(self, *options: object, **popen: Any) -> subprocess.CompletedProcess[str]:
         """Run ``command`` until it ends."""

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -99,28 +98,19 @@ def test_bug_during_the_start_is_in_the_log(background: Background) -> None:
     assert "ZeroDivisionError" in background.log
 
 
-@contextmanager
-def start_that_waits(background: Background) -> Iterator[subprocess.Popen[str]]:
-    """Start a daemon that has a pid, and waits for somebody to read its log."""
-    os.mkfifo(background.log_file)
-    options = ("-d", "-l", "tcp://127.0.0.1:0", "--log-to", background.log_file)
-    with background.command(*options) as start:
-        wait_until(lambda: background.pidfile.exists() and background.pidfile.read_text(), "a pid")
-        yield start
-
-
 def test_interrupted_start_is_called_off(background: Background) -> None:
-    with start_that_waits(background) as start:
+    with background.start_that_waits("-d") as start:
         start.send_signal(signal.SIGINT)
         assert start.communicate(timeout=PATIENCE) == ("", "")
     assert start.returncode == 1
-    assert "stopping: " in background.log
+    background.let_it_go_on()
     wait_until(lambda: not background.processes(), "the daemon's end")
+    assert "stopping: " in background.log
     assert not background.pidfile.exists()
 
 
 def test_daemon_that_is_killed_before_it_serves_is_told(background: Background) -> None:
-    with start_that_waits(background) as start:
+    with background.start_that_waits("-d") as start:
         os.kill(background.pid, signal.SIGKILL)
         _, told = start.communicate(timeout=PATIENCE)
     assert start.returncode == 1

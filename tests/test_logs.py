@@ -1,23 +1,35 @@
 """The log: where it goes, what its lines are like, and what a reload changes."""
 
-import io
 import logging
 import os
 import re
 import resource
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
-from helpers import PATIENCE, Daemon, Daemons, clean_environment, read_all, wait_until
+from helpers import (
+    PATIENCE,
+    Daemon,
+    Daemons,
+    ask_all,
+    clean_environment,
+    read_all,
+    run_calcd,
+    wait_until,
+)
 
 from calcd import logs
-from calcd.logs import open_log, syslog_answers
+from calcd.logs import close_log, flush_log, open_log, syslog_answers
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
 
@@ -31,12 +43,11 @@ def given_back() -> Iterator[None]:
     handlers, level = root.handlers, root.level
     root.handlers = []
     yield
+    close_log()
     for handler in root.handlers:
         handler.close()
     root.handlers = handlers
     root.setLevel(level)
-    if before := logs._STREAM.setStream(io.StringIO()):
-        before.close()
 
 
 class Configured:
@@ -63,6 +74,12 @@ class Configured:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "calcd.log"
+
+
+def written(path: Path) -> str:
+    """Give what a log of this process has, when it has everything."""
+    flush_log()
+    return path.read_text()
 
 
 # Places
@@ -126,7 +143,7 @@ def test_a_traceback_is_marked_line_by_line(path: Path, monkeypatch: pytest.Monk
             raise ValueError("a client's\n<0>words\x1b[2J")
         except ValueError:
             log.exception("a bug")
-    first, *rest, last_but_one, last = path.read_text().splitlines()
+    first, *rest, last_but_one, last = written(path).splitlines()
     assert (first, rest[0]) == ("<3>a bug", "<3>| Traceback (most recent call last):")
     assert last_but_one == "<3>| ValueError: a client's"
     assert last == r"<3>| <0>words\x1b[2J"
@@ -136,17 +153,17 @@ def test_a_traceback_is_marked_line_by_line(path: Path, monkeypatch: pytest.Monk
 def test_no_message_forges_a_line(path: Path) -> None:
     open_log(str(path), "info")
     log.info("a\n2001-01-01 00:00:00,000 info: forged\x1b[2J %s", "\r\u2028é\ud800")
-    (line,) = path.read_text().splitlines()
+    (line,) = written(path).splitlines()
     assert line.endswith(r"info: a\n2001-01-01 00:00:00,000 info: forged\x1b[2J \r\u2028\xe9\ud800")
     log.info("as it is: é €")
-    assert path.read_text().endswith("info: as it is: é €\n")
+    assert written(path).endswith("info: as it is: é €\n")
 
 
 def test_a_file_is_written_on(path: Path) -> None:
     path.write_text("from before\n")
     open_log(str(path), "info")
     log.info("new")
-    assert re.fullmatch(rf"from before\n{STAMP} info: new\n", path.read_text())
+    assert re.fullmatch(rf"from before\n{STAMP} info: new\n", written(path))
 
 
 def test_the_level_is_the_least_that_is_shown(path: Path) -> None:
@@ -155,7 +172,7 @@ def test_the_level_is_the_least_that_is_shown(path: Path) -> None:
         open_log(str(path), level)
         for least in logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR:
             log.log(least, "x")
-        assert len(path.read_text().splitlines()) == shown
+        assert len(written(path).splitlines()) == shown
 
 
 def test_a_file_that_cannot_be_opened_leaves_the_log_where_it_was(path: Path) -> None:
@@ -164,7 +181,7 @@ def test_a_file_that_cannot_be_opened_leaves_the_log_where_it_was(path: Path) ->
         open_log(str(path.parent / "none" / "calcd.log"), "debug")
     log.info("still here")
     log.debug("no more than before")
-    assert path.read_text().endswith("info: still here\n")
+    assert written(path).endswith("info: still here\n")
 
 
 def test_no_record_is_lost_or_cut_while_the_log_is_opened_anew(tmp_path: Path) -> None:
@@ -183,6 +200,7 @@ def test_no_record_is_lost_or_cut_while_the_log_is_opened_anew(tmp_path: Path) -
         open_log(str(path), "info")
     for thread in threads:
         thread.join()
+    flush_log()
     lines = [line for path in paths for line in path.read_text().splitlines()]
     records = [line.split(" info: ")[1] for line in lines]
     assert len(records) == len(set(records)) == 2000
@@ -224,14 +242,16 @@ def test_a_syslog_that_is_missing_is_told_on_stderr_and_what_it_missed_to_itself
     assert not syslog_answers()
     open_log("syslog", "info")
     log.info("one")
+    flush_log()
     log.info("two")
+    flush_log()
     assert capfd.readouterr().err == (
         "calcd: cannot write the log: No such file or directory: lines are lost until it can\n"
     )
     with syslogd(syslog) as listener:
         log.info("three")
+        assert listener.recv(1000).endswith(b": 2 log records were lost before this one")
         assert listener.recv(1000).endswith(b": three")
-        assert listener.recv(1000).endswith(b": 2 log records were lost before the last one")
     with syslogd(syslog) as restarted:
         log.info("four")
         assert restarted.recv(1000).endswith(b": four")
@@ -251,8 +271,9 @@ def test_a_full_disk_does_not_stop_the_service(start_daemon: Daemons, tmp_path: 
             client.sendall(b"SOMA 2 2\nQUIT\n")
             assert read_all(client) == b"4\nBYE\n"
     assert daemon.stop() == 0
-    assert daemon.log == (
+    assert daemon.log == (  # 3 lines are the start's, 2 the stop's
         "calcd: cannot write the log: No space left on device: lines are lost until it can\n"
+        "calcd: 8 log records were lost at the end: the log did not take them\n"
     )
 
 
@@ -263,16 +284,40 @@ def test_a_disk_that_has_room_again_is_told_what_it_missed(path: Path) -> None:
     open_log(str(path), "info")
     log.info("one")
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limits[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(written(path)), limits[1]))
         log.info("two")
+        flush_log()
         log.info("three")
+        flush_log()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
     log.info("four")
-    lines = [line[24:] for line in path.read_text().splitlines()]
-    told = "warning: 2 log records were lost before the last one"
-    assert lines == ["info: one", "info: four", told]
+    lines = [line[24:] for line in written(path).splitlines()]
+    told = "warning: 2 log records were lost before this one"
+    assert lines == ["info: one", told, "info: four"]
+
+
+def test_a_line_that_the_disk_took_half_of_is_completed_when_there_is_room(path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    open_log(str(path), "info")
+    log.info("one")
+    try:
+        size = len(written(path))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + size // 2, limits[1]))
+        log.info("two")
+        assert len(written(path)) == size + size // 2
+        for line in "three", "four":
+            log.info(line)
+            flush_log()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    log.info("five")
+    lines = [re.sub(STAMP, "", line) for line in written(path).splitlines()]
+    told = " warning: 2 log records were lost before this one"
+    assert lines == [" info: one", " info: two", told, " info: five"]
 
 
 def test_a_stderr_that_cannot_be_written_does_not_stop_the_service(tmp_path: Path) -> None:
@@ -287,6 +332,333 @@ def test_a_stderr_that_cannot_be_written_does_not_stop_the_service(tmp_path: Pat
             assert read_all(client) == b"4\nBYE\n"
     finally:
         assert daemon.stop() == 0
+
+
+# A log that stalls
+
+_numbers = count()  # of daemons: each has files of its own
+MANY = 2500  # connections: their lines are more than a pipe holds
+MORE = 15_000  # requests: their lines at debug are more than pipe and queue hold
+
+
+@contextmanager
+def running(directory: Path, *options: str, code: str = "") -> Iterator[Daemon]:
+    """Run a daemon on ``served(directory)``, in whose process ``code`` runs first."""
+    program = f"{code}\nimport sys, calcd.main\nsys.exit(calcd.main.main())"
+    command = [sys.executable, "-c", program, "-l", f"unix://{served(directory)}", *options]
+    daemon = Daemon(command, directory / f"daemon-{next(_numbers)}.log")
+    try:
+        yield daemon
+    finally:
+        daemon.process.kill()
+        daemon.stop()
+
+
+def served(directory: Path) -> Path:
+    return directory / "calcd.sock"
+
+
+def ask(directory: Path, requests: bytes = b"SOMA 2 2\n") -> bytes:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect(str(served(directory)))
+        return ask_all(client, requests)
+
+
+def is_answered(directory: Path, times: int = 1, requests: int = 1) -> None:
+    for _ in range(times):
+        assert ask(directory, b"SOMA 2 2\n" * requests) == b"4\n" * requests
+
+
+@contextmanager
+def fifo_that_stalls(path: Path) -> Iterator[int]:
+    """Give a FIFO that is open to read, while nobody reads."""
+    os.mkfifo(path)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_until_closed(fd: int, text: list[str]) -> None:
+    """Read from a FIFO until its last writer closes it."""
+    os.set_blocking(fd, True)
+    with os.fdopen(os.dup(fd)) as file:
+        text.extend(file)
+
+
+def stderr_is(path: Path) -> str:
+    """Give code that opens a path as stderr, to block as a shell's pipe does."""
+    return f"import os\nos.dup2(os.open({str(path)!r}, os.O_WRONLY), 2)"
+
+
+# A stream socket as stderr, and told to be the journal's, as systemd makes one.
+JOURNAL = """
+import os, socket
+journal = socket.socket(socket.AF_UNIX)
+journal.connect({!r})
+os.dup2(journal.fileno(), 2)
+journal.close()
+os.environ["JOURNAL_STREAM"] = "{{0.st_dev}}:{{0.st_ino}}".format(os.fstat(2))
+"""
+
+
+def test_a_pipe_that_nobody_reads_as_stderr_stops_neither_service_nor_stop(
+    tmp_path: Path,
+) -> None:
+    pipe = tmp_path / "pipe"
+    with fifo_that_stalls(pipe), running(tmp_path, code=stderr_is(pipe)) as daemon:
+        is_answered(tmp_path, MANY)
+        assert daemon.stop() == 0
+
+
+def test_a_journal_that_is_frozen_stops_neither_service_nor_stop(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with running(tmp_path, code=JOURNAL.format(str(path))) as daemon:
+            journal, _ = listener.accept()
+            with journal:
+                is_answered(tmp_path, MANY)
+                assert daemon.stop() == 0
+
+
+def test_a_journal_that_thaws_has_every_line(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with running(tmp_path, code=JOURNAL.format(str(path))) as daemon:
+            journal, _ = listener.accept()
+            with journal, ThreadPoolExecutor() as pool:
+                is_answered(tmp_path, MANY)
+                read = pool.submit(read_all, journal)
+                assert daemon.stop() == 0
+                lines = read.result(PATIENCE).decode().splitlines()
+    assert sum(" ended: requests=1 " in line for line in lines) == MANY
+    assert [line for line in lines if not re.match(r"<[2-7]>\S", line)] == []
+    assert lines[-1] == "<6>stopped: 0 connections cut"
+
+
+def test_a_syslog_that_is_stopped_stops_neither_service_nor_stop(tmp_path: Path) -> None:
+    path = tmp_path / "syslog"
+    code = f"import calcd.logs\ncalcd.logs.SYSLOG = {str(path)!r}"
+    with syslogd(path), running(tmp_path, "--log-to", "syslog", code=code) as daemon:
+        is_answered(tmp_path, 200)
+        assert daemon.stop() == 0
+    # Which of the lines are in the socket's queue, the kernel says.
+    assert re.fullmatch(
+        r"calcd: \d+ log records were lost at the end: the log did not take them\n", daemon.log
+    )
+
+
+def test_a_syslog_that_goes_on_gets_every_line(tmp_path: Path) -> None:
+    path = tmp_path / "syslog"
+    code = f"import calcd.logs\ncalcd.logs.SYSLOG = {str(path)!r}"
+    with (
+        syslogd(path) as listener,
+        running(tmp_path, "--log-to", "syslog", code=code) as daemon,
+        ThreadPoolExecutor() as pool,
+    ):
+        is_answered(tmp_path, 200)
+        stopped = pool.submit(daemon.stop)
+        lines = [listener.recv(1000).decode()]
+        while not lines[-1].endswith("stopped: 0 connections cut"):
+            lines.append(listener.recv(1000).decode())
+        assert stopped.result(PATIENCE) == 0
+    assert sum(" ended: requests=1 " in line for line in lines) == 200
+    assert daemon.log == ""
+
+
+def test_a_fifo_that_stalls_costs_lines_which_are_told_on_stderr(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    with (
+        fifo_that_stalls(fifo),
+        running(tmp_path, "--log-to", str(fifo), "--log-level", "debug") as daemon,
+    ):
+        is_answered(tmp_path, requests=MORE)
+        daemon.logs("calcd: the log takes no more: lines are lost until it does")
+        is_answered(tmp_path)
+        assert daemon.stop() == 0
+    _, end = daemon.log.splitlines()
+    assert re.fullmatch(r"calcd: \d+ log records were lost at the end: .*", end)
+
+
+@pytest.mark.parametrize("is_stderr", [True, False], ids=["stderr", "FIFO"])
+def test_what_a_log_that_stalled_has_lost_is_told_in_it_when_it_moves_again(
+    tmp_path: Path, is_stderr: bool
+) -> None:
+    def serve() -> None:
+        is_answered(tmp_path, requests=MORE)
+        is_answered(tmp_path, 100)
+
+    healthy = tmp_path / "healthy"
+    with running(tmp_path, "--log-to", str(healthy), "--log-level", "debug") as daemon:
+        serve()
+        assert daemon.stop() == 0
+    logged = len(healthy.read_text().splitlines())
+
+    fifo = tmp_path / "fifo"
+    target, code = ("stderr", stderr_is(fifo)) if is_stderr else (str(fifo), "")
+    seen: list[str] = []
+    with (
+        fifo_that_stalls(fifo) as fd,
+        running(tmp_path, "--log-to", target, "--log-level", "debug", code=code) as daemon,
+    ):
+        serve()
+        reader = threading.Thread(target=read_until_closed, args=(fd, seen))
+        reader.start()
+        wait_until(lambda: "records were lost" in "".join(seen[-10:]), "the loss to be told")
+        assert daemon.stop() == 0
+        reader.join()
+    assert all(re.match(rf"{STAMP} (debug|info|warning): ", line) for line in seen)
+    (told,) = [line for line in seen if "records were lost" in line]
+    lost = re.fullmatch(r".* warning: (\d+) log records were lost before this one\n", told)
+    assert lost
+    assert len(seen) - 1 + int(lost[1]) == logged
+
+
+# A disk that stalls: what writes to it does not return. A write to another file does.
+DISK = """
+import os, time
+real = os.write
+def write(fd, data):
+    while os.path.exists({held!r}) and os.readlink(f"/proc/self/fd/{{fd}}") == {log!r}:
+        time.sleep(0.01)
+    return real(fd, data)
+os.write = write
+"""
+
+
+def test_a_disk_that_stalls_stops_neither_service_nor_stop(tmp_path: Path, path: Path) -> None:
+    held = tmp_path / "held"
+    code = DISK.format(held=str(held), log=str(path))
+    with running(tmp_path, "--log-to", str(path), code=code) as daemon:
+        held.touch()
+        is_answered(tmp_path, 100)
+        held.unlink()
+        wait_until(lambda: path.read_text().count(" ended: ") == 100, "the lines")
+        held.touch()
+        is_answered(tmp_path, 100)
+        assert daemon.stop() == 0
+    assert daemon.log == (  # the start's three lines are there, and the stop's two are not
+        "calcd: 102 log records were lost at the end: the log did not take them\n"
+    )
+
+
+def test_a_reload_leaves_a_log_that_stalls_behind(tmp_path: Path, path: Path) -> None:
+    fifo, file = tmp_path / "fifo", tmp_path / "calcd.conf"
+    file.write_text(f"[calcd]\nlog_to = {fifo}\n")
+    with fifo_that_stalls(fifo), running(tmp_path, "-c", str(file)) as daemon:
+        is_answered(tmp_path, MANY)
+        file.write_text(f"[calcd]\nlog_to = {path}\n")
+        daemon.notified.received.clear()
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: daemon.notified.has("READY=1"), "the end of the reload")
+        first, second, *_ = path.read_text().splitlines()
+        assert re.search(
+            r" warning: \d+ log records were lost: the log before this one did not take them", first
+        )
+        assert "info: settings in force: " in second
+        assert f" log_to={path} " in second
+        is_answered(tmp_path)
+        wait_until(lambda: " ended: " in path.read_text(), "the connection's line")
+        assert descriptors_of(daemon, fifo) == []
+        assert daemon.stop() == 0
+    assert path.read_text().endswith("info: stopped: 0 connections cut\n")
+
+
+def descriptors_of(daemon: Daemon, path: Path) -> list[str]:
+    """Give the daemon's descriptors of a file."""
+    fds = Path(f"/proc/{daemon.process.pid}/fd").iterdir()
+    return [fd.name for fd in fds if fd.is_symlink() and os.readlink(fd) == str(path)]
+
+
+def test_a_reload_with_a_stderr_that_stalls_keeps_it(tmp_path: Path) -> None:
+    pipe, file = tmp_path / "pipe", tmp_path / "calcd.conf"
+    file.write_text("[calcd]\nprecision = 3\n")
+    with (
+        fifo_that_stalls(pipe),
+        running(tmp_path, "-c", str(file), code=stderr_is(pipe)) as daemon,
+    ):
+        is_answered(tmp_path, MANY)
+        for precision in range(4, 7):
+            file.write_text(f"[calcd]\nprecision = {precision}\n")
+            daemon.notified.received.clear()
+            daemon.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: daemon.notified.has("READY=1"), "the end of the reload")
+            assert ask(tmp_path, b"DIV 1 3\n") == b"0." + b"3" * precision + b"\n"
+        names = [
+            task.joinpath("comm").read_text()
+            for task in Path(f"/proc/{daemon.process.pid}/task").iterdir()
+        ]
+        assert len(descriptors_of(daemon, pipe)) <= 3, names  # stderr, its opening, and the log's
+        assert daemon.stop() == 0
+
+
+def test_a_fifo_that_nobody_reads_is_an_error_at_once(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    ended = run_calcd("-l", f"unix://{served(tmp_path)}", "--log-to", str(fifo))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        f"calcd: cannot write the log {fifo}: it is a FIFO that no process reads: "
+        "start its reader first, or name another with --log-to\n"
+    )
+
+
+def test_a_reload_to_a_fifo_that_nobody_reads_leaves_the_log_where_it_was(
+    start_daemon: Daemons, tmp_path: Path
+) -> None:
+    configured = Configured(start_daemon, tmp_path)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    configured.reload(f"log_to = {fifo}")
+    configured.daemon.logs(
+        "error: reload: cannot write the log: .*it is a FIFO that no process reads: '/"
+    )
+    assert configured.daemon.ask(b"SOMA 2 2\n") == b"4\n"
+    assert len(ended(configured.daemon)) == 1
+
+
+def test_a_complaint_to_a_pipe_that_nobody_reads_is_left() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        os.set_blocking(write_end, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(write_end, b"x" * 4096)
+        os.set_blocking(write_end, True)
+        ended = subprocess.run(
+            [sys.executable, "-m", "calcd", "--precision", "0"],
+            env=clean_environment(),
+            stderr=write_end,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert ended.returncode == 2
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_a_new_log_is_not_for_everybody_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        for umask, mode in {0o000: 0o640, 0o022: 0o640, 0o077: 0o600}.items():
+            os.umask(umask)
+            new = tmp_path / f"{umask:o}.log"
+            open_log(str(new), "info")
+            assert stat.S_IMODE(new.stat().st_mode) == mode
+        old = tmp_path / "old.log"
+        old.touch()
+        old.chmod(0o604)
+        open_log(str(old), "info")
+        assert stat.S_IMODE(old.stat().st_mode) == 0o604
+    finally:
+        os.umask(before)
 
 
 # A line for each connection

@@ -229,14 +229,12 @@ def test_more_signals_do_not_change_a_stop(start_daemon: Daemons) -> None:
 
 
 def test_stop_during_the_start_gives_everything_back(background: Background) -> None:
-    os.mkfifo(background.log_file)  # the daemon waits for somebody to read its log
-    options = ("-l", f"unix://{background.socket_file}", "--log-to", background.log_file)
-    with background.command(*options) as daemon:
-        wait_until(lambda: background.pidfile.exists() and background.pidfile.read_text(), "a pid")
+    with background.start_that_waits() as daemon:
         daemon.terminate()
-        assert "stopping: SIGTERM" in background.log
+        background.let_it_go_on()
         assert daemon.communicate(timeout=PATIENCE) == ("", "")
     assert daemon.returncode == 0
+    assert "stopping: SIGTERM" in background.log
     assert list(background.pidfile.parent.iterdir()) == []
 
 
