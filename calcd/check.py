@@ -2,10 +2,12 @@
 
 import importlib.util
 import os
+import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from calcd import listeners
+from calcd.logsinks import NoReaderError, open_file
 from calcd.owner import Owner, OwnerError, owner_of
 from calcd.pidfile import PidfileError, holder
 from calcd.settings import SETTINGS, Settings
@@ -50,7 +52,9 @@ def problems(
         name, words = str(error).split(": ", 1)
         yield f"{named.get(name, name)}: {words}"
     if settings.log_to not in ("stderr", "syslog"):
-        yield from _unwritable(named["log_to"], settings.log_to, owner if background else None)
+        owner = owner if background else None
+        yield from _unwritable(named["log_to"], settings.log_to, owner)
+        yield from _unread(named["log_to"], settings.log_to, owner)
 
 
 @contextmanager
@@ -80,3 +84,18 @@ def _unwritable(name: str, path: str, owner: Owner | None = None) -> Iterator[st
             writable = os.access(nearest, os.W_OK, effective_ids=True)
         if not writable:
             yield f"{name}: '{path}' cannot be written: choose another path or user"
+
+
+def _unread(name: str, path: str, owner: Owner | None) -> Iterator[str]:
+    """Yield that a log's path is a FIFO that no process reads, if it is.
+
+    There is no other way to find out than to open it. A reader that waits for its first writer
+    then meets an end of file, as it does at each restart of the daemon.
+    """
+    with suppress(OSError):  # all others are told already
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            try:
+                with _being(owner):
+                    os.close(open_file(path))
+            except NoReaderError as error:
+                yield f"{name}: '{path}': {error.strerror}: start its reader first"

@@ -98,6 +98,19 @@ def test_the_log_that_cannot_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
 
 
+def test_the_log_that_is_a_fifo_without_a_reader(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert faults("--log-to", str(fifo)) == [
+        f"--log-to: '{fifo}': it is a FIFO that no process reads: start its reader first"
+    ]
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert_right("--log-to", str(fifo))
+    finally:
+        os.close(reader)
+
+
 def test_the_pidfiles_directory_is_made_by_the_daemon(tmp_path: Path) -> None:
     assert_right("--pidfile", str(tmp_path / "calcd" / "calcd.pid"))
 
