@@ -1,7 +1,7 @@
 """Sinks: the places that log lines are written to, each with a descriptor of its own.
 
-``send`` waits for nobody, where the kernel offers a way: it raises ``BlockingIOError``, and
-poll(2) tells when it is worth another try. A disk that stalls is the case without a way.
+``send`` does not block: it raises ``BlockingIOError``, and poll(2) tells when to try again. Only
+for a file the kernel has no such way: a write to a disk that stalls blocks.
 """
 
 import errno
@@ -13,7 +13,7 @@ import sys
 from typing import Protocol
 
 _NEW_FILE_MODE = 0o640  # a log has addresses of clients, and at debug what they ask
-# A pipe takes so many bytes at once or none, and none of another process's in between.
+# A pipe takes this many bytes as a whole or not at all, and mixes no other writer's into them.
 _ATOMIC = select.PIPE_BUF
 
 
@@ -51,8 +51,10 @@ class StreamSink:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._is_file = stat.S_ISREG(os.fstat(fd).st_mode)
-        self.size = sys.maxsize if self._is_file else _ATOMIC
+        mode = os.fstat(fd).st_mode
+        # Of these poll(2) is to be asked first. Some devices never say that they take data.
+        self._polls = stat.S_ISFIFO(mode) or os.isatty(fd)
+        self.size = sys.maxsize if stat.S_ISREG(mode) else _ATOMIC
 
     def frame(self, line: str) -> bytes:
         """Return the line in UTF-8, with its end."""
@@ -60,8 +62,8 @@ class StreamSink:
 
     def send(self, data: bytes | memoryview) -> int:
         """Write, if there is room for it; return how many bytes were taken."""
-        # Stderr's descriptor blocks, and must: O_NONBLOCK would be for all who share it.
-        if not self._is_file and not takes_data(self._fd, 0):
+        # Stderr's descriptor blocks: O_NONBLOCK would be for all processes that share it.
+        if self._polls and not takes_data(self._fd, 0):
             raise BlockingIOError
         return os.write(self._fd, data[: self.size])
 

@@ -1,4 +1,8 @@
-"""Writes log lines in a thread of its own: a log that stalls costs lines, and nobody's time."""
+"""Writes log lines in a thread of its own, so that a log that stalls delays no other thread.
+
+Lines wait in a queue. Where it is full, or writing fails, lines are lost. They are counted, and
+a line in the log says how many, where they are missing.
+"""
 
 import errno
 import threading
@@ -8,7 +12,7 @@ from time import monotonic, sleep
 
 from calcd.logsinks import Sink, takes_data
 
-MOST_LINES = 10_000  # that wait: some 1 MB
+MOST_LINES = 10_000  # that wait: some 2 MB
 _PAUSE = 0.015  # seconds between two writes, so that under load one takes many lines
 _LOOK = 0.1  # seconds between looks whether it is time to give up, while the sink is full
 
