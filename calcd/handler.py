@@ -14,7 +14,7 @@ from calcd.answers import TURN
 from calcd.arithmetic import Arithmetic
 from calcd.endpoints import joined
 from calcd.errors import RequestError, quoted
-from calcd.kernel import acknowledge_now, set_read_wait, unread
+from calcd.kernel import acknowledge_now, set_read_wait, undelivered, unread
 from calcd.lograte import bounded
 from calcd.session import Session
 
@@ -33,6 +33,7 @@ CHUNK = 1 << 16  # bytes of one read, which are answered with one write, unless 
 _NOW = int(socket.MSG_DONTWAIT)  # flags as enums cost time with each call
 _BULK = 1 << 12  # bytes of a read whose answers take a turn
 _GLANCE = 1 << 14  # bytes of a read of the serving loop's, which has others to serve
+_SEND_LOOKS = 8  # within send_timeout, at what a client has taken
 _SOON = 0.2  # seconds in which a busy client asks again
 
 
@@ -247,20 +248,31 @@ class Handler(socketserver.BaseRequestHandler):
             self._send(replies)
 
     def _send(self, replies: bytes) -> None:
-        """Send all of it; TimeoutError if the client makes no room for more in its time."""
+        """Send all of it; TimeoutError if the client takes nothing in its time."""
         rest: bytes | memoryview = replies
         while rest:
             try:
                 sent = self.request.send(rest, _NOW)
             except BlockingIOError:
-                poll = select.poll()
-                poll.register(self.request, select.POLLOUT)
-                if not poll.poll(self._settings.send_timeout * 1000):
-                    self._end = "unread"
-                    raise TimeoutError from None
+                self._wait_for_room()
             else:
                 rest = memoryview(rest)[sent:] if sent < len(rest) else b""
                 self.idle_since = monotonic()
+
+    def _wait_for_room(self) -> None:
+        poll = select.poll()
+        poll.register(self.request, select.POLLOUT)
+        # The kernel has room only once a third of its buffer is free (sk_stream_write_space):
+        # a client that takes less than that in the time still reads.
+        timeout = self._settings.send_timeout
+        left, taken_at = undelivered(self.request), monotonic()
+        while not poll.poll(timeout / _SEND_LOOKS * 1000):
+            before, left = left, undelivered(self.request)
+            if left < before:
+                taken_at = monotonic()
+            elif monotonic() - taken_at >= timeout:
+                self._end = "unread"
+                raise TimeoutError
 
     def finish(self) -> None:
         """Log the connection's one line."""

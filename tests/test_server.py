@@ -271,6 +271,26 @@ def test_a_client_that_reads_nothing_is_cut_in_its_time(start_daemon: Daemons) -
     assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
 
 
+def test_a_client_that_reads_slowly_is_not_cut(start_daemon: Daemons) -> None:
+    """Less in ``send_timeout`` than the kernel takes to have room again, but something."""
+    daemon = start_daemon("--send-timeout", "1")
+    many = 8000
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(PATIENCE)
+        connection.connect((daemon.host, daemon.port))
+        connection.sendall(b"DIV 1 3\n" * many)
+        received = b""
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            received += connection.recv(2000)
+            time.sleep(0.1)
+        connection.shutdown(socket.SHUT_WR)
+        received += read_all(connection)
+    assert received == (b"0." + 34 * b"3" + b"\n") * many
+    daemon.logs(f"requests={many} errors=0 .* how=closed")
+
+
 def test_a_client_that_resets_leaves_no_traceback(daemon: Daemon) -> None:
     for unread in (b"", b"SOMA 2 2\n" * 1000, b"SOMA 2"):
         with daemon.connect() as connection:
