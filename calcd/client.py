@@ -74,8 +74,11 @@ OPTIONS = {
 }
 STDIN, STDOUT, STDERR = 0, 1, 2
 CHUNK = 65536  # bytes held at a time, each way
+# Bytes that one reply may have: UPPER makes at most 3 of one, and the longest line is 1 MiB.
+LONGEST_REPLY = 4 << 20
 LONGEST = 1e6  # seconds; poll() takes twice as many
 CLOSED = "connection closed by the server"
+UNASKED = "the server has sent more than was asked for"
 TRIES, UDP_WAIT = 3, 5.0  # datagrams sent for a reply, and seconds in all
 # OpenSSL's numbers for what is wrong with a certificate.
 UNKNOWN_ISSUER, WRONG_NAME = (2, 18, 19, 20, 21), (62, 64)
@@ -223,6 +226,33 @@ class Tally:
             why = "" if self.answered else guess
             raise ClientError(f"{server}: {ending}; requests without a reply: {missing}{why}")
         return int(self.errors)
+
+
+class Replies:
+    """The replies to so many requests, taken out of what comes, wherever a chunk may end."""
+
+    def __init__(self, owed: int) -> None:
+        self.owed = owed
+        self.rest = bytearray()  # the start of a reply
+
+    def add(self, chunk: bytes) -> list[bytes]:
+        """Return the replies that end in a chunk, without their newlines.
+
+        ConnectionAbortedError if one is too long, or if more has come than is owed.
+        """
+        whole = []
+        parts = chunk.split(b"\n")
+        for number, part in enumerate(parts, 1):
+            self.rest += part
+            if len(self.rest) > LONGEST_REPLY:
+                raise ConnectionAbortedError(f"a reply has more than {LONGEST_REPLY} bytes")
+            if number < len(parts):
+                whole.append(bytes(self.rest))
+                self.rest.clear()
+        self.owed -= len(whole)
+        if self.owed < 0 or (self.rest and not self.owed):
+            raise ConnectionAbortedError(UNASKED)
+        return whole
 
 
 class Progress(Tally):
@@ -788,18 +818,49 @@ def save_history() -> None:
         return
 
 
-def ask(server: "socket.socket | UDP", requests: bytes, count: int, options: Options) -> bytes:
-    """Return the replies to so many requests, fewer if the server has closed the connection."""
-    replies = b""
+def check_quiet(
+    server: socket.socket, nothing: "tuple[type[OSError], ...]" = (BlockingIOError,)
+) -> None:
+    """Raise ConnectionError if a server has closed, or said more since its last reply.
+
+    The socket does not block; `nothing` is what it raises where there is nothing to read.
+    """
     try:
+        more = server.recv(CHUNK)
+    except nothing:
+        return
+    raise ConnectionAbortedError(UNASKED) if more else ConnectionError(CLOSED)
+
+
+def ask(
+    server: "socket.socket | UDP",
+    requests: bytes,
+    count: int,
+    options: Options,
+    *,
+    again: bool = False,
+) -> bytes:
+    """Return the replies to so many requests, fewer if the server has closed the connection.
+
+    `again` says that the server was asked before, so that it may say nothing until it is asked.
+    ClientError if it takes too long, or says more than it was asked or than a reply may have.
+    """
+    replies = Replies(count)
+    whole: list[bytes] = []
+    try:
+        if isinstance(server, socket.socket):
+            if again:
+                server.setblocking(False)
+                check_quiet(server)
+            server.settimeout(options.wait)
         server.sendall(requests)
-        while replies.count(b"\n") < count and (chunk := server.recv(CHUNK)):
-            replies += chunk
-    except TimeoutError as error:
+        while replies.owed and (chunk := server.recv(CHUNK)):
+            whole += replies.add(chunk)
+    except (TimeoutError, ConnectionAbortedError) as error:
         raise ClientError(f"{options.server}: {reason(error)}") from None
     except OSError:
         pass  # as good as closed
-    return replies
+    return b"\n".join([*whole, bytes(replies.rest)])
 
 
 class Completer:
@@ -922,7 +983,7 @@ def converse(server: "socket.socket | UDP", options: Options) -> int:
             count = tally.asked - asked  # more than one where newlines were pasted
             if not count:
                 continue
-            replies = ask(server, requests, count, options)
+            replies = ask(server, requests, count, options, again=tally.asked > count)
             if not replies:
                 # An idle client is closed without a word, and asking twice does no harm.
                 server.close()
@@ -934,10 +995,11 @@ def converse(server: "socket.socket | UDP", options: Options) -> int:
             tally.receive(replies)
             write(replies)
             asked_lines = [part for part in line.split("\n") if part.strip(" \t\r")]
-            for request, reply in zip(asked_lines, replies.splitlines(), strict=False):
-                traces.add(request, reply.decode(errors="replace"))
-                completer.learn(reply.decode(errors="replace"))
-            if replies.count(b"\n") < count or line.strip(" \t").upper() == "QUIT":
+            whole = replies.decode(errors="replace").split("\n")[:-1]
+            for request, reply in zip(asked_lines, whole, strict=False):
+                traces.add(request, reply)
+                completer.learn(reply)
+            if len(whole) < count or line.strip(" \t").upper() == "QUIT":
                 break
     finally:
         server.close()
@@ -965,7 +1027,8 @@ class Calculator:
     changes a setting. Those, and ``ans``, belong to the connection, so where there have been any
     that matter, ``ConnectionError`` says that they are lost. So does the first request after a
     ``TimeoutError``, which ends the connection, for a late reply would be taken for another's.
-    The next request starts with a new connection, and with nothing.
+    The next request starts with a new connection, and with nothing. A server that sends more than
+    it was asked for, or a reply of more than 4 MiB, is left with ``ConnectionAbortedError``.
 
     To be used by one thread at a time.
     """
@@ -989,6 +1052,7 @@ class Calculator:
         self._servername = host if servername is None and path is None else servername
         self._later: tuple[type[OSError], ...] = (BlockingIOError,)
         self._traces = Traces()  # of the last connection
+        self._used = False  # something was asked on it
         self._closed = False
         self._server: socket.socket | None = self._connect()
 
@@ -1026,8 +1090,8 @@ class Calculator:
                 self._exchange(server, asked, lines, replies)
             except BaseException as error:
                 self._drop()  # or a reply to this could be taken for one to the next
-                again = isinstance(error, ConnectionError) and len(replies) < len(lines)
-                if renewed or not again:
+                lost = isinstance(error, ConnectionError)
+                if renewed or not lost or isinstance(error, ConnectionAbortedError):
                     raise
         return [result(reply) for reply in replies]
 
@@ -1071,6 +1135,7 @@ class Calculator:
         except BaseException:
             server.close()
             raise
+        self._used = False
         return server
 
     def _connect_anew(self, requests: list[str]) -> socket.socket:
@@ -1104,10 +1169,13 @@ class Calculator:
         """Ask what has no reply yet, and add the replies, both at once."""
         unsent = memoryview(b"".join(lines[len(replies) :]))
         wait = None if self._timeout is None else self._timeout * 1000
-        rest = b""  # the start of a reply
+        received = Replies(len(lines) - len(replies))
+        if self._used:
+            check_quiet(server, self._later)
+        self._used = True
         poll = select.poll()
         poll.register(server, select.POLLIN | select.POLLOUT)
-        while len(replies) < len(lines):
+        while received.owed:
             if not poll.poll(wait):
                 raise TimeoutError(f"no reply for {self._timeout:g} s")
             try:
@@ -1121,20 +1189,16 @@ class Calculator:
                 poll.modify(server, select.POLLIN)
             try:
                 # With TLS, poll does not know of what was decrypted already.
-                while len(replies) < len(lines):
+                while received.owed:
                     chunk = server.recv(CHUNK)
                     if not chunk:
                         raise ConnectionError(CLOSED)
-                    *whole, rest = (rest + chunk).split(b"\n")
-                    for reply in whole:
+                    for reply in received.add(chunk):
                         text = reply.decode(errors="replace")
-                        if len(replies) < len(lines):
-                            self._traces.add(requests[len(replies)], text)
+                        self._traces.add(requests[len(replies)], text)
                         replies.append(text)
             except self._later:
-                continue
-        if rest or len(replies) > len(lines):
-            raise ConnectionAbortedError("the server has sent more than was asked for")
+                pass
 
 
 def as_line(request: str) -> bytes:
