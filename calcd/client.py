@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
+    Addresses = list[tuple[int, str | tuple[object, ...]]]  # each with its family
+
 HELP = """\
 usage: calcc [-46uvzN] [-w SECONDS] [-q SECONDS] [-e REQUEST]... [--ssl...] [-U PATH | HOST [PORT]]
 
@@ -40,8 +42,8 @@ Tab: it completes operations and names, and brings back the last answers, one Ta
   -u          ask over UDP: each request in a datagram of its own, up to three times
   -U PATH     connect to a Unix socket
   -v          say on standard error how connecting went
-  -w SECONDS  wait no longer than this to be connected, or for anything to be sent or received;
-              over UDP for each reply, and 5 if not said
+  -w SECONDS  wait no longer than this to be connected, and then for the next bytes to be sent or
+              received, not for all of them; over UDP for each reply, and 5 if not said
   -z          only check that the server can be reached
 
   --ssl                  talk TLS, 1.2 or later; each of the following means it too
@@ -84,8 +86,9 @@ TRIES, UDP_WAIT = 3, 5.0  # datagrams sent for a reply, and seconds in all
 UNKNOWN_ISSUER, WRONG_NAME = (2, 18, 19, 20, 21), (62, 64)
 HISTORY, HISTORY_LINES = "~/.calcc_history", 1000
 PROGRESS_AFTER = 1.0  # seconds; what takes no longer needs none
-HELP_WAIT = 1.0  # seconds that the Tab key may wait for the server, once
-ANSWERS = 10  # that the Tab key brings back
+HELP_WAIT = 1.0  # seconds that the Tab key may wait for the server, once, in all
+ANSWERS, ANSWER_SIZE = 10, 2000  # that the Tab key brings back, and characters of each
+NUMBER = r"[-+]?[0-9.]+(E[-+]?[0-9]+)?"
 # Where a word of a request starts; sums are taken apart later, so that -1E+3 is one word.
 WORD_DELIMITERS = " \t\n*/%^(),=<>!"
 SETTINGS = ("PRECISION", "ROUNDING", "EXACT", "LANGUAGE")  # with an operand: for a connection
@@ -126,6 +129,8 @@ class Options:
         self.servername: str | None = None  # whose certificate it is to be
         self.wait: float | None = None  # seconds; None: for ever
         self.linger: float | None = None  # the same, after the end of input
+        self.deadline = float("inf")  # for all that the server does, by the monotonic clock
+        self.addresses: Addresses = []  # where it was found
         tls = False
         operands: list[str] = []
         words = iter(argv)
@@ -159,6 +164,28 @@ class Options:
             self.servername = self.host.partition("%")[0].removesuffix(".")
         if tls:
             self.tls = secure(self)
+
+    def within(self, seconds: float) -> "Options":
+        """Return the same, but for the server to have done everything in so many seconds."""
+        import copy
+        import time
+
+        options = copy.copy(self)
+        options.deadline = min(self.deadline, time.monotonic() + seconds)
+        return options
+
+    def patience(self) -> float | None:
+        """Return for how many seconds the server may be silent now, None for ever.
+
+        TimeoutError after the deadline.
+        """
+        import time
+
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        left = min(left, self.wait or left)
+        return None if left == float("inf") else left
 
     def _take(self, name: str, attached: "Iterable[str]", words: "Iterator[str]") -> None:
         """Take an option; a value is what is attached to it, else the next word."""
@@ -400,8 +427,8 @@ def write(data: bytes) -> None:
             raise ClientError(f"standard output: {reason(error)}") from None
 
 
-def resolve(options: Options) -> list[tuple[int, str | tuple[object, ...]]]:
-    """Return the server's addresses, each with its family."""
+def resolve(options: Options) -> "Addresses":
+    """Return the server's addresses."""
     if options.path is not None:
         return [(socket.AF_UNIX, options.path)]
     families = {"-4": socket.AF_INET, "-6": socket.AF_INET6}
@@ -417,14 +444,14 @@ def resolve(options: Options) -> list[tuple[int, str | tuple[object, ...]]]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def reach(options: Options) -> socket.socket:
-    """Connect to the first address of the server that accepts; ClientError says why none did."""
+def reach(options: Options, addresses: "Addresses") -> socket.socket:
+    """Connect to the first of these addresses that accepts; ClientError says why none did."""
     reasons = []
-    for family, address in resolve(options):
+    for family, address in addresses:
         server = None
         try:
             server = socket.socket(family, socket.SOCK_STREAM)
-            server.settimeout(options.wait)
+            server.settimeout(options.patience())
             server.connect(address)
             if family != socket.AF_UNIX:
                 # What follows something else, such as a handshake, need not wait for its arrival.
@@ -434,6 +461,7 @@ def reach(options: Options) -> socket.socket:
                 server.close()
             reasons.append(reason(error))
         else:
+            options.addresses = [(family, address)]
             return server
     hint = ": is calcd running there?" if "connection refused" in reasons else ""
     raise ClientError(f"{options.server}: {', '.join(dict.fromkeys(reasons))}{hint}")
@@ -529,25 +557,23 @@ class TLS(socket.socket):
 
     def greet(self) -> str:
         """Agree with the server on how to go on, and return it; ClientError says why not."""
-        import time
-
         wait = self._options.wait
-        deadline = time.monotonic() + (LONGEST if wait is None else wait)
+        options = self._options.within(LONGEST if wait is None else wait)
         try:
             while not self._shake_hands():
-                self.settimeout(max(deadline - time.monotonic(), 0.001))
+                self.settimeout(options.patience())
                 # Only a look: what follows the handshake is to stay where `poll` sees it.
                 seen = super().recv(CHUNK, socket.MSG_PEEK)
                 if not seen:
                     raise OSError(CLOSED)
                 self._incoming.write(seen)
-            self.settimeout(wait)
-            if "-z" in self._options.switches:  # a TLS 1.3 server judges our certificate only now
+            if "-z" in options.switches:  # a TLS 1.3 server judges our certificate only now
                 self.shutdown(socket.SHUT_WR)
-                while self.recv(CHUNK):
+                while receive(self, options):
                     pass
+            self.settimeout(wait)
         except OSError as error:
-            raise ClientError(f"{self._options.server}: TLS: {explain(error)}") from None
+            raise ClientError(f"{options.server}: TLS: {explain(error)}") from None
         unchecked = "--ssl-noverify" in self._options.switches
         checked = "not verified" if unchecked else f"verified for {self._options.servername}"
         return f"{self._tls.version()}, certificate {checked}"
@@ -600,15 +626,20 @@ class TLS(socket.socket):
         self._step(self._tls.unwrap)
 
     def recv(self, size: int, _flags: int = 0, /) -> bytes:
-        """Return what has come, as far as it can be decrypted; empty at the end."""
+        """Return what has come, as far as it can be decrypted; empty at the end.
+
+        BlockingIOError if there is more to come before anything can be, also where it may block.
+        """
         import ssl
 
-        data = b""
+        data = sealed = b""
         while True:
             try:
                 while part := self._tls.read(size):
                     data += part
             except ssl.SSLWantReadError:
+                if sealed and not data:
+                    raise BlockingIOError from None
                 if not data and (sealed := super().recv(size)):
                     self._incoming.write(sealed)
                     continue
@@ -646,27 +677,33 @@ class UDP:
     for one is not taken for the reply to the next. The kernel lets nobody but the server reply.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, addresses: "Addresses") -> None:
         self._options = options
-        self._addresses = resolve(options)
-        self._unasked: list[bytes] = []
+        self._options.addresses = addresses
+        self._wait = options.wait
+        self._unasked: list[bytes] = []  # the last one is the next
         self._unfinished = b""  # the start of a line
 
     def sendall(self, data: bytes) -> None:
         """Take requests, to be asked in their turn; ClientError if one is too long to be."""
         *lines, self._unfinished = (self._unfinished + data).split(b"\n")
-        self._unasked += [line + b"\n" for line in lines if line.translate(None, BLANKS)]
+        lines = [line + b"\n" for line in lines if line.translate(None, BLANKS)]
+        self._unasked[:0] = reversed(lines)
         if len(self._unfinished) > CHUNK:
             raise ClientError(f"{self._options.server}: message too long")
 
+    def settimeout(self, seconds: float | None) -> None:
+        """Wait for so many seconds for a reply, at each address."""
+        self._wait = seconds
+
     def recv(self, _size: int) -> bytes:
         """Return the reply to the next request, empty after the last; ClientError if none comes."""
-        return self.ask(self._unasked.pop(0)) if self._unasked else b""
+        return self.ask(self._unasked.pop()) if self._unasked else b""
 
     def ask(self, request: bytes) -> bytes:
         """Return the reply to this request; ClientError says why none came."""
         reasons = []
-        for family, address in self._addresses:
+        for family, address in self._options.addresses:
             server = socket.socket(family, socket.SOCK_DGRAM)
             try:
                 server.connect(address)
@@ -674,7 +711,7 @@ class UDP:
             except OSError as error:
                 reasons.append(reason(error))
             else:
-                self._addresses = [(family, address)]
+                self._options.addresses = [(family, address)]
                 return reply
             finally:
                 server.close()
@@ -682,7 +719,7 @@ class UDP:
         raise ClientError(f"{self._options.server}: {', '.join(dict.fromkeys(reasons))}{hint}")
 
     def _exchange(self, server: socket.socket, request: bytes) -> bytes:
-        wait = self._options.wait or UDP_WAIT
+        wait = self._wait or UDP_WAIT
         server.settimeout(wait / TRIES)
         for _ in range(TRIES):  # any datagram may get lost, and asking again does no harm
             server.send(request)
@@ -727,11 +764,15 @@ def greet(server: UDP, options: Options) -> UDP:
     return server
 
 
-def connect(options: Options) -> "socket.socket | UDP":
-    """Connect to the server, as the command line says; ClientError says why it was impossible."""
+def connect(options: Options, addresses: "Addresses | None" = None) -> "socket.socket | UDP":
+    """Connect to the server, as the command line says; ClientError says why it was impossible.
+
+    Where its addresses are known, its name is not looked up.
+    """
+    addresses = addresses or resolve(options)
     if options.udp:
-        return greet(UDP(options), options)
-    server = reach(options)
+        return greet(UDP(options, addresses), options)
+    server = reach(options, addresses)
     how = "connection succeeded"
     if options.tls is not None:
         server = tls = TLS(server, options.tls, options)
@@ -832,6 +873,16 @@ def check_quiet(
     raise ConnectionAbortedError(UNASKED) if more else ConnectionError(CLOSED)
 
 
+def receive(server: "socket.socket | UDP", options: Options) -> bytes:
+    """Return what comes next, empty at the end; TimeoutError if it takes too long."""
+    while True:
+        server.settimeout(options.patience())
+        try:
+            return server.recv(CHUNK)
+        except BlockingIOError:  # no more than a part of what TLS needs
+            continue
+
+
 def ask(
     server: "socket.socket | UDP",
     requests: bytes,
@@ -848,13 +899,12 @@ def ask(
     replies = Replies(count)
     whole: list[bytes] = []
     try:
-        if isinstance(server, socket.socket):
-            if again:
-                server.setblocking(False)
-                check_quiet(server)
-            server.settimeout(options.wait)
+        if again and isinstance(server, socket.socket):
+            server.setblocking(False)
+            check_quiet(server)
+        server.settimeout(options.patience())
         server.sendall(requests)
-        while replies.owed and (chunk := server.recv(CHUNK)):
+        while replies.owed and (chunk := receive(server, options)):
             whole += replies.add(chunk)
     except (TimeoutError, ConnectionAbortedError) as error:
         raise ClientError(f"{options.server}: {reason(error)}") from None
@@ -894,7 +944,7 @@ class Completer:
         import re
 
         self._offered = "", "", 0
-        if re.fullmatch(r"[-+]?[0-9.]+(E[-+]?[0-9]+)?", reply, re.ASCII):
+        if len(reply) <= ANSWER_SIZE and re.fullmatch(NUMBER, reply, re.ASCII):
             others = [answer for answer in self._answers if answer != reply]
             self._answers = [reply, *others][:ANSWERS]
 
@@ -939,21 +989,21 @@ def operations(options: Options) -> list[str]:
 
     On a connection of its own: a reply that comes late is then nobody else's.
     """
-    import copy
     import re
 
-    hasty = copy.copy(options)
-    hasty.wait = min(HELP_WAIT, options.wait or HELP_WAIT)
+    hasty = options.within(HELP_WAIT)
     hasty.switches = [switch for switch in options.switches if switch != "-v"]
+    if options.udp:  # each address gets its share
+        hasty.wait = min(HELP_WAIT, options.wait or HELP_WAIT) / len(options.addresses)
     try:
-        server = connect(hasty)
+        server = connect(hasty, options.addresses)
         try:
             reply = ask(server, b"HELP\n", 1, hasty).decode(errors="replace")
         finally:
             server.close()
     except (ClientError, OSError):
         return []
-    if reply.startswith("ERR ") or not reply.endswith("\n"):
+    if reply.startswith("ERR ") or not reply.endswith("\n") or len(reply) > CHUNK:
         return []
     return list(dict.fromkeys(re.findall(r"\b[A-Z][A-Z0-9]+\b", reply)))
 
