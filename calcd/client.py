@@ -107,7 +107,7 @@ class ClientError(Exception):
 
 
 class CalculatorError(Exception):
-    """An ERR reply. The code is stable, the words are not."""
+    """An ERR reply. The code is stable, the words are not; shown, they are escaped."""
 
     def __init__(self, code: str, words: str) -> None:
         super().__init__(code, words)
@@ -115,7 +115,7 @@ class CalculatorError(Exception):
         self.words = words
 
     def __str__(self) -> str:
-        return f"{self.code} {self.words}"
+        return printable(f"{self.code} {self.words}")
 
 
 class Options:
@@ -396,10 +396,20 @@ def reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
+def printable(text: str) -> str:
+    """Return text with all that `str.isprintable` denies escaped, but for tabs."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
 def complain(message: str) -> None:
     """Say something on standard error, if anybody listens."""
     try:
-        os.write(STDERR, os.fsencode(f"calcc: {message}\n"))
+        os.write(STDERR, os.fsencode(f"calcc: {printable(message)}\n"))
     except OSError:
         return
 
@@ -414,9 +424,10 @@ def read() -> bytes:
 
 def write(data: bytes) -> None:
     """Write all of `data` to standard output, however long its reader takes."""
-    while data:
+    unwritten = memoryview(data)
+    while unwritten:
         try:
-            data = data[os.write(STDOUT, data) :]
+            unwritten = unwritten[os.write(STDOUT, unwritten) :]
         except BlockingIOError:  # set so by another program on the same terminal or pipe
             poll = select.poll()
             poll.register(STDOUT, select.POLLOUT)
@@ -425,6 +436,40 @@ def write(data: bytes) -> None:
             raise
         except OSError as error:
             raise ClientError(f"standard output: {reason(error)}") from None
+
+
+class Output:
+    """Standard output, for what the server says.
+
+    A pipe and a file get every byte as it is. A terminal gets text in which whatever might steer
+    it is escaped: what is not printable or not UTF-8, but for tabs and the ends of lines.
+    """
+
+    def __init__(self) -> None:
+        import codecs
+
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._held = ""  # a last "\r", which a newline may follow
+        if os.isatty(STDOUT):
+            self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def write(self, data: bytes) -> None:
+        """Write this, wherever a character or the end of a line may be cut."""
+        if self._decoder is None:
+            write(data)
+            return
+        for start in range(0, len(data), CHUNK):
+            text = self._held + self._decoder.decode(data[start : start + CHUNK])
+            self._held = "\r" if text.endswith("\r") else ""
+            lines = text.removesuffix("\r").replace("\r\n", "\n").split("\n")
+            write("\n".join(map(printable, lines)).encode())
+
+    def __enter__(self) -> "Output":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._decoder is not None:  # what was cut is all there is
+            write(printable(self._held + self._decoder.decode(b"", True)).encode())
 
 
 def resolve(options: Options) -> "Addresses":
@@ -746,12 +791,13 @@ def chunks(options: Options) -> "Iterator[bytes]":
 def relay_datagrams(server: UDP, options: Options) -> int:
     """Ask one request after the other, and write the replies; return the exit status."""
     tally = Tally()
-    for chunk in chunks(options):
-        tally.send(chunk)
-        server.sendall(chunk)
-        while reply := server.recv(CHUNK):
-            tally.receive(reply)
-            write(reply)
+    with Output() as output:
+        for chunk in chunks(options):
+            tally.send(chunk)
+            server.sendall(chunk)
+            while reply := server.recv(CHUNK):
+                tally.receive(reply)
+                output.write(reply)
     return tally.status(options.server, "no more datagrams")
 
 
@@ -786,7 +832,7 @@ def connect(options: Options, addresses: "Addresses | None" = None) -> "socket.s
     return server
 
 
-def relay(server: socket.socket, options: Options, tally: Tally) -> int:
+def relay(server: socket.socket, options: Options, tally: Tally, output: Output) -> int:
     """Send requests and write replies, both at once, to the end; return the exit status.
 
     A chunk each way is all that is held: who does not read from us keeps us from reading.
@@ -835,7 +881,7 @@ def relay(server: socket.socket, options: Options, tally: Tally) -> int:
             if not chunk:
                 return tally.status(options.server, CLOSED, options.guess)
             tally.receive(chunk)
-            write(chunk)
+            output.write(chunk)
 
 
 def load_history() -> None:
@@ -1043,7 +1089,8 @@ def converse(server: "socket.socket | UDP", options: Options) -> int:
                 traces.forget()
                 replies = ask(server, requests, count, options)
             tally.receive(replies)
-            write(replies)
+            with Output() as output:
+                output.write(replies)
             asked_lines = [part for part in line.split("\n") if part.strip(" \t\r")]
             whole = replies.decode(errors="replace").split("\n")[:-1]
             for request, reply in zip(asked_lines, whole, strict=False):
@@ -1299,8 +1346,8 @@ def run(options: Options) -> int:
             return converse(server, options)
         if isinstance(server, UDP):
             return relay_datagrams(server, options)
-        with Progress(options) as tally:
-            return relay(server, options, tally)
+        with Progress(options) as tally, Output() as output:
+            return relay(server, options, tally, output)
     finally:
         server.close()
 
