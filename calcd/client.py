@@ -88,7 +88,7 @@ HISTORY, HISTORY_LINES = "~/.calcc_history", 1000
 PROGRESS_AFTER = 1.0  # seconds; what takes no longer needs none
 HELP_WAIT = 1.0  # seconds that the Tab key may wait for the server, once, in all
 ANSWERS, ANSWER_SIZE = 10, 2000  # that the Tab key brings back, and characters of each
-NUMBER = r"[-+]?[0-9.]+(E[-+]?[0-9]+)?"
+NUMBER, OPERATION = r"[-+]?[0-9.]+(E[-+]?[0-9]+)?", r"\b[A-Z][A-Z0-9]+\b"  # in replies
 # Where a word of a request starts; sums are taken apart later, so that -1E+3 is one word.
 WORD_DELIMITERS = " \t\n*/%^(),=<>!"
 SETTINGS = ("PRECISION", "ROUNDING", "EXACT", "LANGUAGE")  # with an operand: for a connection
@@ -398,12 +398,12 @@ def reason(error: Exception) -> str:
 
 def printable(text: str) -> str:
     """Return text with all that `str.isprintable` denies escaped, but for tabs."""
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() or char == "\t" else char.encode("unicode_escape").decode()
-        for char in text
-    )
+    escapes = {
+        ord(char): char.encode("unicode_escape").decode()
+        for char in set(text)
+        if not char.isprintable() and char != "\t"
+    }
+    return text.translate(escapes)
 
 
 def complain(message: str) -> None:
@@ -1051,7 +1051,7 @@ def operations(options: Options) -> list[str]:
         return []
     if reply.startswith("ERR ") or not reply.endswith("\n") or len(reply) > CHUNK:
         return []
-    return list(dict.fromkeys(re.findall(r"\b[A-Z][A-Z0-9]+\b", reply)))
+    return list(dict.fromkeys(re.findall(OPERATION, reply)))
 
 
 def converse(server: "socket.socket | UDP", options: Options) -> int:

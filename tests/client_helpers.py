@@ -11,6 +11,7 @@ import sys
 import termios
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -171,6 +172,13 @@ def receive(connection: socket.socket, expected: bytes) -> None:
         assert more, f"only {data!r}"
         data += more
     assert data == expected
+
+
+def unread(connection: socket.socket) -> int:
+    """Count the bytes sent that the other side has not acknowledged."""
+    count = array("i", [0])
+    fcntl.ioctl(connection, termios.TIOCOUTQ, count)
+    return count[0]
 
 
 def reset(connection: socket.socket) -> None:

@@ -7,17 +7,14 @@ import ssl
 import subprocess
 import sys
 import threading
-from array import array
 from contextlib import suppress
 from decimal import Decimal
-from fcntl import ioctl
 from functools import partial
 from pathlib import Path
-from termios import TIOCOUTQ
 
 import pytest
 from certificates import Certificates
-from client_helpers import CLIENT, HOST, Script, Servers, echo, receive, reset
+from client_helpers import CLIENT, HOST, Script, Servers, echo, receive, reset, unread
 from helpers import PATIENCE, ROOT, Daemon, Daemons, read_all, wait_until
 
 from calcd.client import LOST, Calculator, CalculatorError
@@ -35,13 +32,6 @@ def expect(*pairs: tuple[str, str], end: Script = socket.socket.close) -> Script
         end(connection)
 
     return script
-
-
-def unread(connection: socket.socket) -> int:
-    """Count the bytes sent that the other side has not acknowledged."""
-    count = array("i", [0])
-    ioctl(connection, TIOCOUTQ, count)
-    return count[0]
 
 
 def hear(*requests: str, end: Script = socket.socket.close) -> Script:

@@ -1,0 +1,313 @@
+"""What a malicious server gets from calcc and Calculator: an error, soon, and little memory."""
+
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from client_helpers import (
+    HOST,
+    PROMPT,
+    Script,
+    Servers,
+    Terminal,
+    answer,
+    calcc,
+    complaint,
+    receive,
+    terminal,
+    unread,
+)
+from helpers import PATIENCE, ROOT, clean_environment, wait_until
+
+from calcd import client
+from calcd.client import Calculator, CalculatorError
+
+TOO_LONG = f"a reply has more than {client.LONGEST_REPLY} bytes"
+SMALL = 32 << 20  # bytes: enough for a reply of any length that is allowed, twice
+
+
+def flood(data: bytes) -> Script:
+    """Send this again and again once something was asked, up to far more than anybody takes."""
+
+    def script(connection: socket.socket) -> None:
+        connection.recv(1 << 16)
+        with suppress(ConnectionError):
+            for _ in range((64 << 20) // len(data)):
+                connection.sendall(data)
+
+    return script
+
+
+ENDLESS = flood(b"1" * 65536)
+
+
+# -- A reply has a bound -------------------------------------------------------------------------
+
+
+def test_a_calculator_leaves_a_server_whose_reply_does_not_end(serve: Servers) -> None:
+    """And does not ask it again."""
+    script = f"""if True:
+        from pathlib import Path
+        from calcd.client import Calculator
+
+        def most():
+            status = Path("/proc/self/status").read_text()
+            return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+        with Calculator({HOST!r}, {serve(ENDLESS)}) as calculator:
+            before = most()
+            try:
+                calculator.tell_all(["a", "b"])
+            except ConnectionAbortedError as error:
+                print(error)
+            print(most() - before)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stderr == ""
+    said, grown = done.stdout.splitlines()
+    assert said == TOO_LONG
+    assert int(grown) < SMALL
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("size", [1, 4093, 65536])
+def test_the_bound_is_for_one_reply_wherever_a_chunk_ends(size: int, more: int) -> None:
+    replies = client.Replies(3)
+    stream = b"4\n" + b"1" * (client.LONGEST_REPLY + more) + b"\n5\n"
+    if size == 1:
+        stream = stream[:1000] + stream[-1000:]
+    chunks = (stream[start : start + size] for start in range(0, len(stream), size))
+    if more and size > 1:
+        with pytest.raises(ConnectionAbortedError, match=TOO_LONG):
+            list(map(replies.add, chunks))
+    else:
+        whole = [reply for chunk in chunks for reply in replies.add(chunk)]
+        assert b"".join(reply + b"\n" for reply in whole) == stream
+        assert (replies.owed, len(replies.rest)) == (0, 0)
+
+
+def limit_memory(screen: Terminal) -> None:
+    """Let the client have little more memory than it has now."""
+    status = Path(f"/proc/{screen.process.pid}/status").read_text()
+    now = int(status.partition("VmSize:")[2].split()[0]) * 1024
+    resource.prlimit(screen.process.pid, resource.RLIMIT_AS, (now + SMALL,) * 2)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"), [(ENDLESS, TOO_LONG), (flood(b"1\n" * 32768), client.UNASKED)]
+)
+def test_a_prompt_leaves_a_server_that_does_not_end(
+    script: Script, said: str, serve: Servers, tmp_path: Path
+) -> None:
+    port = serve(script)
+    with terminal(tmp_path, HOST, port) as screen:
+        screen.expect(PROMPT)
+        limit_memory(screen)
+        screen.type("a\r")
+        assert screen.expect(f"calcc: {HOST} port {port}: {said}\n") == "a\n"
+        assert screen.end() == 3
+
+
+# -- Replies that nobody asked for ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replies", [b"1\n2\n", b"1\n2", b"1\n\n"])
+def test_a_prompt_shows_none_of_too_many_replies(
+    replies: bytes, serve: Servers, tmp_path: Path
+) -> None:
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"a\n")
+        connection.sendall(replies)
+        assert connection.recv(1) == b""
+
+    port = serve(script)
+    with terminal(tmp_path, HOST, port) as screen:
+        screen.expect(PROMPT)
+        screen.type("a\r")
+        assert screen.expect(f"calcc: {HOST} port {port}: {client.UNASKED}\n") == "a\n"
+        assert screen.end() == 3
+
+
+def one_more(connection: socket.socket, shown: threading.Event, sent: threading.Event) -> None:
+    """Answer a request, and send another reply once the first was shown."""
+    receive(connection, b"a\n")
+    connection.sendall(b"1\n")
+    assert shown.wait(PATIENCE)
+    connection.sendall(b"2\n")
+    wait_until(lambda: unread(connection) == 0, "the reply to be taken")
+    sent.set()
+    assert connection.recv(1) == b""
+
+
+def test_a_prompt_does_not_take_a_late_reply_for_the_next(serve: Servers, tmp_path: Path) -> None:
+    shown, sent = threading.Event(), threading.Event()
+    port = serve(lambda connection: one_more(connection, shown, sent))
+    with terminal(tmp_path, HOST, port) as screen:
+        screen.expect(PROMPT)
+        screen.type("a\r")
+        assert screen.expect(PROMPT) == "a\n1\n"
+        shown.set()
+        assert sent.wait(PATIENCE)
+        screen.type("b\r")
+        assert screen.expect(f"calcc: {HOST} port {port}: {client.UNASKED}\n") == "b\n"
+        assert screen.end() == 3
+
+
+def test_nor_does_a_calculator(serve: Servers) -> None:
+    shown, sent = threading.Event(), threading.Event()
+    with Calculator(HOST, serve(lambda connection: one_more(connection, shown, sent))) as one:
+        assert one.ask("a") == 1
+        shown.set()
+        assert sent.wait(PATIENCE)
+        with pytest.raises(ConnectionAbortedError, match=client.UNASKED):
+            one.ask("b")
+
+
+def test_a_calculator_sees_at_once_that_replies_are_too_many(serve: Servers) -> None:
+    """Although it has not yet sent all that it was to ask."""
+    asked = ["1" * 1000] * 10_000
+    with (
+        Calculator(HOST, serve(flood(b"1\n" * 32768)), timeout=PATIENCE) as calculator,
+        pytest.raises(ConnectionAbortedError, match=client.UNASKED),
+    ):
+        calculator.tell_all(asked)
+
+
+def test_a_datagram_is_one_reply(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((HOST, 0))
+        server.settimeout(PATIENCE)
+        port = server.getsockname()[1]
+        with terminal(tmp_path, "-u", HOST, port) as screen:
+            screen.expect(PROMPT)
+            screen.type("a\r")
+            _, sender = server.recvfrom(100)
+            server.sendto(b"1\n2\n", sender)
+            assert screen.expect(f"calcc: {HOST} port {port}: {client.UNASKED}\n") == "a\n"
+            assert screen.end() == 3
+
+
+# -- Control characters --------------------------------------------------------------------------
+
+SHOWN: dict[str | bytes, str] = {
+    b"\x1b[31mred\x1b[0m": r"\x1b[31mred\x1b[0m",
+    b"\x1b]0;title\x07": r"\x1b]0;title\x07",
+    "\x9b31m".encode(): r"\x9b31m",
+    b"\x9b31m \xff\xed\xa0\x80": r"\x9b31m \xff\xed\xa0\x80",
+    b"a\x00\x08\x7fb": r"a\x00\x08\x7fb",
+    "\u202egnp\u2066.\u2069 \u200e\u200f\u2028": r"\u202egnp\u2066.\u2069 \u200e\u200f\u2028",
+    "\U000e0041\ufeff": r"\U000e0041\ufeff",
+    b"1\r2\r\r3": r"1\r2\r\r3",
+    "OLÁ \\x1b\t日本 ±½": "OLÁ \\x1b\t日本 ±½",
+    b"\xe2\x82": r"\xe2\x82",
+}
+REPLIES = [(raw.encode() if isinstance(raw, str) else raw, shown) for raw, shown in SHOWN.items()]
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Give what the client writes to standard output, which it takes for a terminal."""
+    written: list[bytes] = []
+    monkeypatch.setattr(client, "write", written.append)
+    monkeypatch.setattr("os.isatty", lambda _: True)
+    return written
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\n\n1"])
+@pytest.mark.parametrize(("raw", "text"), REPLIES)
+def test_what_is_shown_does_not_depend_on_where_a_chunk_ends(
+    raw: bytes, text: str, end: bytes, shown: list[bytes]
+) -> None:
+    data = raw + end
+    wanted = text + end.decode().replace("\r", "")
+    for size in range(1, len(data) + 1):
+        with client.Output() as output:
+            for start in range(0, len(data), size):
+                output.write(data[start : start + size])
+        assert b"".join(shown).decode() == wanted
+        shown.clear()
+
+
+def test_a_prompt_escapes_what_could_steer_the_terminal(serve: Servers, tmp_path: Path) -> None:
+    def script(connection: socket.socket) -> None:
+        for raw, _ in REPLIES:
+            receive(connection, b"a\n")
+            connection.sendall(raw + b"\n")
+        assert connection.recv(1) == b""
+
+    with terminal(tmp_path, HOST, serve(script)) as screen:
+        screen.expect(PROMPT)
+        for _, text in REPLIES:
+            screen.type("a\r")
+            assert screen.expect(PROMPT) == f"a\n{text}\n"
+
+
+def bytewise(connection: socket.socket) -> None:
+    """Send all replies, each byte on its own."""
+    for raw, _ in REPLIES:
+        for byte in raw + b"\n":
+            connection.sendall(bytes([byte]))
+            time.sleep(0.001)
+
+
+def test_a_terminal_gets_the_same_from_requests_of_the_command_line(
+    serve: Servers, tmp_path: Path
+) -> None:
+    port = serve(bytewise)
+    with terminal(tmp_path, *["-e", "a"] * len(REPLIES), HOST, port) as screen:
+        for _, text in REPLIES:
+            assert screen.expect("\n") == text
+        assert screen.end() == 0
+
+
+def test_a_terminal_gets_the_same_from_datagrams(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((HOST, 0))
+        server.settimeout(PATIENCE)
+        port = server.getsockname()[1]
+        with terminal(tmp_path, "-u", "-e", "a", HOST, port) as screen:
+            _, sender = server.recvfrom(100)
+            server.sendto(b"\x1b[31m\n", sender)
+            assert screen.expect("\n") == r"\x1b[31m"
+            assert screen.end() == 0
+
+
+def test_a_pipe_gets_the_servers_bytes(serve: Servers) -> None:
+    replies = b"".join(raw + b"\n" for raw, _ in REPLIES)
+    done = calcc(*["-e", "a"] * len(REPLIES), HOST, serve(answer(replies)))
+    assert (done.stdout, done.stderr, done.returncode) == (replies, b"", 0)
+
+
+def test_a_file_gets_them_although_errors_go_to_a_terminal(serve: Servers, tmp_path: Path) -> None:
+    port = serve(answer(b"\x1b[31m\xff\r"))
+    replies = tmp_path / "replies"
+    with terminal(tmp_path, "-e", "a", HOST, port, redirect=f">{replies}") as screen:
+        assert screen.end() == 3
+    assert replies.read_bytes() == b"\x1b[31m\xff\r"
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"), [("a\x1b[2J", r"a\x1b[2J"), ("a\nb\x9b", r"a\nb\x9b"), ("\udc9b", "dc9b")]
+)
+def test_what_is_said_on_standard_error_is_printable(argument: str, said: str) -> None:
+    assert said in complaint(calcc("-U", f"/nowhere/{argument}", "-e", "a"))
+
+
+def test_the_words_of_an_error_are_printable_where_they_are_shown() -> None:
+    error = client.result("ERR X \x1b[31m")
+    assert isinstance(error, CalculatorError)
+    assert (error.words, str(error)) == ("\x1b[31m", r"X \x1b[31m")

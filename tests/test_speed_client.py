@@ -1,0 +1,123 @@
+"""calcc takes no longer than in proportion to what it is given, whatever that is."""
+
+import re
+import time
+import timeit
+from collections.abc import Callable
+
+import pytest
+
+from calcd import client
+
+SMALL, LARGE = 8 << 10, 64 << 10  # bytes
+MOST = 12  # times as long for 8 times as much; what is quadratic takes 64 times as long
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long this keeps the processor, at best."""
+    timer = timeit.Timer(work, timer=time.thread_time)
+    number = 1
+    while timer.timeit(number) < 0.001:
+        number *= 2
+    return min(timer.repeat(5, number)) / number
+
+
+def growth(work: Callable[[str], object], pattern: str, end: str) -> float:
+    """Return how many times as long work takes with the larger input."""
+
+    def took(size: int) -> float:
+        text = (pattern * (size // len(pattern) + 1))[:size] + end
+        return seconds(lambda: work(text))
+
+    return took(LARGE) / took(SMALL)
+
+
+def pieces(data: bytes, size: int = 16) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+# -- What works on text --------------------------------------------------------------------------
+
+
+def matter(text: str) -> None:
+    traces = client.Traces()
+    traces.add("2+2", "4")
+    traces.matter_to([text])
+
+
+WORKS: dict[str, tuple[Callable[[str], object], list[str]]] = {
+    "a number": (lambda text: re.fullmatch(client.NUMBER, text, re.ASCII), ["1", ".", "1E", "-"]),
+    "an operation": (
+        lambda text: re.findall(client.OPERATION, text),
+        ["A", "A_", "A1", "AA ", "É"],
+    ),
+    "a request": (lambda text: client.Traces().add(text, "1"), ["a", "=", " ", "a ", "a=", "\t"]),
+    "ans": (matter, ["ans", "an", "a", "a ns ", "ANS_", "éans"]),
+    "a TLS error": (lambda text: client.explain(OSError(1, text)), ["a", " alert ", " alert"]),
+    "a result": (client.result, ["ERR ", "ERR", "E", " "]),
+    "a line": (lambda text: client.as_line(text + "x"), ["a", " ", "\t", "é"]),
+    "a message": (client.printable, ["a", "\x1b", "\u202e", "\t", "é", "\udc9b"]),
+    "options": (lambda text: client.Options(["-" + "4" * len(text), text]), ["4"]),
+}
+
+
+@pytest.mark.speed
+@pytest.mark.parametrize("end", ["", "x", "_", "é", "E+"])
+@pytest.mark.parametrize(
+    ("work", "pattern"),
+    [
+        pytest.param(work, pattern, id=f"{name}: {pattern!r}")
+        for name, (work, patterns) in WORKS.items()
+        for pattern in patterns
+    ],
+)
+def test_time_grows_with_the_text(work: Callable[[str], object], pattern: str, end: str) -> None:
+    assert growth(work, pattern, end) < MOST
+
+
+# -- What works on bytes as they come ------------------------------------------------------------
+
+
+def take(data: bytes) -> None:
+    replies = client.Replies(len(data))
+    for chunk in pieces(data):
+        replies.add(chunk)
+
+
+def count(data: bytes) -> None:
+    tally = client.Tally()
+    for chunk in pieces(data):
+        tally.send(chunk)
+        tally.receive(chunk)
+
+
+def ask_over_udp(data: bytes) -> None:
+    server = client.UDP(client.Options(["-u"]), [])
+    server.ask = bytes  # type: ignore[assignment,method-assign]
+    server.sendall(data)
+    while server.recv(1):
+        pass
+
+
+@pytest.mark.speed
+@pytest.mark.parametrize("pattern", ["1", "\n", "\r", " ", "1\n", "ERR ", "é"])
+@pytest.mark.parametrize("work", [take, count, ask_over_udp])
+def test_time_grows_with_the_stream(work: Callable[[bytes], None], pattern: str) -> None:
+    assert growth(lambda text: work(text.encode("latin-1")), pattern, "") < MOST
+
+
+@pytest.mark.speed
+@pytest.mark.parametrize("size", [16, client.CHUNK])
+@pytest.mark.parametrize("pattern", ["1", "\n", "\r", "\t", "\x1b", "\udcff", "\u202e", "é"])
+def test_time_grows_with_what_a_terminal_shows(
+    pattern: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "write", lambda _: None)
+    monkeypatch.setattr("os.isatty", lambda _: True)
+
+    def show(text: str) -> None:
+        with client.Output() as output:
+            for chunk in pieces(text.encode(errors="surrogateescape"), size):
+                output.write(chunk)
+
+    assert growth(show, pattern, "") < MOST
