@@ -13,7 +13,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +179,15 @@ def unread(connection: socket.socket) -> int:
     count = array("i", [0])
     fcntl.ioctl(connection, termios.TIOCOUTQ, count)
     return count[0]
+
+
+def drip(connection: socket.socket, start: bytes = b"") -> None:
+    """Send this, and then a byte each tenth of a second for as long as anybody may wait."""
+    with suppress(OSError):
+        connection.sendall(start)
+        for _ in range(int(PATIENCE / 2 / 0.1)):
+            connection.sendall(b"A")
+            time.sleep(0.1)
 
 
 def reset(connection: socket.socket) -> None:

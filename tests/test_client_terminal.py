@@ -3,6 +3,7 @@
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from client_helpers import (
     Script,
     Servers,
     Terminal,
+    drip,
     receive,
     terminal,
 )
@@ -136,6 +138,48 @@ def test_a_server_that_never_tells_its_operations(serve: Servers, tmp_path: Path
         screen.expect("\n1\n" + PROMPT)
         screen.type(CTRL_D)
         assert screen.end() == 0
+
+
+@pytest.mark.parametrize("start", [b"", b"A" * 100_000])
+def test_a_server_that_never_ends_to_tell_its_operations(
+    start: bytes, serve: Servers, tmp_path: Path
+) -> None:
+    path = tmp_path / "socket"
+    serve(replies((b"SO", b"1")), at=str(path))
+    with terminal(tmp_path, "-U", path) as screen:
+        screen.expect(PROMPT)
+        path.unlink()
+        serve(lambda connection: drip(connection, start), at=str(path))
+        began = time.monotonic()
+        press_tab(screen, "SO", "\x07")
+        assert time.monotonic() - began < client.HELP_WAIT + 2
+        screen.type("\r")
+        screen.expect("\n1\n" + PROMPT)
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+
+
+@pytest.mark.parametrize("reply", [NAMES[:-1] + b"X" * client.CHUNK + b"\n", NAMES * 2])
+def test_more_operations_than_there_can_be(reply: bytes, serve: Servers) -> None:
+    port = serve(lambda connection: connection.sendall(reply))
+    assert client.operations(client.Options([HOST, str(port)])) == []
+
+
+def test_the_server_whose_operations_are_told_is_the_one_that_was_reached(
+    serve: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can interrupt the search for a name's addresses."""
+    options = client.Options(["localhost", str(serve(lambda _: None, helps)), "-4"])
+    client.connect(options).close()
+    monkeypatch.setattr(client, "resolve", lambda _: pytest.fail("asked for the name again"))
+    assert "SOMA" in client.operations(options)
+
+
+def test_an_answer_that_no_operation_has_is_not_kept() -> None:
+    completer = client.Completer(client.Options([]), client.Traces())
+    for size in client.ANSWER_SIZE, client.ANSWER_SIZE + 1:
+        completer.learn("1" * size)
+    assert list(map(len, completer._answers)) == [client.ANSWER_SIZE]
 
 
 # -- Names ---------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from client_helpers import (
     answer,
     calcc,
     complaint,
+    drip,
     echo,
     receive,
     reset,
@@ -644,6 +645,45 @@ def test_a_prompt(
         assert screen.end() == 0
     serve.wait()
     assert ends == [b""]
+
+
+# The start of a record that is never whole: as the first of a handshake, and after it.
+RECORDS = {"handshake": b"\x16\x03\x03\x3f\xff", "reply": b"\x17\x03\x03\x3f\xff"}
+
+
+@pytest.mark.parametrize("part", RECORDS)
+def test_a_server_that_never_ends_to_tell_its_operations(
+    part: str, serve: Servers, secure: Secure, trust: list[object], tmp_path: Path
+) -> None:
+    def slow(plain: socket.socket) -> None:
+        if part == "reply":
+            copy = plain.dup()
+            secure(lambda connection: drip_past(connection, copy))(plain)
+        else:
+            drip(plain, RECORDS[part])
+
+    def drip_past(connection: socket.socket, plain: socket.socket) -> None:
+        receive(connection, b"HELP\n")
+        with plain:
+            drip(plain, RECORDS[part])
+
+    path = tmp_path / "socket"
+    serve(secure(calculate), at=str(path))
+    with terminal(tmp_path, *trust, "--ssl-servername", HOST, "-U", path) as screen:
+        screen.expect(PROMPT)
+        path.unlink()
+        serve(slow, at=str(path))
+        screen.type("SO")
+        screen.expect("SO")
+        began = time.monotonic()
+        screen.type("\t")
+        screen.expect("\x07")
+        assert time.monotonic() - began < client.HELP_WAIT + 2
+        screen.type("MA 2 2\r")
+        screen.expect("\n4\n" + PROMPT)
+        screen.type("QUIT\r")
+        screen.expect("\nBYE\n")
+        assert screen.end() == 0
 
 
 def test_a_prompt_of_a_server_that_wants_a_certificate(
