@@ -107,7 +107,7 @@ class ClientError(Exception):
 
 
 class CalculatorError(Exception):
-    """An ERR reply. The code is stable, the words are not; shown, they are escaped."""
+    """An ERR reply. The code is stable, the words are not; `str` escapes control characters."""
 
     def __init__(self, code: str, words: str) -> None:
         super().__init__(code, words)
@@ -166,7 +166,7 @@ class Options:
             self.tls = secure(self)
 
     def within(self, seconds: float) -> "Options":
-        """Return the same, but for the server to have done everything in so many seconds."""
+        """Return a copy with a deadline for all that the server does, in so many seconds."""
         import copy
         import time
 
@@ -174,7 +174,7 @@ class Options:
         options.deadline = min(self.deadline, time.monotonic() + seconds)
         return options
 
-    def patience(self) -> float | None:
+    def timeout(self) -> float | None:
         """Return for how many seconds the server may be silent now, None for ever.
 
         TimeoutError after the deadline.
@@ -256,16 +256,16 @@ class Tally:
 
 
 class Replies:
-    """The replies to so many requests, taken out of what comes, wherever a chunk may end."""
+    """Takes replies out of a stream, as many as are expected, wherever a chunk may end."""
 
-    def __init__(self, owed: int) -> None:
-        self.owed = owed
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
         self.rest = bytearray()  # the start of a reply
 
     def add(self, chunk: bytes) -> list[bytes]:
         """Return the replies that end in a chunk, without their newlines.
 
-        ConnectionAbortedError if one is too long, or if more has come than is owed.
+        ConnectionAbortedError if one is too long, or if more has come than is expected.
         """
         whole = []
         parts = chunk.split(b"\n")
@@ -276,8 +276,8 @@ class Replies:
             if number < len(parts):
                 whole.append(bytes(self.rest))
                 self.rest.clear()
-        self.owed -= len(whole)
-        if self.owed < 0 or (self.rest and not self.owed):
+        self.expected -= len(whole)
+        if self.expected < 0 or (self.rest and not self.expected):
             raise ConnectionAbortedError(UNASKED)
         return whole
 
@@ -397,7 +397,7 @@ def reason(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text with all that `str.isprintable` denies escaped, but for tabs."""
+    """Return text with control and format characters escaped, except tabs."""
     escapes = {
         ord(char): char.encode("unicode_escape").decode()
         for char in set(text)
@@ -441,8 +441,9 @@ def write(data: bytes) -> None:
 class Output:
     """Standard output, for what the server says.
 
-    A pipe and a file get every byte as it is. A terminal gets text in which whatever might steer
-    it is escaped: what is not printable or not UTF-8, but for tabs and the ends of lines.
+    A pipe and a file get every byte as it is. On a terminal a server could move the cursor, or
+    worse, with escape sequences: there, what is not printable or not UTF-8 is escaped, except
+    tabs, newlines, and a carriage return before a newline, which is left out.
     """
 
     def __init__(self) -> None:
@@ -454,7 +455,7 @@ class Output:
             self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, data: bytes) -> None:
-        """Write this, wherever a character or the end of a line may be cut."""
+        """Write what came; a character or a line's end may be cut, and go on in the next chunk."""
         if self._decoder is None:
             write(data)
             return
@@ -468,7 +469,7 @@ class Output:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._decoder is not None:  # what was cut is all there is
+        if self._decoder is not None:  # what was cut does not go on
             write(printable(self._held + self._decoder.decode(b"", True)).encode())
 
 
@@ -496,7 +497,7 @@ def reach(options: Options, addresses: "Addresses") -> socket.socket:
         server = None
         try:
             server = socket.socket(family, socket.SOCK_STREAM)
-            server.settimeout(options.patience())
+            server.settimeout(options.timeout())
             server.connect(address)
             if family != socket.AF_UNIX:
                 # What follows something else, such as a handshake, need not wait for its arrival.
@@ -606,7 +607,7 @@ class TLS(socket.socket):
         options = self._options.within(LONGEST if wait is None else wait)
         try:
             while not self._shake_hands():
-                self.settimeout(options.patience())
+                self.settimeout(options.timeout())
                 # Only a look: what follows the handshake is to stay where `poll` sees it.
                 seen = super().recv(CHUNK, socket.MSG_PEEK)
                 if not seen:
@@ -905,7 +906,7 @@ def save_history() -> None:
         return
 
 
-def check_quiet(
+def check_idle(
     server: socket.socket, nothing: "tuple[type[OSError], ...]" = (BlockingIOError,)
 ) -> None:
     """Raise ConnectionError if a server has closed, or said more since its last reply.
@@ -922,7 +923,7 @@ def check_quiet(
 def receive(server: "socket.socket | UDP", options: Options) -> bytes:
     """Return what comes next, empty at the end; TimeoutError if it takes too long."""
     while True:
-        server.settimeout(options.patience())
+        server.settimeout(options.timeout())
         try:
             return server.recv(CHUNK)
         except BlockingIOError:  # no more than a part of what TLS needs
@@ -947,10 +948,10 @@ def ask(
     try:
         if again and isinstance(server, socket.socket):
             server.setblocking(False)
-            check_quiet(server)
-        server.settimeout(options.patience())
+            check_idle(server)
+        server.settimeout(options.timeout())
         server.sendall(requests)
-        while replies.owed and (chunk := receive(server, options)):
+        while replies.expected and (chunk := receive(server, options)):
             whole += replies.add(chunk)
     except (TimeoutError, ConnectionAbortedError) as error:
         raise ClientError(f"{options.server}: {reason(error)}") from None
@@ -1268,11 +1269,11 @@ class Calculator:
         wait = None if self._timeout is None else self._timeout * 1000
         received = Replies(len(lines) - len(replies))
         if self._used:
-            check_quiet(server, self._later)
+            check_idle(server, self._later)
         self._used = True
         poll = select.poll()
         poll.register(server, select.POLLIN | select.POLLOUT)
-        while received.owed:
+        while received.expected:
             if not poll.poll(wait):
                 raise TimeoutError(f"no reply for {self._timeout:g} s")
             try:
@@ -1286,7 +1287,7 @@ class Calculator:
                 poll.modify(server, select.POLLIN)
             try:
                 # With TLS, poll does not know of what was decrypted already.
-                while received.owed:
+                while received.expected:
                     chunk = server.recv(CHUNK)
                     if not chunk:
                         raise ConnectionError(CLOSED)

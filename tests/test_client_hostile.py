@@ -97,7 +97,7 @@ def test_the_bound_is_for_one_reply_wherever_a_chunk_ends(size: int, more: int) 
     else:
         whole = [reply for chunk in chunks for reply in replies.add(chunk)]
         assert b"".join(reply + b"\n" for reply in whole) == stream
-        assert (replies.owed, len(replies.rest)) == (0, 0)
+        assert (replies.expected, len(replies.rest)) == (0, 0)
 
 
 def limit_memory(screen: Terminal) -> None:
@@ -167,7 +167,7 @@ def test_a_prompt_does_not_take_a_late_reply_for_the_next(serve: Servers, tmp_pa
         assert screen.end() == 3
 
 
-def test_nor_does_a_calculator(serve: Servers) -> None:
+def test_a_calculator_does_not_take_a_late_reply_for_the_next(serve: Servers) -> None:
     shown, sent = threading.Event(), threading.Event()
     with Calculator(HOST, serve(lambda connection: one_more(connection, shown, sent))) as one:
         assert one.ask("a") == 1
