@@ -39,7 +39,7 @@ from calcd.settings import (
     where_set,
 )
 from calcd.systemd import Beat, Notifier
-from calcd.trim import Trim
+from calcd.trim import Trim, limit_arenas
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -117,6 +117,7 @@ class Daemon:
 
     def run(self) -> int:
         """Run to the end; return the exit status."""
+        limit_arenas()  # before the first thread
         try:
             with log_closed_at_end():
                 return self._run()

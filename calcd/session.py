@@ -188,7 +188,7 @@ class Session(Answers):
 
     def _end_read(self) -> str:
         """Do what follows the whole lines of a read, once they are answered."""
-        if self.pending or self.finished:
+        if self.unanswered or self._input or self.finished:
             return ""
         self.finished = self._ending
         length = len(self._line)

@@ -40,6 +40,7 @@ from client_helpers import (
     terminal,
 )
 from helpers import PATIENCE, Daemon, clean_environment, read_all, wait_until
+from sessions import answered
 
 from calcd import client
 from calcd.arithmetic import Arithmetic
@@ -99,7 +100,7 @@ def calculate(connection: socket.socket) -> None:
     """Answer as calcd does."""
     session = Session(Arithmetic())
     while not session.finished:
-        connection.sendall(session.receive(connection.recv(1 << 16)))
+        connection.sendall(answered(session, connection.recv(1 << 16)))
 
 
 def sums(count: int) -> tuple[bytes, bytes]:

@@ -11,6 +11,7 @@ from timeit import Timer
 from typing import Any
 
 import pytest
+from sessions import answered
 
 import calcd
 from calcd import casts
@@ -200,7 +201,7 @@ FUNCTIONS: dict[Callable[[str], object], tuple[str, ...]] = {
     split_request: ("", " ", "SOMA "),
     ADD.split: ("", "1 "),
     lambda text: TelnetFilter().strip(text.encode("latin-1")): ("", "\xff\xfa", "\xff"),
-    lambda text: Session(Arithmetic(), 1 << 20).receive(text.encode("latin-1") + b"\n"): (
+    lambda text: answered(Session(Arithmetic(), 1 << 20), text.encode("latin-1") + b"\n"): (
         *("", "\xff\xfa", "SOMA 1 ", "UPPER ", "= ", "x = ", "1."),
     ),
     parse_endpoint: (
