@@ -2,6 +2,6 @@
 
 import sys
 
-from calcd.main import main
+from calcd.daemon.main import main
 
 sys.exit(main())

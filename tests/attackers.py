@@ -16,7 +16,7 @@ from statistics import median
 
 from helpers import PATIENCE, Daemon, wait_until
 
-from calcd.threads import KEPT
+from calcd.net.threads import KEPT
 
 TURNS, TRIES = 5, 3
 TRIPS = 3000  # round trips of a turn

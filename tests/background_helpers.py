@@ -18,13 +18,13 @@ _numbers = count()
 
 # Code for ``Background.command``: the daemon waits for a file before it opens its log.
 _WAITS_FOR_A_FILE = """
-import calcd.main, os, time
-real = calcd.main.open_log
+import calcd.daemon.main, os, time
+real = calcd.daemon.main.open_log
 def open_log(*arguments):
     while not os.path.exists({!r}):
         time.sleep(0.005)
     real(*arguments)
-calcd.main.open_log = open_log
+calcd.daemon.main.open_log = open_log
 """
 
 
@@ -49,7 +49,10 @@ class Background:
         """Run calcd with this pidfile; ``code`` runs first, and may change what it will find."""
         program = ["-m", "calcd"]
         if code:
-            program = ["-c", f"{code}\nimport sys, calcd.main\nsys.exit(calcd.main.main())"]
+            program = [
+                "-c",
+                f"{code}\nimport sys, calcd.daemon.main\nsys.exit(calcd.daemon.main.main())",
+            ]
         arguments = [sys.executable, *program, "--pidfile", self.pidfile, *options]
         settings: dict[str, Any] = {
             "stdin": subprocess.DEVNULL,

@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from calcd.endpoints import parse_endpoint
-from calcd.listeners import EndpointError, Listener, listen
+from calcd.config.endpoints import parse_endpoint
+from calcd.net.listeners import EndpointError, Listener, listen
 
 
 def _has_ipv6() -> bool:

@@ -1,6 +1,6 @@
 """A session that is asked to the end: what a connection does with what is pending."""
 
-from calcd.session import Session
+from calcd.core.session import Session
 
 
 def answered(session: Session, *reads: bytes) -> bytes:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calcd.arithmetic import EMAX, EMIN, ROUNDINGS, Arithmetic
-from calcd.errors import RequestError
-from calcd.functions import ARITHMETIC
-from calcd.session import Session
+from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS, Arithmetic
+from calcd.core.errors import RequestError
+from calcd.core.functions import ARITHMETIC
+from calcd.core.session import Session
 
 NAMED = {name: operation for operation in ARITHMETIC for name in operation.names}
 

@@ -32,7 +32,7 @@ from helpers import PATIENCE, Daemon, Daemons, read_all, wait_until
 from service import Told
 from test_server import ask
 
-from calcd.lograte import BURST, RATE
+from calcd.daemon.ratelimit import BURST, RATE
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
 MANY = 200

@@ -16,7 +16,7 @@ import pytest
 from background_helpers import Background, background_in
 from helpers import PATIENCE, ROOT, wait_until
 
-from calcd.owner import OwnerError, owner_of
+from calcd.daemon.owner import OwnerError, owner_of
 
 USER = pwd.getpwnam("daemon")  # is on every system, and owns nothing that matters
 
@@ -93,7 +93,9 @@ def test_failure_of_python_daemon_is_told(background: Background) -> None:
 
 
 def test_bug_during_the_start_is_in_the_log(background: Background) -> None:
-    failed = background.start(code="import calcd.main\ncalcd.main.Server = lambda *_: 1 // 0")
+    failed = background.start(
+        code="import calcd.daemon.main\ncalcd.daemon.main.Server = lambda *_: 1 // 0"
+    )
     assert_failed(failed, background, "ended by a bug, ZeroDivisionError")
     assert "ZeroDivisionError" in background.log
 
@@ -121,7 +123,7 @@ def test_missing_syslog_is_a_warning(background: Background) -> None:
     where = str(background.directory / "no-syslog")
     started = background.start(
         *("--log-to", "syslog", "-l", f"unix://{background.socket_file}"),
-        code=f"import calcd.logs; calcd.logs.SYSLOG = {where!r}",
+        code=f"import calcd.daemon.log; calcd.daemon.log.SYSLOG = {where!r}",
     )
     assert (started.returncode, started.stdout) == (0, "")
     assert started.stderr.startswith(f"calcd: no syslog at {where}: ")
@@ -138,7 +140,9 @@ def test_log_goes_to_syslog(background: Background) -> None:
         syslog.bind(where)
         syslog.settimeout(PATIENCE)
         background.serve(
-            "--log-to", "syslog", code=f"import calcd.logs; calcd.logs.SYSLOG = {where!r}"
+            "--log-to",
+            "syslog",
+            code=f"import calcd.daemon.log; calcd.daemon.log.SYSLOG = {where!r}",
         )
         assert syslog.recv(1000).startswith(b"<30>calcd[%d]: calcd " % background.pid)
 
@@ -193,8 +197,8 @@ def test_reload_finds_what_relative_paths_meant_at_the_start(background: Backgro
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 # Root's Python may be where no user can read it: so what is imported late is imported first.
 AS_USER = f"""
-import calcd.main, daemon, encodings.idna, os
-calcd.main.parse([])
+import calcd.daemon.main, daemon, encodings.idna, os
+calcd.daemon.main.parse([])
 os.setgroups([])
 os.setgid({USER.pw_gid})
 os.setuid({USER.pw_uid})

@@ -14,8 +14,8 @@ from bench.load import Bench, Contestant
 from bench.programs import BenchError
 from helpers import ROOT, clean_environment
 
-from calcd.arithmetic import Arithmetic
-from calcd.session import Session
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.session import Session
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from helpers import PATIENCE, Daemons, clean_environment
 
-from calcd.check import problems
-from calcd.settings import read_settings
+from calcd.config.settings import read_settings
+from calcd.daemon.check import problems
 
 # Root may write everything: to be shown a file that may not be, it gives that up.
 _WITHOUT_OVERRIDE = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]

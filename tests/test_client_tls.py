@@ -43,8 +43,8 @@ from helpers import PATIENCE, Daemon, clean_environment, read_all, wait_until
 from sessions import answered
 
 from calcd import client
-from calcd.arithmetic import Arithmetic
-from calcd.session import Session
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.session import Session
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["TLSv1.2", "TLSv1.3"])

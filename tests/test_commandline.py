@@ -10,8 +10,8 @@ import pytest
 from helpers import PATIENCE, Daemons, clean_environment, run_calcd
 
 import calcd
-from calcd.commandline import parse
-from calcd.settings import SETTINGS, option
+from calcd.config.settings import SETTINGS, option
+from calcd.daemon.cli import parse
 
 
 def test_nothing_is_asked_for_by_an_empty_line() -> None:

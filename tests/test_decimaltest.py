@@ -13,8 +13,8 @@ import pytest
 from decimaltest import Case, all_cases, directory
 from helpers import PATIENCE, daemons_in, read_all
 
-from calcd.arithmetic import EMAX, EMIN, ROUNDINGS
-from calcd.commands import MOST_DIGITS
+from calcd.core.commands import MOST_DIGITS
+from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS
 
 MAX_LINE = 1 << 16
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calcd.endpoints import Endpoint, parse_endpoint
+from calcd.config.endpoints import Endpoint, parse_endpoint
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 from helpers import Daemons
 from listening import listening, needs_ipv6
 
-from calcd import exposure
-from calcd.endpoints import Endpoint
-from calcd.listeners import Listener
-from calcd.settings import Settings, read_settings
+from calcd.config.endpoints import Endpoint
+from calcd.config.settings import Settings, read_settings
+from calcd.daemon import exposure
+from calcd.net.listeners import Listener
 
 CERTIFICATE = {"tls_certificate": "/c"}
 

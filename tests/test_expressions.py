@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sessions import answered
 
-from calcd.arithmetic import EMAX, EMIN, ROUNDINGS, Arithmetic
-from calcd.session import Session
+from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS, Arithmetic
+from calcd.core.session import Session
 
 
 def ask(*lines: str, precision: int = 34, rounding: str = "half-even") -> list[str]:

@@ -29,7 +29,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount"
 @contextmanager
 def changed(directory: Path, code: str, *options: str, **environment: str) -> Iterator[Daemon]:
     """Run a daemon in whose process this code has been run first; its log may have tracebacks."""
-    code = f"import sys\n{code}\nimport calcd.main\nsys.exit(calcd.main.main())"
+    code = f"import sys\n{code}\nimport calcd.daemon.main\nsys.exit(calcd.daemon.main.main())"
     command = [sys.executable, "-c", code, "-l", "tcp://127.0.0.1:0", *options]
     daemon = Daemon(command, directory / "changed.log", **environment)
     try:
@@ -355,22 +355,22 @@ def test_a_request_that_memory_does_not_suffice_for_ends_alone(tmp_path: Path) -
 # loop at first, and then begins a line.
 FAILS = [
     "socket.socket.accept",
-    "calcd.arithmetic.Arithmetic.__init__",
-    "calcd.arithmetic.Arithmetic.calculate_plainly",
-    "calcd.operations.Operation.take",
-    "calcd.connections.Connections.add",
-    "calcd.handler.Handler.setup",
-    "calcd.handler.Handler.handle",
-    "calcd.handler.Handler.finish",
-    "calcd.handler.set_read_wait",
-    "calcd.lobby.Lobby.enter",
-    "calcd.parting.undelivered",
-    "calcd.places.Places.take",
-    "calcd.session.Session.receive",
-    "calcd.threads.IdleThreads.run",
+    "calcd.core.decimal128.Arithmetic.__init__",
+    "calcd.core.decimal128.Arithmetic.calculate_plainly",
+    "calcd.core.operations.Operation.take",
+    "calcd.net.registry.Connections.add",
+    "calcd.net.connection.Handler.setup",
+    "calcd.net.connection.Handler.handle",
+    "calcd.net.connection.Handler.finish",
+    "calcd.net.connection.set_read_wait",
+    "calcd.net.lobby.Lobby.enter",
+    "calcd.net.lingering.undelivered",
+    "calcd.net.limits.Places.take",
+    "calcd.core.session.Session.receive",
+    "calcd.net.threads.IdleThreads.run",
 ]
 ONCE = """
-import calcd.main, os, pkgutil
+import calcd.daemon.main, os, pkgutil
 owner, _, name = {path!r}.rpartition(".")
 owner = pkgutil.resolve_name(owner)
 real = getattr(owner, name)

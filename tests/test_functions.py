@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calcd.arithmetic import EMAX, EMIN, ROUNDINGS, Arithmetic
-from calcd.errors import RequestError
-from calcd.functions import ARITHMETIC
-from calcd.operations import Operation
+from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS, Arithmetic
+from calcd.core.errors import RequestError
+from calcd.core.functions import ARITHMETIC
+from calcd.core.operations import Operation
 
 NAMED = {name: operation for operation in ARITHMETIC for name in operation.names}
 UNIT = 0.05e-6  # seconds

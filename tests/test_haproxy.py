@@ -14,7 +14,7 @@ from farm import CLIENT, CONFIGURATION, PROXY, SERVERS, Conversation, Farm, farm
 from helpers import PATIENCE, wait_until
 from load import load_on
 
-from calcd.settings import Settings
+from calcd.config.settings import Settings
 
 CLIENTS = 4  # that ask all the while, without TLS and with it
 BATCH = b"SUB 1234.5678 0.0078\n" * 50_000  # one MB

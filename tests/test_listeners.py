@@ -15,10 +15,10 @@ import pytest
 from helpers import PATIENCE, Daemon, Daemons, read_all, run_calcd, wait_until
 from listening import failure, listening, needs_ipv6
 
-from calcd import listeners as module
-from calcd.endpoints import parse_endpoint
-from calcd.kernel import undelivered
-from calcd.listeners import EndpointError, Listener, listen
+from calcd.config.endpoints import parse_endpoint
+from calcd.net import listeners as module
+from calcd.net.listeners import EndpointError, Listener, listen
+from calcd.net.sockopt import undelivered
 
 
 def resolving(*addresses: tuple[Any, ...]) -> Callable[..., list[tuple[Any, ...]]]:

@@ -8,7 +8,7 @@ from helpers import Daemons, ask_all, read_all, wait_until
 from load import load_on
 from test_server import ask, serving
 
-from calcd.session import Session
+from calcd.core.session import Session
 
 
 def threads() -> int:

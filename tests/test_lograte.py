@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from helpers import Daemons
 
-from calcd import lograte
-from calcd.lograte import BURST, RATE, TELL, LogRate, bounded
+from calcd.daemon import ratelimit as lograte
+from calcd.daemon.ratelimit import BURST, RATE, TELL, LogRate, bounded
 
 clients = bounded("calcd.test-clients")
 own = logging.getLogger("calcd.test-own")

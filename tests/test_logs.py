@@ -28,8 +28,8 @@ from helpers import (
     wait_until,
 )
 
-from calcd import logs
-from calcd.logs import close_log, flush_log, open_log, syslog_answers
+from calcd.daemon import log as logs
+from calcd.daemon.log import close_log, flush_log, open_log, syslog_answers
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
 
@@ -444,7 +444,7 @@ def test_a_journal_that_thaws_has_every_line(tmp_path: Path) -> None:
 
 def test_a_syslog_that_is_stopped_stops_neither_service_nor_stop(tmp_path: Path) -> None:
     path = tmp_path / "syslog"
-    code = f"import calcd.logs\ncalcd.logs.SYSLOG = {str(path)!r}"
+    code = f"import calcd.daemon.log\ncalcd.daemon.log.SYSLOG = {str(path)!r}"
     with syslogd(path), running(tmp_path, "--log-to", "syslog", code=code) as daemon:
         is_answered(tmp_path, 200)
         assert daemon.stop() == 0
@@ -456,7 +456,7 @@ def test_a_syslog_that_is_stopped_stops_neither_service_nor_stop(tmp_path: Path)
 
 def test_a_syslog_that_goes_on_gets_every_line(tmp_path: Path) -> None:
     path = tmp_path / "syslog"
-    code = f"import calcd.logs\ncalcd.logs.SYSLOG = {str(path)!r}"
+    code = f"import calcd.daemon.log\ncalcd.daemon.log.SYSLOG = {str(path)!r}"
     with (
         syslogd(path) as listener,
         running(tmp_path, "--log-to", "syslog", code=code) as daemon,

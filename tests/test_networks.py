@@ -10,7 +10,7 @@ from helpers import PATIENCE, clean_environment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calcd.networks import Networks, counted_as, parse_network
+from calcd.config.networks import Networks, counted_as, parse_network
 
 
 def networks(text: str) -> Networks:
@@ -148,7 +148,8 @@ def test_a_network_ends_where_it_should(named: list[Network]) -> None:
 
 def test_ipaddress_is_imported_only_where_a_network_is_named() -> None:
     script = (
-        "import sys; from calcd.networks import *; Networks().allows('::1'); counted_as('::1')\n"
+        "import sys; from calcd.config.networks import *\n"
+        "Networks().allows('::1'); counted_as('::1')\n"
         "before = 'ipaddress' in sys.modules; parse_network('::1')\n"
         "print(before, 'ipaddress' in sys.modules)"
     )

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from helpers import PATIENCE, read_all, wait_until
 
-from calcd.parting import Parting
+from calcd.net.lingering import Parting
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_it_ends_when_the_client_has_been_quiet(parting: Parting) -> None:
 def test_it_ends_in_its_time_although_the_client_keeps_sending(
     parting: Parting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calcd.parting.LONGEST", 0.3)
+    monkeypatch.setattr("calcd.net.lingering.LONGEST", 0.3)
     client, server = connected()
 
     def closed_on_us() -> bool:
@@ -125,7 +125,7 @@ def test_a_client_that_has_not_taken_all_of_it_is_not_quiet(parting: Parting) ->
 def test_a_client_that_takes_its_replies_slowly_and_keeps_sending_loses_none(
     parting: Parting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calcd.parting.LONGEST", 0.3)
+    monkeypatch.setattr("calcd.net.lingering.LONGEST", 0.3)
     client, server = connected()
     with client:
         sent = send_until_full(server)

@@ -20,9 +20,10 @@ import pytest
 from background_helpers import Background
 from helpers import PATIENCE, clean_environment, wait_until
 
-from calcd import control, pidfile
-from calcd.owner import Owner
-from calcd.pidfile import Pidfile, PidfileError, holder
+from calcd.daemon import actions as control
+from calcd.daemon import pidfile
+from calcd.daemon.owner import Owner
+from calcd.daemon.pidfile import Pidfile, PidfileError, holder
 
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="only root can start processes of others")
 USER = pwd.getpwnam("daemon") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
@@ -90,7 +91,7 @@ print(*sorted(each.name for each in signal.sigpending()), flush=True)
 
 # A daemon's locks, in two steps; the second is after an input().
 DAEMON = """
-from calcd.pidfile import Pidfile
+from calcd.daemon.pidfile import Pidfile
 pidfile = Pidfile(sys.argv[1])
 print(flush=True)
 input()

@@ -7,7 +7,7 @@ import sys
 import pytest
 from helpers import PATIENCE, clean_environment
 
-from calcd.places import SPARE_DESCRIPTORS, Places
+from calcd.net.limits import SPARE_DESCRIPTORS, Places
 
 
 def test_a_place_freed_is_given_again() -> None:
@@ -99,7 +99,7 @@ def test_the_soft_limit_is_raised_to_fit(
     soft: int, hard: int, wanted: int, fitting: int, raised: int
 ) -> None:
     script = (
-        "import resource; from calcd.places import fit_descriptors\n"
+        "import resource; from calcd.net.limits import fit_descriptors\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
         f"print(fit_descriptors({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from helpers import PATIENCE, ROOT, Daemon, clean_environment
 
-from calcd.commands import TABLE
-from calcd.settings import SETTINGS
+from calcd.config.settings import SETTINGS
+from calcd.core.commands import TABLE
 
 README = (ROOT / "README.md").read_text()
 

@@ -18,14 +18,14 @@ import pytest
 from helpers import PATIENCE, Daemon, Daemons, read_all, wait_until
 from listening import needs_ipv6
 
-from calcd.endpoints import parse_endpoint
-from calcd.handler import CHUNK, Handler
-from calcd.listeners import Listener, listen
-from calcd.networks import Networks, parse_network
-from calcd.server import Server
-from calcd.session import Session
-from calcd.settings import Settings
-from calcd.turns import Turns
+from calcd.config.endpoints import parse_endpoint
+from calcd.config.networks import Networks, parse_network
+from calcd.config.settings import Settings
+from calcd.core.session import Session
+from calcd.net.connection import CHUNK, Handler
+from calcd.net.listeners import Listener, listen
+from calcd.net.server import Server
+from calcd.net.turns import Turns
 
 
 @contextmanager
@@ -590,7 +590,7 @@ def test_a_bug_in_a_request_is_logged_and_the_session_goes_on(
         raise ZeroDivisionError("a bug")
 
     for path in ("run", "calculate_plainly"):
-        monkeypatch.setattr(f"calcd.arithmetic.Arithmetic.{path}", broken)
+        monkeypatch.setattr(f"calcd.core.decimal128.Arithmetic.{path}", broken)
     with serving() as (_, connect), connect() as connection:
         assert ask(connection, b"SOMA 2 2\n").startswith(b"ERR INTERNAL ")
         assert ask(connection, b"PING\n") == b"PONG\n"

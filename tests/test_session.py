@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from sessions import answered
 
 import calcd
-from calcd.answers import CALL
-from calcd.arithmetic import Arithmetic
-from calcd.commands import TABLE
-from calcd.operations import Operation
-from calcd.session import Session
+from calcd.core.commands import TABLE
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.interpreter import CALL
+from calcd.core.operations import Operation
+from calcd.core.session import Session
 
 
 def session(max_line: int = 1024) -> Session:
@@ -528,7 +528,7 @@ def test_a_line_that_grows_byte_by_byte_takes_linear_time(byte: bytes) -> None:
 
 def test_whether_a_long_line_is_complete_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
-    monkeypatch.setattr("calcd.session.parse", lambda *_: looks.append(1))
+    monkeypatch.setattr("calcd.core.session.parse", lambda *_: looks.append(1))
     long = session(max_line=1 << 20)
     long.receive(b"1+" * 30_000)
     for _ in range(5):

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sessions import answered
 
-from calcd.arithmetic import ROUNDINGS, Arithmetic
-from calcd.commands import BY_NAME, TABLE
-from calcd.functions import ARITHMETIC
-from calcd.memory import MOST_NAMES
-from calcd.operations import Operation
-from calcd.session import Session
-from calcd.words import LANGUAGES, PORTUGUESE
+from calcd.core.commands import BY_NAME, TABLE
+from calcd.core.decimal128 import ROUNDINGS, Arithmetic
+from calcd.core.functions import ARITHMETIC
+from calcd.core.messages import LANGUAGES, PORTUGUESE
+from calcd.core.operations import Operation
+from calcd.core.session import Session
+from calcd.core.variables import MOST_NAMES
 
 
 def ask(*lines: str, session: Session | None = None) -> list[str]:

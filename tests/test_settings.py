@@ -6,10 +6,17 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, Daemons, run_calcd
 
-from calcd import settings as module
-from calcd.inifile import Row, read_inifile
-from calcd.networks import Networks, parse_network
-from calcd.settings import SETTINGS, Settings, SettingsError, need_restart, option, read_settings
+from calcd.config import settings as module
+from calcd.config.file import Row, read_inifile
+from calcd.config.networks import Networks, parse_network
+from calcd.config.settings import (
+    SETTINGS,
+    Settings,
+    SettingsError,
+    need_restart,
+    option,
+    read_settings,
+)
 
 CONFIG = ROOT / "etc" / "calcd.conf"
 

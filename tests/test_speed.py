@@ -14,15 +14,15 @@ import pytest
 from sessions import answered
 
 import calcd
-from calcd import casts
-from calcd.arithmetic import Arithmetic
-from calcd.endpoints import parse_endpoint
-from calcd.expressions import is_name, parse
-from calcd.functions import ADD
-from calcd.networks import parse_network
-from calcd.operations import split_request
-from calcd.session import Session
-from calcd.telnet import TelnetFilter
+from calcd.config import converters as casts
+from calcd.config.endpoints import parse_endpoint
+from calcd.config.networks import parse_network
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.expressions import is_name, parse
+from calcd.core.functions import ADD
+from calcd.core.operations import split_request
+from calcd.core.session import Session
+from calcd.core.telnet import TelnetFilter
 
 pytestmark = pytest.mark.speed
 

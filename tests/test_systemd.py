@@ -20,13 +20,13 @@ import pytest
 from helpers import PATIENCE, Daemon, Daemons, NotifySocket, clean_environment, wait_until
 from listening import needs_ipv6
 
-from calcd import systemd
-from calcd.endpoints import parse_endpoint
-from calcd.handler import Address
-from calcd.listeners import inherited, listen
-from calcd.server import Server
-from calcd.settings import Settings
-from calcd.systemd import Beat, Notifier
+from calcd.config.endpoints import parse_endpoint
+from calcd.config.settings import Settings
+from calcd.daemon import systemd
+from calcd.daemon.systemd import Beat, Notifier
+from calcd.net.connection import Address
+from calcd.net.listeners import inherited, listen
+from calcd.net.server import Server
 
 # Does what systemd does: makes sockets, moves them to descriptors 3 and on, and becomes calcd.
 # LISTEN_PID is the pid that calcd will have, which only this very process knows.

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calcd.telnet import TelnetFilter
+from calcd.core.telnet import TelnetFilter
 
 
 @pytest.mark.parametrize(

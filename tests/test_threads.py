@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 from helpers import PATIENCE, wait_until
 
-from calcd import threads
-from calcd.threads import IdleThreads
+from calcd.net import threads
+from calcd.net.threads import IdleThreads
 
 
 @pytest.fixture

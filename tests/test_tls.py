@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from helpers import PATIENCE, Daemons, clean_environment, run_calcd
 
-from calcd.check import problems
-from calcd.settings import read_settings
-from calcd.tls import TlsError, context
+from calcd.config.settings import read_settings
+from calcd.daemon.check import problems
+from calcd.net.certificates import TlsError, context
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl"),

@@ -16,8 +16,8 @@ from certificates import Certificates, Pair
 from helpers import PATIENCE, Daemon, Daemons, read_all, wait_until
 from sessions import answered
 
-from calcd.arithmetic import Arithmetic
-from calcd.session import Session
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.session import Session
 
 CLIENT = str(Path(__file__).parent.parent / "calcd/client.py")
 A_MOMENT = 2.0  # seconds that what is prompt may take on a busy machine

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sessions import answered
 
-from calcd.arithmetic import Arithmetic
-from calcd.session import Session
-from calcd.tls import context
-from calcd.tlssession import TlsSession, refusal
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.session import Session
+from calcd.core.tls import TlsSession, refusal
+from calcd.net.certificates import context
 
 
 class Client:

@@ -7,8 +7,8 @@ import sys
 import pytest
 from helpers import clean_environment
 
-from calcd import trim
-from calcd.trim import AFTER, EVERY, Trim, give_back
+from calcd.daemon import memory as trim
+from calcd.daemon.memory import AFTER, EVERY, Trim, give_back
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_c_library_without_it_does_no_harm(monkeypatch: pytest.MonkeyPatch) ->
 
 _ARENAS = """
 import ctypes, sys, threading
-from calcd.trim import limit_arenas
+from calcd.daemon.memory import limit_arenas
 if sys.argv[1:]:
     limit_arenas()
 barrier = threading.Barrier(20)

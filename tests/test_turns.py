@@ -6,7 +6,7 @@ from functools import partial
 
 from helpers import wait_until
 
-from calcd.turns import FairLock, Turns
+from calcd.net.turns import FairLock, Turns
 
 
 def waits_behind(lock: FairLock, others: int) -> bool:

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from listening import failure, listening, needs_ipv6
 from sessions import answered
 
-from calcd import datagrams
-from calcd.arithmetic import Arithmetic
-from calcd.datagrams import LARGEST, Datagrams, answer, fitted, room_for
-from calcd.listeners import Listener
-from calcd.session import Session
-from calcd.settings import Settings
-from calcd.threads import IdleThreads
-from calcd.turns import Turns
+from calcd.config.settings import Settings
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.session import Session
+from calcd.net import udp as datagrams
+from calcd.net.listeners import Listener
+from calcd.net.threads import IdleThreads
+from calcd.net.turns import Turns
+from calcd.net.udp import LARGEST, Datagrams, answer, fitted, room_for
 
 DEFAULTS = Settings()
 A_THIRD = b"0." + b"3" * 34 + b"\n"

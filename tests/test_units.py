@@ -17,8 +17,8 @@ from threading import Timer
 
 import pytest
 
-from calcd.endpoints import Endpoint
-from calcd.settings import Settings
+from calcd.config.endpoints import Endpoint
+from calcd.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICE = ROOT / "systemd" / "calcd.service"

@@ -19,9 +19,9 @@ import pytest
 from helpers import PATIENCE, Daemons, read_all, run_calcd
 from listening import failure, listening
 
-from calcd import unixsocket
-from calcd.endpoints import parse_endpoint
-from calcd.listeners import EndpointError, Listener, check, listen
+from calcd.config.endpoints import parse_endpoint
+from calcd.net import unixsocket
+from calcd.net.listeners import EndpointError, Listener, check, listen
 
 
 @pytest.fixture

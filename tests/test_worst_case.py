@@ -6,8 +6,8 @@ import pytest
 import worst_case
 from sessions import answered
 
-from calcd.arithmetic import Arithmetic
-from calcd.session import Session
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.session import Session
 
 # Seconds of this thread's own time, so that a busy machine does not matter much. Without a limit
 # for a line, the candidates have some that take several; without one for a call, a minute.

@@ -20,12 +20,12 @@ sys.path.append(str(Path(__file__).parent))
 from certificates import Authority
 from test_tlssession import Client
 
-from calcd import tls
-from calcd.arithmetic import Arithmetic
-from calcd.datagrams import LARGEST, TooMuchError, answer
-from calcd.session import Session
-from calcd.settings import Settings
-from calcd.tlssession import TlsSession
+from calcd.config.settings import Settings
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.session import Session
+from calcd.core.tls import TlsSession
+from calcd.net import certificates as tls
+from calcd.net.udp import LARGEST, TooMuchError, answer
 
 PRECISION = 1000
 MAX_LINE = 1024

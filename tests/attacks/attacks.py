@@ -362,8 +362,8 @@ def unix_socket(target: Target) -> str:
     path, followed, tries, until = directory / "calcd.sock", 0, 0, target.until()
     binding = (
         "import sys\n"
-        "from calcd.endpoints import parse_endpoint\n"
-        "from calcd.unixsocket import bind\n"
+        "from calcd.config.endpoints import parse_endpoint\n"
+        "from calcd.net.unixsocket import bind\n"
         "try: bind(parse_endpoint(sys.argv[1]))\n"
         "except OSError: pass"
     )

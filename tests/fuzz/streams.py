@@ -4,8 +4,8 @@ from random import Random
 
 from sessions import answered
 
-from calcd.arithmetic import Arithmetic
-from calcd.session import Session
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.session import Session
 
 MAX_LINE = 60  # short, so that it is met often
 

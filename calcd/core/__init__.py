@@ -1,0 +1,1 @@
+"""The protocol and the arithmetic: no socket, thread, clock, file or log."""

@@ -1,0 +1,213 @@
+"""Decimal arithmetic: the context, the operand grammar, the operations, numbers as text.
+
+The rules are those of the General Decimal Arithmetic specification (Cowlishaw, version 1.70)
+with the parameters of IEEE 754-2008 decimal128. Nothing here does I/O.
+"""
+
+import decimal
+import math
+import re
+from collections.abc import Iterable, Sequence
+from decimal import Context, Decimal
+from functools import lru_cache
+from itertools import repeat
+from operator import call
+
+from calcd.core.constants import pi
+from calcd.core.errors import RequestError, quoted
+from calcd.core.functions import DIVISIONS, EXP, PLAIN
+from calcd.core.operations import Operation
+
+# decimal128: largest and smallest adjusted exponent, whatever the precision in force.
+EMAX = 6144
+EMIN = -6143
+
+# A result whose first digit is farther than this from the point is printed with an exponent.
+PLAIN_PLACES = 34
+
+# The specification's eight modes, by its own names without the "round-".
+ROUNDINGS = {
+    "half-even": decimal.ROUND_HALF_EVEN,
+    "half-up": decimal.ROUND_HALF_UP,
+    "half-down": decimal.ROUND_HALF_DOWN,
+    "up": decimal.ROUND_UP,
+    "down": decimal.ROUND_DOWN,
+    "ceiling": decimal.ROUND_CEILING,
+    "floor": decimal.ROUND_FLOOR,
+    "05up": decimal.ROUND_05UP,
+}
+
+# Narrower than what Decimal() takes: no underscores, no other scripts' digits, no NaN. Possessive,
+# so that a text which fails does so in linear time.
+UNSIGNED = r"(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?"
+_NUMBER = re.compile(f"[+-]?{UNSIGNED}")
+
+
+@lru_cache  # to copy one costs a quarter of what it costs to make one
+def _context(precision: int, rounding: str, exact: bool) -> Context:
+    traps = [decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
+    return Context(
+        prec=precision,
+        rounding=ROUNDINGS[rounding],
+        Emin=EMIN,
+        Emax=EMAX,
+        capitals=1,
+        clamp=1,
+        traps=[*traps, decimal.Inexact] if exact else traps,
+    )
+
+
+class TooDearError(Exception):
+    """What was asked would take more work than it may."""
+
+
+class Arithmetic:
+    """Calculates in one precision and rounding. Not to be shared between threads.
+
+    ``precision`` is in significant digits, ``rounding`` a key of ``ROUNDINGS``; ``exact`` makes
+    an error of a result that would be rounded. ``work`` counts what was done, and may be set.
+    """
+
+    def __init__(
+        self, precision: int = 34, rounding: str = "half-even", exact: bool = False
+    ) -> None:
+        self.precision, self.rounding, self.exact = precision, rounding, exact
+        self.work = 0.0
+        self.most = math.inf
+        self.context = _context(precision, rounding, exact).copy()
+        # Only a result of more digits than this can have its first digit beyond the places.
+        self._may_be_wide = precision > PLAIN_PLACES
+
+    def changed(
+        self, precision: int = 0, rounding: str = "", exact: bool | None = None
+    ) -> "Arithmetic":
+        """Give one that differs in this, and goes on counting the work."""
+        changed = Arithmetic(
+            precision or self.precision,
+            rounding or self.rounding,
+            self.exact if exact is None else exact,
+        )
+        changed.work, changed.most = self.work, self.most
+        return changed
+
+    def number(self, operand: str) -> Decimal:
+        """Return exactly the number that is written; raise ``RequestError`` INVALID-NUMBER.
+
+        The decimal module holds exponents up to about 10**18, and refuses what it would change.
+        """
+        if _NUMBER.fullmatch(operand):
+            try:
+                return Decimal(operand, self.context)
+            except decimal.InvalidOperation:
+                template = "{} has an exponent out of range"
+                raise RequestError("INVALID-NUMBER", template, quoted(operand)) from None
+        if "," in operand:
+            template = (
+                "{} has a comma: write a point before the decimals, and a blank between operands"
+            )
+            raise RequestError("INVALID-NUMBER", template, quoted(operand))
+        raise RequestError("INVALID-NUMBER", "{} is not a decimal number", quoted(operand))
+
+    def run(self, operation: Operation, numbers: Sequence[Decimal]) -> Decimal:
+        """Run an operation of the table; raise ``RequestError`` where there is no finite result.
+
+        Its work is added to ``work``; ``TooDearError`` where that comes to more than ``most``.
+        """
+        self.charge(operation.work(self.precision, numbers))
+        try:
+            result: Decimal = operation.run(self.context, *numbers)
+        except decimal.DivisionByZero:
+            raise RequestError("DIVISION-BY-ZERO", "division by zero") from None
+        except decimal.Overflow:
+            raise self._overflow() from None
+        except decimal.Inexact:
+            raise self._inexact() from None
+        except decimal.InvalidOperation:
+            if numbers[-1] == 0 and operation in DIVISIONS:  # the remainder's are invalid too
+                if numbers[0] == 0:
+                    template = "0 divided by 0 is undefined"
+                    raise RequestError("DIVISION-UNDEFINED", template) from None
+                raise RequestError("DIVISION-BY-ZERO", "division by zero") from None
+            raise self._undefined(operation, numbers) from None
+        if not result.is_finite():  # as the logarithm of 0
+            raise self._undefined(operation, numbers)
+        return result
+
+    def _undefined(self, operation: Operation, numbers: Sequence[Decimal]) -> RequestError:
+        shown = " ".join(quoted(str(number))[1:-1] for number in numbers)
+        template = "{} has no result of {} digits or less for {}"
+        return RequestError(
+            "INVALID-OPERATION", template, operation.names[0], self.precision, shown
+        )
+
+    def _overflow(self) -> RequestError:
+        template = "the result is too large: numbers end below 1E+{}"
+        return RequestError("OVERFLOW", template, EMAX + 1)
+
+    def _inexact(self) -> RequestError:
+        template = "the exact result does not fit into {} digits"
+        return RequestError("INEXACT", template, self.precision)
+
+    def rounded(self, number: Decimal) -> Decimal:
+        """Round a number that is no result yet as one is; raise ``RequestError`` as ``run``."""
+        try:
+            return self.context.plus(number)
+        except decimal.Overflow:
+            raise self._overflow() from None
+        except decimal.Inexact:
+            raise self._inexact() from None
+
+    def constant(self, name: str) -> Decimal:
+        """Give ``pi`` or ``e``, rounded."""
+        if name == "pi":
+            return self.rounded(pi())
+        return self.run(EXP, (Decimal(1),))
+
+    def charge(self, work: float) -> None:
+        """Count work, in the units of ``Operation.work``; TooDearError if it may not be done."""
+        if self.work + work > self.most:
+            raise TooDearError
+        self.work += work
+
+    def calculate_plainly(self, name: str, left: str, right: str) -> str:
+        """Run an operation, by its name, on two operands as they are written; give text.
+
+        Faster than by the rules: the operands' grammar is not checked beyond what ``Decimal()``
+        does. Raise anything where there is no such operation, no number or no finite result.
+        """
+        result = PLAIN[name](self.context, Decimal(left), Decimal(right))
+        text = str(result)
+        return self._respelled(text, result) if "E" in text or self._may_be_wide else text
+
+    def calculate_all(
+        self, names: Iterable[str], lefts: Iterable[str], rights: Iterable[str]
+    ) -> list[str]:
+        """Do what ``calculate_plainly`` does for many; raise if one of them fails.
+
+        Nearly all loops are ``map``'s own: the interpreter takes no step for each.
+        """
+        operators = map(PLAIN.__getitem__, names)
+        operands = map(Decimal, lefts), map(Decimal, rights)
+        results = list(map(call, operators, repeat(self.context), *operands))
+        texts = list(map(str, results))
+        for number, text in enumerate(texts):
+            if "E" in text or self._may_be_wide:
+                texts[number] = self._respelled(text, results[number])
+        return texts
+
+    def text(self, number: Decimal) -> str:
+        """Print a finite number so that it reads back with the same value and quantum.
+
+        Plain notation where the exponent is zero or negative and the first digit within
+        ``PLAIN_PLACES`` of the point, else the specification's to-scientific-string.
+        """
+        return self._respelled(str(number), number)
+
+    def _respelled(self, text: str, number: Decimal) -> str:
+        """Take the specification's to-scientific-string, and give it our way."""
+        if "E-" in text:  # there the specification goes scientific from the seventh place on
+            if number.adjusted() >= -PLAIN_PLACES:
+                return format(number, "f")
+        elif self._may_be_wide and "E" not in text and number.adjusted() >= PLAIN_PLACES:
+            return format(number, "E")
+        return text

@@ -1,0 +1,220 @@
+"""Expressions: a text becomes steps for a stack, and steps become a number. No I/O.
+
+The grammar, each line binding tighter than the one before::
+
+    sum      product { (+ | -) product }
+    product  signed { (* | / | %) signed }
+    signed   { + | - } power
+    power    atom [ (^ | **) signed ]          so to the right, and -2^2 is -4
+    atom     number | name | function ( sum { , sum } ) | ( sum )
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import NamedTuple
+
+from calcd.core.decimal128 import UNSIGNED, Arithmetic
+from calcd.core.errors import RequestError, Word, quoted
+from calcd.core.functions import ADD, ARITHMETIC, DIVIDE, MULTIPLY, POWER, REMAINDER, SUBTRACT
+from calcd.core.operations import Operation
+
+DEEPEST = 50  # parentheses, calls and powers within each other
+LONGEST_NAME = 64  # characters
+
+_TOKEN = re.compile(
+    r"[ \t]*(?:"
+    rf"(?P<number>{UNSIGNED})|"
+    r"(?P<name>[A-Za-z][A-Za-z0-9_]*)|"
+    r"(?P<mark>\*\*|.)|"
+    r"(?P<end>$))",
+    re.DOTALL,
+)
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_FUNCTIONS = {name: operation for operation in ARITHMETIC for name in operation.names}
+_SUMS = {"+": ADD, "-": SUBTRACT}
+_PRODUCTS = {"*": MULTIPLY, "/": DIVIDE, "%": REMAINDER}
+_POWERS = ("^", "**")
+
+
+class Literal(NamedTuple):
+    """A step: push a number."""
+
+    number: Decimal
+
+
+class Name(NamedTuple):
+    """A step: push what a name, in lower case, stands for; ``column`` is where it stands."""
+
+    name: str
+    column: int
+
+
+class Negate(NamedTuple):
+    """A step: give the topmost number the other sign."""
+
+
+class Apply(NamedTuple):
+    """A step: run an operation on so many of the topmost numbers."""
+
+    operation: Operation
+    numbers: int
+
+
+Step = Literal | Name | Negate | Apply
+
+
+class UnfinishedError(RequestError):
+    """A syntax error that more text could mend."""
+
+
+def is_name(text: str) -> bool:
+    """Say whether a text can be the name of a variable, by its characters."""
+    return _NAME.fullmatch(text) is not None and len(text) <= LONGEST_NAME
+
+
+def parse(text: str, begin: int, arithmetic: Arithmetic) -> list[Step]:
+    """Make steps of the expression that begins there; raise ``RequestError`` SYNTAX if it is none.
+
+    Columns in errors are those of ``text``, from 1.
+    """
+    return _Parser(text, begin, arithmetic).parse()
+
+
+def evaluate(
+    steps: Iterable[Step], arithmetic: Arithmetic, value_of: Callable[[Name], Decimal]
+) -> Decimal:
+    """Take the steps; raise ``RequestError`` where there is no finite result."""
+    stack: list[Decimal] = []
+    fresh = True  # the topmost number has not been rounded yet
+    for step in steps:
+        fresh = not isinstance(step, Apply)
+        match step:
+            case Literal(number):
+                stack.append(number)
+            case Name():
+                stack.append(value_of(step))
+            case Negate():
+                stack.append(stack.pop().copy_negate())
+            case Apply(operation, count):
+                stack[-count:] = [arithmetic.run(operation, stack[-count:])]
+    return arithmetic.rounded(stack[0]) if fresh else stack[0]
+
+
+class _Parser:
+    """Goes through a text once, from left to right; ``_ahead`` is the next token."""
+
+    def __init__(self, text: str, begin: int, arithmetic: Arithmetic) -> None:
+        self._tokens = _TOKEN.finditer(text, begin)
+        self._arithmetic = arithmetic
+        self._steps: list[Step] = []
+        self._depth = 0
+        self._kind = self._ahead = ""
+        self._column = 0
+        self._next()
+
+    def parse(self) -> list[Step]:
+        self._sum()
+        if self._kind != "end":
+            raise self._unexpected("an operator")
+        return self._steps
+
+    def _next(self) -> str:
+        """Step over the token ahead, and return it."""
+        self._arithmetic.charge(30)
+        before = self._ahead
+        found = next(self._tokens)
+        self._kind = found.lastgroup or ""
+        self._ahead = found[self._kind]
+        self._column = found.start(self._kind) + 1
+        return before
+
+    def _unexpected(self, expected: str) -> RequestError:
+        if self._kind == "end":
+            return UnfinishedError(
+                "SYNTAX", "column {}: {} was expected, not the end", self._column, Word(expected)
+            )
+        if self._ahead == ",":
+            template = "column {}: {} was expected, not a comma: decimals follow a point"
+            return RequestError("SYNTAX", template, self._column, Word(expected))
+        template = "column {}: {} was expected, not {}"
+        return RequestError("SYNTAX", template, self._column, Word(expected), quoted(self._ahead))
+
+    def _deeper(self) -> None:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            template = "column {}: more than {} parentheses or powers within each other"
+            raise RequestError("SYNTAX", template, self._column, DEEPEST)
+
+    def _sum(self) -> None:
+        self._product()
+        while operation := _SUMS.get(self._ahead):
+            self._next()
+            self._product()
+            self._steps.append(Apply(operation, 2))
+
+    def _product(self) -> None:
+        self._signed()
+        while operation := _PRODUCTS.get(self._ahead):
+            self._next()
+            self._signed()
+            self._steps.append(Apply(operation, 2))
+
+    def _signed(self) -> None:
+        negative = False
+        while self._ahead in _SUMS:
+            negative ^= self._next() == "-"
+        self._power()
+        if negative:
+            self._steps.append(Negate())
+
+    def _power(self) -> None:
+        self._atom()
+        if self._ahead in _POWERS:
+            self._deeper()
+            self._next()
+            self._signed()
+            self._steps.append(Apply(POWER, 2))
+            self._depth -= 1
+
+    def _atom(self) -> None:
+        if self._kind == "number":
+            self._steps.append(Literal(self._arithmetic.number(self._next())))
+        elif self._kind == "name":
+            column, name = self._column, self._next()
+            if self._ahead == "(":
+                self._call(name, column)
+            else:
+                self._steps.append(Name(name.lower(), column))
+        elif self._ahead == "(":
+            self._deeper()
+            self._next()
+            self._sum()
+            self._close()
+        else:
+            raise self._unexpected("a number, a name or a parenthesis")
+
+    def _call(self, name: str, column: int) -> None:
+        operation = _FUNCTIONS.get(name.upper())
+        if operation is None:
+            template = "column {}: {} is no function: HELP lists them"
+            raise RequestError("UNKNOWN-NAME", template, column, quoted(name))
+        self._deeper()
+        self._next()
+        count = 0
+        if self._ahead != ")":
+            self._sum()
+            count = 1
+            while self._ahead == ",":
+                self._next()
+                self._sum()
+                count += 1
+        self._close()
+        operation.check(count)
+        self._steps.append(Apply(operation, count))
+
+    def _close(self) -> None:
+        if self._ahead != ")":
+            raise self._unexpected("an operator or a parenthesis")
+        self._next()
+        self._depth -= 1
