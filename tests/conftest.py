@@ -8,13 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from background_helpers import Background, background_in
-from booted import Machine, booted, commands, why_not
+from background_daemon import Background, background_in
 from certificates import Certificates
 from client_helpers import Servers
 from helpers import Daemon, Daemons, daemons_in, wait_until
 from hypothesis import settings
 from service import Service, Told
+from systemd_container import Machine, booted, commands, why_not
 
 # How long an example takes says nothing on a machine that does other things as well.
 settings.register_profile("calcd", deadline=None)

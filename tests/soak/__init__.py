@@ -4,4 +4,4 @@ import sys
 from pathlib import Path
 
 # Where pytest finds what the tests share, the soak finds it too.
-sys.path.append(str(Path(__file__).parent.parent))
+sys.path.append(str(Path(__file__).parents[1] / "support"))

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from bench import sums
+from tests.bench import sums
 
 from .tally import Tally
 

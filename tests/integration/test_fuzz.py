@@ -1,0 +1,113 @@
+"""Bytes that no honest client sends: to the core by the thousand, and to a live daemon."""
+
+import importlib.util
+import re
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+
+import pytest
+from helpers import Daemon, Daemons, clean_environment, read_all, wait_until
+from hostile_clients import Usage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from service import Told
+
+from tests.fuzz.streams import MAX_LINE, check, random_stream, replies_due
+
+CONNECTIONS, AT_ONCE = 3000, 8
+
+
+@settings(max_examples=500)
+@given(st.binary(max_size=300))
+def test_any_bytes_get_what_is_due_however_they_are_cut(stream: bytes) -> None:
+    check(stream)
+
+
+@settings(max_examples=500)
+@given(st.integers(0, 1 << 32))
+def test_requests_gone_wrong_get_what_is_due_however_they_are_cut(seed: int) -> None:
+    check(random_stream(Random(seed)))
+
+
+def run_fuzz(directory: Path, *options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", *options],
+        cwd=directory,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=50,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+def test_the_command_gives_the_same_streams_for_a_seed(tmp_path: Path) -> None:
+    assert "300 streams from --seed 7: no fault" in run_fuzz(tmp_path, "300", "--seed", "7")
+
+
+def test_streams_that_atheris_finds_get_what_is_due(tmp_path: Path) -> None:
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip("atheris is not installed: there is none for this Python or machine")
+    # Where a stream finds a fault, atheris leaves it in the directory that it runs in.
+    told = run_fuzz(tmp_path, "10000", "--guided")
+    assert "Done 10000 runs" in told
+    covered = [int(edges) for edges in re.findall(r"cov: (\d+)", told)]
+    assert covered[-1] > covered[0]  # it sees where the streams lead
+
+
+def converse(daemon: Daemon, seed: int) -> None:
+    """Send a stream, cut anywhere; look at what comes back, or leave without doing so."""
+    random = Random(seed)
+    stream = random_stream(random)
+    with daemon.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        begin = 0
+        while begin < len(stream):
+            end = begin + random.randrange(1, 60)
+            try:
+                connection.sendall(stream[begin:end])
+            except ConnectionError:  # it may have ended the session before, and have gone
+                return
+            begin = end
+        if (leaving := random.randrange(10)) == 0:  # with a reset
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif leaving > 1:
+            connection.shutdown(socket.SHUT_WR)
+            replies = read_all(connection)
+            assert b"ERR INTERNAL" not in replies, (seed, replies)
+            assert replies == b"" or replies.endswith(b"\n"), (seed, replies)
+            assert replies_due(stream) in (None, replies.count(b"\n")), (seed, replies)
+
+
+def test_a_live_daemon_withstands_thousands_of_such_clients(
+    start_daemon: Daemons, told: Told
+) -> None:
+    # Without an answer to silence: what a machine takes its time for would be one.
+    daemon = start_daemon("--max-line", str(MAX_LINE), "--message-wait", "0")
+    before = Usage.of(daemon)
+
+    def all_converse(seeds: Iterable[int]) -> None:
+        with ThreadPoolExecutor(AT_ONCE) as clients:
+            for each in [clients.submit(converse, daemon, seed) for seed in seeds]:
+                each.result()
+
+    all_converse(range(CONNECTIONS // 3))  # until it has what it needs at the most
+    meanwhile = Usage.of(daemon)
+    all_converse(range(CONNECTIONS // 3, CONNECTIONS))
+    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+    grown = Usage.of(daemon).memory - meanwhile.memory
+    told(f"{CONNECTIONS} connections; memory grew by {grown} KiB after the first third")
+    assert grown < 4096
+    wait_until(lambda: Usage.of(daemon).is_back_at(before), "what they had to be given back")
+    assert daemon.stop() == 0
+    assert "Traceback" not in daemon.log
+    assert " a bug" not in daemon.log

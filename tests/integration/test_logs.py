@@ -1,0 +1,848 @@
+"""The log: where it goes, what its lines are like, and what a reload changes."""
+
+import logging
+import os
+import re
+import resource
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+import pytest
+from helpers import (
+    PATIENCE,
+    Daemon,
+    Daemons,
+    ask_all,
+    clean_environment,
+    read_all,
+    run_calcd,
+    wait_until,
+)
+
+from calcd.daemon import log as logs
+from calcd.daemon.log import close_log, flush_log, open_log, syslog_answers
+
+STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
+
+log = logging.getLogger("calcd.test")
+
+
+@pytest.fixture(autouse=True)
+def given_back() -> Iterator[None]:
+    """Give the tests' own log back, where one of them opened the daemon's."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    root.handlers = []
+    yield
+    close_log()
+    for handler in root.handlers:
+        handler.close()
+    root.handlers = handlers
+    root.setLevel(level)
+
+
+class Configured:
+    """A daemon and its file of settings."""
+
+    def __init__(self, start_daemon: Daemons, directory: Path, *lines: str) -> None:
+        self.file = directory / "calcd.conf"
+        self.write(*lines)
+        self.daemon = start_daemon("-c", str(self.file))
+        self._reloads = 0
+
+    def write(self, *lines: str) -> None:
+        listen = [] if any("listen" in line for line in lines) else ["listen = tcp://127.0.0.1:0"]
+        self.file.write_text("\n".join(["[calcd]", *listen, *lines]) + "\n")
+
+    def reload(self, *lines: str) -> None:
+        """Let the daemon read these settings, and wait until it has."""
+        self.write(*lines)
+        self.daemon.notified.received.clear()
+        self.daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: self.daemon.notified.has("READY=1"), "the end of the reload")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "calcd.log"
+
+
+def written(path: Path) -> str:
+    """Give what a log of this process has, when it has everything."""
+    flush_log()
+    return path.read_text()
+
+
+# Places
+
+
+def test_on_stderr_each_line_has_the_time_and_the_level(daemon: Daemon) -> None:
+    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+    daemon.logs("ended:")
+    assert daemon.stop() == 0
+    for line in daemon.log.splitlines():
+        assert re.match(rf"{STAMP} (info|warning): \S", line), line
+
+
+def test_in_the_journal_each_line_has_its_priority_and_no_time(
+    start_daemon: Daemons, tmp_path: Path
+) -> None:
+    """JOURNAL_STREAM names the very file that stderr is: here the daemon's log file."""
+    (tmp_path / "daemon-0.log").touch()
+    status = (tmp_path / "daemon-0.log").stat()
+    daemon = start_daemon(
+        *("--user", "nobody", "--log-level", "debug"),  # one has a warning, without -d
+        JOURNAL_STREAM=f"{status.st_dev}:{status.st_ino}",
+    )
+    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+    daemon.logs("ended:")
+    lines = daemon.log.splitlines()
+    assert lines[0].startswith("<6>calcd ")
+    assert "<4>user and group have no effect without -d" in lines
+    assert [line for line in lines if re.fullmatch(r"<7>connection \S+: 'SOMA 2 2' -> '4'", line)]
+    assert all(re.match(r"<[2-7]>\S", line) for line in lines)
+
+
+def test_another_stderr_than_the_journals_has_time_stamps(start_daemon: Daemons) -> None:
+    """A program that systemd started has sent its stderr, and ours, elsewhere."""
+    daemon = start_daemon(JOURNAL_STREAM="1:2")
+    assert re.match(rf"{STAMP} info: calcd ", daemon.log)
+
+
+def test_what_keeps_it_from_starting_has_its_priority_in_the_journal(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with path.open("w") as stderr:
+        status = path.stat()
+        ended = subprocess.run(
+            [sys.executable, "-m", "calcd", "--precision", "0"],
+            env=clean_environment(JOURNAL_STREAM=f"{status.st_dev}:{status.st_ino}"),
+            stderr=stderr,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert ended.returncode == 2
+    assert path.read_text().startswith("<3>--precision: '0': expected")
+
+
+def test_a_traceback_is_marked_line_by_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with path.open("w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        status = path.stat()
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        open_log("stderr", "info")
+        try:
+            raise ValueError("a client's\n<0>words\x1b[2J")
+        except ValueError:
+            log.exception("a bug")
+    first, *rest, last_but_one, last = written(path).splitlines()
+    assert (first, rest[0]) == ("<3>a bug", "<3>| Traceback (most recent call last):")
+    assert last_but_one == "<3>| ValueError: a client's"
+    assert last == r"<3>| <0>words\x1b[2J"
+    assert all(line.startswith("<3>| ") for line in rest)
+
+
+def test_no_message_forges_a_line(path: Path) -> None:
+    open_log(str(path), "info")
+    log.info("a\n2001-01-01 00:00:00,000 info: forged\x1b[2J %s", "\r\u2028é\ud800")
+    (line,) = written(path).splitlines()
+    assert line.endswith(r"info: a\n2001-01-01 00:00:00,000 info: forged\x1b[2J \r\u2028\xe9\ud800")
+    log.info("as it is: é €")
+    assert written(path).endswith("info: as it is: é €\n")
+
+
+def test_a_file_is_written_on(path: Path) -> None:
+    path.write_text("from before\n")
+    open_log(str(path), "info")
+    log.info("new")
+    assert re.fullmatch(rf"from before\n{STAMP} info: new\n", written(path))
+
+
+def test_the_level_is_the_least_that_is_shown(path: Path) -> None:
+    for level, shown in {"debug": 4, "info": 3, "warning": 2, "error": 1}.items():
+        path.write_text("")
+        open_log(str(path), level)
+        for least in logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR:
+            log.log(least, "x")
+        assert len(written(path).splitlines()) == shown
+
+
+def test_a_file_that_cannot_be_opened_leaves_the_log_where_it_was(path: Path) -> None:
+    open_log(str(path), "info")
+    with pytest.raises(FileNotFoundError):
+        open_log(str(path.parent / "none" / "calcd.log"), "debug")
+    log.info("still here")
+    log.debug("no more than before")
+    assert written(path).endswith("info: still here\n")
+
+
+def test_no_record_is_lost_or_cut_while_the_log_is_opened_anew(tmp_path: Path) -> None:
+    """Four threads log all the time, as the file changes under them."""
+    paths = [tmp_path / str(number) for number in range(20)]
+    open_log(str(paths[0]), "info")
+
+    def work(name: int) -> None:
+        for number in range(500):
+            log.info("thread=%d record=%d.", name, number)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for path in paths[1:]:
+        open_log(str(path), "info")
+    for thread in threads:
+        thread.join()
+    flush_log()
+    lines = [line for path in paths for line in path.read_text().splitlines()]
+    records = [line.split(" info: ")[1] for line in lines]
+    assert len(records) == len(set(records)) == 2000
+    assert all(re.fullmatch(r"thread=\d record=\d+\.", record) for record in records)
+
+
+# A syslog
+
+
+@pytest.fixture
+def syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the path where the syslog is to listen that a test makes."""
+    path = tmp_path / "log"
+    monkeypatch.setattr(logs, "SYSLOG", str(path))
+    return path
+
+
+def syslogd(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(str(path))
+    listener.settimeout(PATIENCE)
+    return listener
+
+
+def test_syslog_gets_each_line_with_its_priority(syslog: Path) -> None:
+    with syslogd(syslog) as listener:
+        assert syslog_answers()
+        open_log("syslog", "info")
+        log.info("é")
+        assert listener.recv(1000).decode() == f"<30>calcd[{os.getpid()}]: é"
+        log.error("x", exc_info=KeyError("y"))
+        assert listener.recv(1000).decode() == f"<27>calcd[{os.getpid()}]: x\n| KeyError: 'y'"
+
+
+def test_a_syslog_that_is_missing_is_told_on_stderr_and_what_it_missed_to_itself(
+    syslog: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert not syslog_answers()
+    open_log("syslog", "info")
+    log.info("one")
+    flush_log()
+    log.info("two")
+    flush_log()
+    assert capfd.readouterr().err == (
+        "calcd: cannot write the log: No such file or directory: lines are lost until it can\n"
+    )
+    with syslogd(syslog) as listener:
+        log.info("three")
+        assert listener.recv(1000).endswith(b": 2 log records were lost before this one")
+        assert listener.recv(1000).endswith(b": three")
+    with syslogd(syslog) as restarted:
+        log.info("four")
+        assert restarted.recv(1000).endswith(b": four")
+    assert capfd.readouterr().err == ""
+
+
+# A log that cannot be written
+
+
+def test_a_full_disk_does_not_stop_the_service(start_daemon: Daemons, tmp_path: Path) -> None:
+    path = tmp_path / "calcd.sock"
+    daemon = start_daemon("--log-to", "/dev/full", "-l", f"unix://{path}")
+    for _ in range(3):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(path))
+            client.sendall(b"SOMA 2 2\nQUIT\n")
+            assert read_all(client) == b"4\nBYE\n"
+    assert daemon.stop() == 0
+    assert daemon.log == (  # 3 lines are the start's, 2 the stop's
+        "calcd: cannot write the log: No space left on device: lines are lost until it can\n"
+        "calcd: 8 log records were lost at the end: the log did not take them\n"
+    )
+
+
+def test_a_disk_that_has_room_again_is_told_what_it_missed(path: Path) -> None:
+    """A file's largest size stands for the disk's: it can be changed back."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    open_log(str(path), "info")
+    log.info("one")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(written(path)), limits[1]))
+        log.info("two")
+        flush_log()
+        log.info("three")
+        flush_log()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    log.info("four")
+    lines = [line[24:] for line in written(path).splitlines()]
+    told = "warning: 2 log records were lost before this one"
+    assert lines == ["info: one", told, "info: four"]
+
+
+def test_a_line_that_the_disk_took_half_of_is_completed_when_there_is_room(path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    open_log(str(path), "info")
+    log.info("one")
+    try:
+        size = len(written(path))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + size // 2, limits[1]))
+        log.info("two")
+        assert len(written(path)) == size + size // 2
+        for line in "three", "four":
+            log.info(line)
+            flush_log()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    log.info("five")
+    lines = [re.sub(STAMP, "", line) for line in written(path).splitlines()]
+    told = " warning: 2 log records were lost before this one"
+    assert lines == [" info: one", " info: two", told, " info: five"]
+
+
+def test_a_stderr_that_cannot_be_written_does_not_stop_the_service(tmp_path: Path) -> None:
+    path = tmp_path / "calcd.sock"
+    command = f"exec {sys.executable} -m calcd -l unix://{path} 2> /dev/full"
+    daemon = Daemon(["sh", "-c", command], tmp_path / "daemon.log")
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(str(path))
+            client.sendall(b"SOMA 2 2\nQUIT\n")
+            assert read_all(client) == b"4\nBYE\n"
+    finally:
+        assert daemon.stop() == 0
+
+
+# A log that stalls
+
+_numbers = count()  # of daemons: each has files of its own
+MANY = 2500  # connections: their lines are more than a pipe holds
+MORE = 15_000  # requests: their lines at debug are more than pipe and queue hold
+
+
+@contextmanager
+def running(directory: Path, *options: str, code: str = "") -> Iterator[Daemon]:
+    """Run a daemon on ``served(directory)``, in whose process ``code`` runs first."""
+    program = f"{code}\nimport sys, calcd.daemon.main\nsys.exit(calcd.daemon.main.main())"
+    command = [sys.executable, "-c", program, "-l", f"unix://{served(directory)}", *options]
+    daemon = Daemon(command, directory / f"daemon-{next(_numbers)}.log")
+    try:
+        yield daemon
+    finally:
+        daemon.process.kill()
+        daemon.stop()
+
+
+def served(directory: Path) -> Path:
+    return directory / "calcd.sock"
+
+
+def ask(directory: Path, requests: bytes = b"SOMA 2 2\n") -> bytes:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect(str(served(directory)))
+        return ask_all(client, requests)
+
+
+def is_answered(directory: Path, times: int = 1, requests: int = 1) -> None:
+    for _ in range(times):
+        assert ask(directory, b"SOMA 2 2\n" * requests) == b"4\n" * requests
+
+
+@contextmanager
+def fifo_that_stalls(path: Path) -> Iterator[int]:
+    """Give a FIFO that is open to read, while nobody reads."""
+    os.mkfifo(path)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_until_closed(fd: int, text: list[str]) -> None:
+    """Read from a FIFO until its last writer closes it."""
+    os.set_blocking(fd, True)
+    with os.fdopen(os.dup(fd)) as file:
+        text.extend(file)
+
+
+def stderr_is(path: Path) -> str:
+    """Give code that opens a path as stderr, to block as a shell's pipe does."""
+    return f"import os\nos.dup2(os.open({str(path)!r}, os.O_WRONLY), 2)"
+
+
+# A stream socket as stderr, and told to be the journal's, as systemd makes one.
+JOURNAL = """
+import os, socket
+journal = socket.socket(socket.AF_UNIX)
+journal.connect({!r})
+os.dup2(journal.fileno(), 2)
+journal.close()
+os.environ["JOURNAL_STREAM"] = "{{0.st_dev}}:{{0.st_ino}}".format(os.fstat(2))
+"""
+
+
+def test_a_pipe_that_nobody_reads_as_stderr_stops_neither_service_nor_stop(
+    tmp_path: Path,
+) -> None:
+    pipe = tmp_path / "pipe"
+    with fifo_that_stalls(pipe), running(tmp_path, code=stderr_is(pipe)) as daemon:
+        is_answered(tmp_path, MANY)
+        assert daemon.stop() == 0
+
+
+def test_a_journal_that_is_frozen_stops_neither_service_nor_stop(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with running(tmp_path, code=JOURNAL.format(str(path))) as daemon:
+            journal, _ = listener.accept()
+            with journal:
+                is_answered(tmp_path, MANY)
+                assert daemon.stop() == 0
+
+
+def test_a_journal_that_thaws_has_every_line(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with running(tmp_path, code=JOURNAL.format(str(path))) as daemon:
+            journal, _ = listener.accept()
+            with journal, ThreadPoolExecutor() as pool:
+                is_answered(tmp_path, MANY)
+                read = pool.submit(read_all, journal)
+                assert daemon.stop() == 0
+                lines = read.result(PATIENCE).decode().splitlines()
+    assert sum(" ended: requests=1 " in line for line in lines) == MANY
+    assert [line for line in lines if not re.match(r"<[2-7]>\S", line)] == []
+    assert lines[-1] == "<6>stopped: 0 connections cut"
+
+
+def test_a_syslog_that_is_stopped_stops_neither_service_nor_stop(tmp_path: Path) -> None:
+    path = tmp_path / "syslog"
+    code = f"import calcd.daemon.log\ncalcd.daemon.log.SYSLOG = {str(path)!r}"
+    with syslogd(path), running(tmp_path, "--log-to", "syslog", code=code) as daemon:
+        is_answered(tmp_path, 200)
+        assert daemon.stop() == 0
+    # Which of the lines are in the socket's queue, the kernel says.
+    assert re.fullmatch(
+        r"calcd: \d+ log records were lost at the end: the log did not take them\n", daemon.log
+    )
+
+
+def test_a_syslog_that_goes_on_gets_every_line(tmp_path: Path) -> None:
+    path = tmp_path / "syslog"
+    code = f"import calcd.daemon.log\ncalcd.daemon.log.SYSLOG = {str(path)!r}"
+    with (
+        syslogd(path) as listener,
+        running(tmp_path, "--log-to", "syslog", code=code) as daemon,
+        ThreadPoolExecutor() as pool,
+    ):
+        is_answered(tmp_path, 200)
+        stopped = pool.submit(daemon.stop)
+        lines = [listener.recv(1000).decode()]
+        while not lines[-1].endswith("stopped: 0 connections cut"):
+            lines.append(listener.recv(1000).decode())
+        assert stopped.result(PATIENCE) == 0
+    assert sum(" ended: requests=1 " in line for line in lines) == 200
+    assert daemon.log == ""
+
+
+def test_a_fifo_that_stalls_costs_lines_which_are_told_on_stderr(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    with (
+        fifo_that_stalls(fifo),
+        running(tmp_path, "--log-to", str(fifo), "--log-level", "debug") as daemon,
+    ):
+        is_answered(tmp_path, requests=MORE)
+        daemon.logs("calcd: the log takes no more: lines are lost until it does")
+        is_answered(tmp_path)
+        assert daemon.stop() == 0
+    _, end = daemon.log.splitlines()
+    assert re.fullmatch(r"calcd: \d+ log records were lost at the end: .*", end)
+
+
+@pytest.mark.parametrize("is_stderr", [True, False], ids=["stderr", "FIFO"])
+def test_what_a_log_that_stalled_has_lost_is_told_in_it_when_it_moves_again(
+    tmp_path: Path, is_stderr: bool
+) -> None:
+    def serve() -> None:
+        is_answered(tmp_path, requests=MORE)
+        is_answered(tmp_path, 100)
+
+    healthy = tmp_path / "healthy"
+    with running(tmp_path, "--log-to", str(healthy), "--log-level", "debug") as daemon:
+        serve()
+        assert daemon.stop() == 0
+    logged = len(healthy.read_text().splitlines())
+
+    fifo = tmp_path / "fifo"
+    target, code = ("stderr", stderr_is(fifo)) if is_stderr else (str(fifo), "")
+    seen: list[str] = []
+    with (
+        fifo_that_stalls(fifo) as fd,
+        running(tmp_path, "--log-to", target, "--log-level", "debug", code=code) as daemon,
+    ):
+        serve()
+        reader = threading.Thread(target=read_until_closed, args=(fd, seen))
+        reader.start()
+        wait_until(lambda: "records were lost" in "".join(seen[-10:]), "the loss to be told")
+        assert daemon.stop() == 0
+        reader.join()
+    assert all(re.match(rf"{STAMP} (debug|info|warning): ", line) for line in seen)
+    (told,) = [line for line in seen if "records were lost" in line]
+    lost = re.fullmatch(r".* warning: (\d+) log records were lost before this one\n", told)
+    assert lost
+    assert len(seen) - 1 + int(lost[1]) == logged
+
+
+# A disk that stalls: what writes to it does not return. A write to another file does.
+DISK = """
+import os, time
+real = os.write
+def write(fd, data):
+    while os.path.exists({held!r}) and os.readlink(f"/proc/self/fd/{{fd}}") == {log!r}:
+        time.sleep(0.01)
+    return real(fd, data)
+os.write = write
+"""
+
+
+def test_a_disk_that_stalls_stops_neither_service_nor_stop(tmp_path: Path, path: Path) -> None:
+    held = tmp_path / "held"
+    code = DISK.format(held=str(held), log=str(path))
+    with running(tmp_path, "--log-to", str(path), code=code) as daemon:
+        held.touch()
+        is_answered(tmp_path, 100)
+        held.unlink()
+        wait_until(lambda: path.read_text().count(" ended: ") == 100, "the lines")
+        held.touch()
+        is_answered(tmp_path, 100)
+        assert daemon.stop() == 0
+    assert daemon.log == (  # the start's three lines are there, and the stop's two are not
+        "calcd: 102 log records were lost at the end: the log did not take them\n"
+    )
+
+
+def test_a_reload_leaves_a_log_that_stalls_behind(tmp_path: Path, path: Path) -> None:
+    fifo, file = tmp_path / "fifo", tmp_path / "calcd.conf"
+    file.write_text(f"[calcd]\nlog_to = {fifo}\n")
+    with fifo_that_stalls(fifo), running(tmp_path, "-c", str(file)) as daemon:
+        is_answered(tmp_path, MANY)
+        file.write_text(f"[calcd]\nlog_to = {path}\n")
+        daemon.notified.received.clear()
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: daemon.notified.has("READY=1"), "the end of the reload")
+        first, second, *_ = path.read_text().splitlines()
+        assert re.search(
+            r" warning: \d+ log records were lost: the log before this one did not take them", first
+        )
+        assert "info: settings in force: " in second
+        assert f" log_to={path} " in second
+        is_answered(tmp_path)
+        wait_until(lambda: " ended: " in path.read_text(), "the connection's line")
+        assert descriptors_of(daemon, fifo) == []
+        assert daemon.stop() == 0
+    assert path.read_text().endswith("info: stopped: 0 connections cut\n")
+
+
+def descriptors_of(daemon: Daemon, path: Path) -> list[str]:
+    """Give the daemon's descriptors of a file."""
+    fds = Path(f"/proc/{daemon.process.pid}/fd").iterdir()
+    return [fd.name for fd in fds if fd.is_symlink() and os.readlink(fd) == str(path)]
+
+
+def test_a_reload_with_a_stderr_that_stalls_keeps_it(tmp_path: Path) -> None:
+    pipe, file = tmp_path / "pipe", tmp_path / "calcd.conf"
+    file.write_text("[calcd]\nprecision = 3\n")
+    with (
+        fifo_that_stalls(pipe),
+        running(tmp_path, "-c", str(file), code=stderr_is(pipe)) as daemon,
+    ):
+        is_answered(tmp_path, MANY)
+        for precision in range(4, 7):
+            file.write_text(f"[calcd]\nprecision = {precision}\n")
+            daemon.notified.received.clear()
+            daemon.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: daemon.notified.has("READY=1"), "the end of the reload")
+            assert ask(tmp_path, b"DIV 1 3\n") == b"0." + b"3" * precision + b"\n"
+        names = [
+            task.joinpath("comm").read_text()
+            for task in Path(f"/proc/{daemon.process.pid}/task").iterdir()
+        ]
+        assert len(descriptors_of(daemon, pipe)) <= 3, names  # stderr, its opening, and the log's
+        assert daemon.stop() == 0
+
+
+def test_a_fifo_that_nobody_reads_is_an_error_at_once(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    ended = run_calcd("-l", f"unix://{served(tmp_path)}", "--log-to", str(fifo))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        f"calcd: cannot write the log {fifo}: it is a FIFO that no process reads: "
+        "start its reader first, or name another with --log-to\n"
+    )
+
+
+def test_a_reload_to_a_fifo_that_nobody_reads_leaves_the_log_where_it_was(
+    start_daemon: Daemons, tmp_path: Path
+) -> None:
+    configured = Configured(start_daemon, tmp_path)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    configured.reload(f"log_to = {fifo}")
+    configured.daemon.logs(
+        "error: reload: cannot write the log: .*it is a FIFO that no process reads: '/"
+    )
+    assert configured.daemon.ask(b"SOMA 2 2\n") == b"4\n"
+    assert len(ended(configured.daemon)) == 1
+
+
+def test_a_complaint_to_a_pipe_that_nobody_reads_is_left() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        os.set_blocking(write_end, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(write_end, b"x" * 4096)
+        os.set_blocking(write_end, True)
+        ended = subprocess.run(
+            [sys.executable, "-m", "calcd", "--precision", "0"],
+            env=clean_environment(),
+            stderr=write_end,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert ended.returncode == 2
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_a_new_log_is_not_for_everybody_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        for umask, mode in {0o000: 0o640, 0o022: 0o640, 0o077: 0o600}.items():
+            os.umask(umask)
+            new = tmp_path / f"{umask:o}.log"
+            open_log(str(new), "info")
+            assert stat.S_IMODE(new.stat().st_mode) == mode
+        old = tmp_path / "old.log"
+        old.touch()
+        old.chmod(0o604)
+        open_log(str(old), "info")
+        assert stat.S_IMODE(old.stat().st_mode) == 0o604
+    finally:
+        os.umask(before)
+
+
+# A line for each connection
+
+
+def ended(daemon: Daemon, times: int = 1) -> list[str]:
+    """Wait for the lines of connections that ended; give them without time and address."""
+    lines = daemon.logs(" ended: ", times)
+    head = rf"{STAMP} (info|debug): connection 127\.0\.0\.1:\d+ ended: "
+    assert all(re.match(head, line) for line in lines), lines
+    return [re.sub(r"seconds=\d+\.\d{3} ", "", line.split(" ended: ")[1]) for line in lines]
+
+
+def test_each_connection_has_one_line_when_it_ends(daemon: Daemon) -> None:
+    asked = [b"SOMA 2 2\nDIV 1 0\n", b"PING\nQUIT\nSOMA 2 2\n", b"", b"SOMA 2 2\n" * 1000]
+    for requests in asked:
+        daemon.ask(requests)
+    assert ended(daemon, len(asked)) == [
+        "requests=2 errors=1 how=closed",
+        "requests=2 errors=0 how=quit",
+        "requests=0 errors=0 how=closed",
+        "requests=1000 errors=0 how=closed",
+    ]
+    assert daemon.stop() == 0
+    assert daemon.log.count("connection 127.0.0.1:") == len(asked)
+
+
+def test_the_line_has_the_clients_address(daemon: Daemon) -> None:
+    with daemon.connect() as client:
+        host, port = client.getsockname()
+    daemon.logs(rf"info: connection {host}:{port} ended: requests=0 errors=0 seconds=\d\.\d+ how=")
+
+
+def test_a_connection_that_asked_nothing_but_ping_is_for_debug(
+    start_daemon: Daemons, tmp_path: Path
+) -> None:
+    configured = Configured(start_daemon, tmp_path)
+    daemon = configured.daemon
+    assert daemon.ask(b"PING\nping\n") == b"PONG\nPONG\n"
+    assert daemon.ask(b"PING\nSOMA 2 2\n") == b"PONG\n4\n"
+    assert ended(daemon) == ["requests=2 errors=0 how=closed"]
+    configured.reload("log_level = debug")
+    assert daemon.ask(b"PING\n") == b"PONG\n"
+    assert ended(daemon, 2)[1] == "requests=1 errors=0 how=closed"
+    assert len(daemon.logs("debug: connection .* ended: ")) == 1
+
+
+def test_at_debug_starts_and_requests_are_shown(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--log-level", "debug")
+    with daemon.connect() as client:
+        host, port = client.getsockname()
+        client.sendall(b"SOMA 2 2\r\nfoo\n")
+        client.shutdown(socket.SHUT_WR)
+        read_all(client)
+    daemon.logs("ended:")
+    shown = re.findall(rf"debug: connection {host}:{port}:? (.*)", daemon.log)
+    assert shown[:2] == ["opened: open=1", "'SOMA 2 2' -> '4'"]
+    assert shown[2].startswith("'foo' -> 'ERR UNKNOWN-OPERATION ")
+
+
+def test_what_a_client_sends_is_shown_escaped_and_cut(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--log-level", "debug")
+    daemon.ask(b"\x1b[2J\r2001-01-01 info: forged\nUPPER \xc3\xa9\x00\n" + b"x" * 1000 + b"\n")
+    daemon.logs("ended:")
+    assert daemon.log.isascii()
+    assert daemon.log.replace("\n", "").isprintable()
+    lines = daemon.log.splitlines()
+    assert all(re.match(STAMP, line) for line in lines)
+    assert max(map(len, (line for line in lines if " -> " in line))) < 250
+    requests = re.findall(r"debug: connection \S+: ('.*') -> ", daemon.log)
+    assert requests == [
+        r"'\x1b[2J\r2001-01-01 info: forged'",
+        r"'UPPER \xc3\xa9\x00'",
+        f"'{'x' * 40}...'",
+    ]
+
+
+# A reload
+
+
+@pytest.mark.parametrize("line", ["", "nonsense"], ids=["settings right", "settings wrong"])
+def test_a_reload_opens_the_file_anew(
+    start_daemon: Daemons, tmp_path: Path, path: Path, line: str
+) -> None:
+    daemon_and_file = Configured(start_daemon, tmp_path, f"log_to = {path}")
+    old = path.rename(tmp_path / "calcd.log.1")
+    assert not path.exists()
+    daemon_and_file.reload(f"log_to = {path}", line)
+    assert "settings in force: " in path.read_text()
+    before = old.read_text()
+    assert re.search("listening on tcp://127.0.0.1:", before)
+    endpoint = re.search(r"tcp://127\.0\.0\.1:(\d+)\n", before)
+    assert endpoint
+    with socket.create_connection(("127.0.0.1", int(endpoint[1])), PATIENCE) as client:
+        client.sendall(b"QUIT\n")
+        assert read_all(client) == b"BYE\n"
+    wait_until(lambda: " ended: " in path.read_text(), "the connection's line")
+    assert old.read_text() == before
+
+
+def test_a_log_that_cannot_be_opened_anew_stays_where_it_is(
+    start_daemon: Daemons, tmp_path: Path
+) -> None:
+    configured = Configured(start_daemon, tmp_path)
+    configured.reload(f"log_to = {tmp_path}/none/calcd.log", "precision = 3")
+    assert configured.daemon.ask(b"DIV 1 3\n") == b"0." + b"3" * 34 + b"\n"  # all or nothing
+    configured.daemon.logs("error: reload: the settings stay as they were")
+    configured.daemon.logs(r"error: reload: cannot write the log: .*No such file or directory: '/")
+    assert "log_to=stderr " in configured.daemon.logs("settings in force", 2)[1]
+
+
+def test_a_reload_changes_the_level(start_daemon: Daemons, tmp_path: Path) -> None:
+    configured = Configured(start_daemon, tmp_path, "log_level = error")
+    daemon = configured.daemon
+    assert daemon.log == ""
+    configured.reload("log_level = info")
+    daemon.logs("info: settings in force: ")
+    configured.reload("log_level = warning")
+    lines = len(daemon.log.splitlines())
+    assert daemon.stop() == 0
+    assert len(daemon.log.splitlines()) == lines
+
+
+def test_wrong_settings_leave_the_old_ones_in_force(start_daemon: Daemons, tmp_path: Path) -> None:
+    configured = Configured(start_daemon, tmp_path, "precision = 3")
+    configured.reload("precision = 4", "max_line = 0", "idle_time = 3")
+    told = [line.split(" error: ")[1] for line in configured.daemon.logs(" error: ", 3)]
+    assert told == [
+        f"reload: {configured.file}:4: max_line: '0': "
+        "expected a whole number from 1 to 1048576, in digits",
+        f"reload: {configured.file}:5: idle_time: "
+        "there is no such setting: do you mean idle_timeout?",
+        "reload: the settings stay as they were",
+    ]
+    assert configured.daemon.ask(b"DIV 2 3\n") == b"0.667\n"
+
+
+def test_a_restart_is_asked_for_where_one_is_needed(start_daemon: Daemons, tmp_path: Path) -> None:
+    configured = Configured(start_daemon, tmp_path)
+    configured.reload(
+        *("listen = tcp://127.0.0.1:1", "reuse_port = yes", f"pidfile = {tmp_path}/pid"),
+        *("user = nobody", "group = nogroup", "precision = 3"),
+    )
+    (line,) = configured.daemon.logs(" warning: ")
+    assert line.endswith(
+        "reload: a restart is needed to change listen, reuse_port, pidfile, user, group"
+    )
+    in_force = configured.daemon.logs("settings in force", 2)[1]
+    assert "listen=tcp://127.0.0.1:0 " in in_force
+    assert " reuse_port=no precision=3 " in in_force
+    assert in_force.endswith(" pidfile= user= group=")
+    assert configured.daemon.ask(b"DIV 2 3\n") == b"0.667\n"
+
+
+def test_new_settings_are_for_new_connections_and_cut_none(
+    start_daemon: Daemons, tmp_path: Path
+) -> None:
+    configured = Configured(start_daemon, tmp_path, "precision = 3", "idle_timeout = 0")
+    with configured.daemon.connect() as before:
+        before.sendall(b"DIV 2 3\n")
+        assert before.recv(100) == b"0.667\n"
+        configured.reload("precision = 5", "idle_timeout = 1", "max_connections = 2")
+        with configured.daemon.connect() as after:
+            after.sendall(b"DIV 2 3\n")
+            assert read_all(after) == b"0.66667\n"  # and it is closed, for it was idle
+        before.sendall(b"DIV 2 3\n")
+        assert before.recv(100) == b"0.667\n"
+        before.shutdown(socket.SHUT_WR)
+        assert read_all(before) == b""
+    assert ended(configured.daemon, 2) == [
+        "requests=1 errors=0 how=idle-timeout",
+        "requests=2 errors=0 how=closed",
+    ]
+
+
+def test_a_new_limit_holds_at_once(start_daemon: Daemons, tmp_path: Path) -> None:
+    configured = Configured(start_daemon, tmp_path)
+    with configured.daemon.connect() as one, configured.daemon.connect() as two:
+        for client in one, two:
+            client.sendall(b"PING\n")
+            assert client.recv(100) == b"PONG\n"
+        configured.reload("max_connections = 1")
+        with configured.daemon.connect() as refused:
+            assert read_all(refused).startswith(b"ERR BUSY ")
+        for client in one, two:
+            client.sendall(b"PING\n")
+            assert client.recv(100) == b"PONG\n"

@@ -1,0 +1,623 @@
+"""The pidfile, and calcd -s: who holds it, who may take it, and who is never signalled."""
+
+import fcntl
+import os
+import platform
+import pwd
+import shutil
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from background_daemon import Background
+from helpers import PATIENCE, clean_environment, wait_until
+
+from calcd.daemon import actions as control
+from calcd.daemon import pidfile
+from calcd.daemon.owner import Owner
+from calcd.daemon.pidfile import Pidfile, PidfileError, holder
+
+root_only = pytest.mark.skipif(os.getuid() != 0, reason="only root can start processes of others")
+USER = pwd.getpwnam("daemon") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "calcd.pid"
+
+
+@contextmanager
+def held(path: Path) -> Iterator[Pidfile]:
+    pidfile = Pidfile(str(path))
+    try:
+        yield pidfile
+    finally:
+        pidfile.remove()
+
+
+class Other:
+    """Another process, which blocks the signals that calcd -s sends, and tells which have come."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    def go_on(self) -> str:
+        """Let it run to its next ``input()``; return the line that it writes before."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().strip()
+
+    def signals(self) -> list[str]:
+        """Name the signals that have been sent to it; it ends then."""
+        return self.go_on().split()
+
+
+@contextmanager
+def other(code: str = "", *arguments: object) -> Iterator[Other]:
+    """Start another process that runs ``code`` before it waits."""
+    program = f"""
+import ctypes, fcntl, os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGTERM])
+{code}
+print(flush=True)
+input()
+print(*sorted(each.name for each in signal.sigpending()), flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=clean_environment(),
+    ) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "\n"
+            yield Other(process)
+        finally:
+            process.kill()
+
+
+# A daemon's locks, in two steps; the second is after an input().
+DAEMON = """
+from calcd.daemon.pidfile import Pidfile
+pidfile = Pidfile(sys.argv[1])
+print(flush=True)
+input()
+pidfile.write()
+"""
+# The daemon's user, who has both locks, and writes the pid of somebody else.
+FORGER = """
+if "after" in sys.argv:
+    fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o644)
+os.setgid(int(sys.argv[3]))
+os.setuid(int(sys.argv[2]))
+if "before" in sys.argv:
+    fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o644)
+fcntl.flock(fd, fcntl.LOCK_EX)
+fcntl.lockf(fd, fcntl.LOCK_EX)
+os.pwrite(fd, sys.argv[4].encode(), 0)
+"""
+# A process that has the flock, and shares its descriptors with one that takes the record lock
+# and ends. The kernel still tells that one's pid.
+SHARER = """
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o644)
+fcntl.flock(fd, fcntl.LOCK_EX)
+CLONE_FILES = 0x400
+pid = ctypes.CDLL(None).syscall(int(sys.argv[2]), CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0)
+if pid == 0:
+    fcntl.lockf(fd, fcntl.LOCK_EX)
+    os.pwrite(fd, f"{os.getpid()}\\n".encode(), 0)
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
+SYS_CLONE = {"x86_64": 56, "aarch64": 220}
+
+
+def forger(path: Path, victim: int, open_file: str = "after") -> AbstractContextManager[Other]:
+    """Be the daemon's user; ``open_file`` ``after`` root made the pidfile, or ``before``."""
+    return other(FORGER, path, USER.pw_uid, USER.pw_gid, victim, open_file)
+
+
+# The file
+
+
+def test_it_holds_the_pid_until_it_is_removed(path: Path) -> None:
+    with held(path) as pidfile:
+        pidfile.write()
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
+
+
+def test_holder_is_known_by_its_locks(path: Path) -> None:
+    assert holder(str(path)) is None
+    with other(DAEMON, path) as daemon:
+        assert holder(str(path)) == 0  # it may fork yet
+        daemon.go_on()
+        assert holder(str(path)) == daemon.pid
+    assert holder(str(path)) is None
+    path.write_text("1\n")
+    assert holder(str(path)) is None
+
+
+LEFT_OVERS = {
+    "dead": "4194305\n",  # more than a pid can be
+    "init's": "1\n",
+    "the-test's": f"{os.getpid()}\n",
+    "empty": "",
+    "garbage": "\0not a pid\n" * 100,
+}
+
+
+@pytest.mark.parametrize("text", LEFT_OVERS.values(), ids=LEFT_OVERS)
+def test_what_another_left_in_it_does_not_matter(text: str, path: Path) -> None:
+    path.write_text(text)
+    with held(path) as pidfile:
+        assert path.read_text() == ""  # nor may anybody take it for the new holder's
+        pidfile.write()
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_second_holder_is_told_of_the_first(path: Path) -> None:
+    with other(DAEMON, path) as first:
+        with pytest.raises(PidfileError, match="starting just now"):
+            Pidfile(str(path))
+        first.go_on()
+        with pytest.raises(PidfileError, match=rf"pid {first.pid}\): stop it with calcd -s stop"):
+            Pidfile(str(path))
+
+
+def test_locks_of_those_who_can_only_read_it_name_nobody(path: Path) -> None:
+    path.touch()
+    with path.open() as reader, path.open() as file:
+        fcntl.flock(reader, fcntl.LOCK_EX)
+        # A lock of the open file, as this process's own would not be seen.
+        lock = struct.pack("hhqqi0q", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
+        assert holder(str(path)) == 0
+
+
+def test_holder_without_a_pid_here_is_told(path: Path) -> None:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        lock = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)  # for which the kernel gives -1
+        with pytest.raises(PidfileError, match="not visible here"):
+            holder(str(path))
+
+
+def test_record_lock_of_another_is_told(path: Path) -> None:
+    code = "file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX)"
+    with (
+        other(code, path),
+        held(path) as pidfile,
+        pytest.raises(PidfileError, match="another process has a record lock"),
+    ):
+        pidfile.write()
+
+
+def test_shared_lock_that_stays_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pidfile, "_TRIES", 2)
+    path.touch()
+    with path.open() as looker:
+        fcntl.flock(looker, fcntl.LOCK_SH)
+        with pytest.raises(PidfileError, match="keeps a shared lock"):
+            Pidfile(str(path))
+
+
+def test_who_only_looks_does_not_keep_a_daemon_out(path: Path) -> None:
+    path.touch()
+    taken = threading.Event()
+
+    def take() -> None:
+        with held(path):
+            taken.set()
+
+    with path.open() as looker:
+        fcntl.flock(looker, fcntl.LOCK_SH)  # as holder() does for a moment
+        thread = threading.Thread(target=take)
+        thread.start()
+        assert not taken.wait(0.05)
+    thread.join(PATIENCE)
+    assert taken.is_set()
+
+
+def test_file_that_goes_just_before_it_is_locked_is_made_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def lock_too_late(fd: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        path.unlink()  # as the daemon does that held it until now
+        lock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_too_late)
+    with held(path):
+        assert holder(str(path)) == 0
+
+
+def test_missing_directory_is_made_and_given_to_the_owner(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "calcd.pid"
+    owner = Owner("nobody", 65534, 65534) if os.getuid() == 0 else None
+    pidfile = Pidfile(str(path), owner)
+    assert path.parent.stat().st_uid == (owner.uid if owner else os.getuid())
+    pidfile.remove()
+
+
+def test_directory_of_another_stays_as_it_is(tmp_path: Path) -> None:
+    Pidfile(str(tmp_path / "calcd.pid"), Owner("nobody", 65534, 65534)).remove()
+    assert tmp_path.stat().st_uid == os.getuid()
+
+
+def replaced_by_link(path: Path, victim: Path) -> None:
+    path.rmdir()
+    path.symlink_to(victim)
+
+
+def replaced_by_another(path: Path, victim: Path) -> None:
+    path.rmdir()
+    victim.rename(path)
+
+
+@pytest.mark.parametrize("replace", [replaced_by_link, replaced_by_another])
+def test_directory_that_is_replaced_is_not_given_away(
+    replace: Callable[[Path, Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "file").touch()
+    mkdir = os.mkdir
+
+    def mkdir_and_replace(path: str, mode: int) -> None:
+        mkdir(path, mode)
+        replace(Path(path), victim)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_and_replace)
+    with pytest.raises(PidfileError, match="cannot write the pidfile"):
+        Pidfile(str(tmp_path / "run" / "calcd.pid"), Owner("x", USER.pw_uid, USER.pw_gid))
+    assert (tmp_path / "run").stat().st_uid == os.getuid()
+    assert not (tmp_path / "run" / "calcd.pid").exists()
+
+
+def hard_link(path: Path, victim: Path) -> None:
+    path.hardlink_to(victim)
+
+
+def symbolic_link(path: Path, victim: Path) -> None:
+    path.symlink_to(victim)
+
+
+def fifo(path: Path, _: Path) -> None:
+    os.mkfifo(path)
+
+
+PLANTED = [
+    (hard_link, "it has another name"),
+    (symbolic_link, "it is a symbolic link"),
+    (fifo, "it is no regular file"),
+]
+
+
+@pytest.mark.parametrize(("plant", "reason"), PLANTED)
+def test_what_calcd_would_not_have_made_is_refused(
+    plant: Callable[[Path, Path], None],
+    reason: str,
+    background: Background,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    victim = background.directory / "victim"
+    background.pidfile.parent.mkdir()
+    with other() as named:
+        victim.write_text(f"{named.pid}")
+        plant(background.pidfile, victim)
+        before = background.pidfile.lstat().st_ino
+        for action in control.ACTIONS:
+            assert control.act(action, str(background.pidfile), 0) == 1
+        assert named.signals() == []
+    told = f"calcd: cannot use the pidfile {background.pidfile}: {reason}"
+    assert capfd.readouterr().err.count(told) == len(control.ACTIONS)
+    for start in background.start(), background.run("-t"):
+        assert (start.returncode, start.stdout) == (2 if "-t" in start.args else 1, "")
+        assert f"cannot use the pidfile {background.pidfile}: {reason}" in start.stderr
+        assert start.stderr.count("\n") == 1
+    assert victim.read_text() == f"{named.pid}"
+    assert background.pidfile.lstat().st_ino == before
+
+
+@root_only
+def test_root_does_not_use_a_file_of_another_user(path: Path) -> None:
+    path.write_text("precious")
+    os.chown(path, USER.pw_uid, USER.pw_gid)
+    with pytest.raises(PidfileError, match=f"it belongs to uid {USER.pw_uid}"):
+        Pidfile(str(path))
+    assert path.read_text() == "precious"
+
+
+def test_directory_in_its_place_is_left_alone(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(PidfileError, match="name another with --pidfile"):
+        Pidfile(str(path))
+    assert stat.S_ISDIR(path.lstat().st_mode)
+
+
+def test_file_of_another_is_not_removed(path: Path) -> None:
+    pidfile = Pidfile(str(path))
+    path.unlink()
+    path.write_text("another's\n")
+    pidfile.remove()
+    assert path.read_text() == "another's\n"
+
+
+def test_file_that_cannot_be_removed_is_emptied(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(path)
+
+    pidfile = Pidfile(str(path))
+    pidfile.write()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        pidfile.remove()
+    assert path.read_text() == ""
+    assert holder(str(path)) is None
+
+
+# Daemons that want it
+
+
+def test_daemon_holds_it_until_it_has_stopped(background: Background) -> None:
+    background.serve()
+    assert background.processes() == [background.pid] == [holder(str(background.pidfile))]
+    assert background.act("stop") == (0, "", "")
+    assert not background.pidfile.exists()
+
+
+def test_second_start_is_refused(background: Background) -> None:
+    background.serve()
+    second = background.start()
+    assert (second.returncode, second.stdout) == (1, "")
+    assert f"running already (pid {background.pid}): stop it with" in second.stderr
+    assert second.stderr.count("\n") == 1
+    assert background.processes() == [background.pid]
+    assert background.ask(b"PING\n") == b"PONG\n"
+
+
+def test_one_of_many_starts_at_once_wins(background: Background) -> None:
+    options = ("-d", "-l", "tcp://127.0.0.1:0", "--log-to", background.log_file)
+    with ExitStack() as stack:
+        starts = [stack.enter_context(background.command(*options)) for _ in range(6)]
+        told = [start.communicate(timeout=PATIENCE)[1] for start in starts]
+    assert sorted(start.returncode for start in starts) == [0, 1, 1, 1, 1, 1]
+    assert sorted("running already" in words for words in told) == [False] + [True] * 5
+    assert background.processes() == [background.pid]
+
+
+def test_killed_daemon_is_followed_by_another(background: Background) -> None:
+    background.serve()
+    killed = background.pid
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: not background.processes(), "its end")
+    assert background.pid == killed  # it had no time to remove it
+    assert background.act("status")[0] == 1
+    background.serve()
+    assert background.pid != killed
+
+
+# calcd -s
+
+
+def test_status_tells_the_pid(background: Background) -> None:
+    background.serve()
+    said = f"calcd: running, pid {background.pid}, {background.pidfile}\n"
+    assert background.act("status") == (0, said, "")
+
+
+def test_reload_puts_a_new_setting_in_force(background: Background) -> None:
+    config = background.directory / "calcd.conf"
+    config.write_text("[calcd]\nprecision = 34\n")
+    background.serve("-c", config)
+    assert background.ask(b"DIV 1 3\n") == b"0." + b"3" * 34 + b"\n"
+    config.write_text("[calcd]\nprecision = 5\n")
+    assert background.act("reload") == (0, "", "")
+    wait_until(lambda: "precision=5" in background.log, "the reload")
+    assert background.ask(b"DIV 1 3\n") == b"0.33333\n"
+
+
+def test_stop_returns_when_the_daemon_has_ended(background: Background) -> None:
+    background.serve()
+    with background.connect():  # for which the daemon takes its time
+        assert background.act("stop") == (0, "", "")
+    assert background.processes() == []
+    assert background.act("status")[0] == 1
+
+
+@pytest.mark.parametrize("action", control.ACTIONS)
+def test_nothing_runs(action: str, background: Background) -> None:
+    status, out, err = background.act(action)
+    assert (status, out) == (1, "")
+    assert err == f"calcd: not running: no process holds {background.pidfile}\n"
+
+
+@pytest.mark.parametrize("action", ["stop", "reload"])
+def test_pid_of_another_is_not_signalled(
+    action: str, path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-c", "input()"]  # ended by either signal
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as another:
+        path.write_text(f"{another.pid}\n")
+        assert control.act(action, str(path), 5) == 1
+        another.communicate("a line\n", PATIENCE)
+    assert another.returncode == 0
+    assert "not running" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("action", "sent"), [("status", []), ("reload", ["SIGHUP"]), ("stop", ["SIGTERM"])]
+)
+def test_holder_is_signalled_whatever_pid_its_user_writes(
+    action: str,
+    sent: list[str],
+    path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(control, "_STOP_MARGIN", 0.05)  # the holder does not end by it
+    with other() as victim, forger(path, victim.pid) as user:
+        assert control.act(action, str(path), 0) == (1 if action == "stop" else 0)
+        assert (victim.signals(), user.signals()) == ([], sent)
+    told = f"calcd: {path} says {victim.pid}, but pid {user.pid} holds it: "
+    assert told + f"{action} is for pid {user.pid}\n" in capfd.readouterr().err
+
+
+@root_only
+@pytest.mark.parametrize("action", control.ACTIONS)
+def test_pidfile_that_its_user_made_is_not_believed_by_root(
+    action: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="calcd-test-"))  # in tmp_path only root may go
+    try:
+        os.chown(directory, USER.pw_uid, USER.pw_gid)
+        path = directory / "calcd.pid"
+        with other() as victim, forger(path, victim.pid, "before") as user:
+            assert control.act(action, str(path), 0) == 1
+            assert (victim.signals(), user.signals()) == ([], [])
+        assert f"it belongs to uid {USER.pw_uid}" in capfd.readouterr().err
+    finally:
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def with_pid(wanted: int) -> Iterator[Other]:
+    """Start a process that gets this pid, which is free; skip the test where none can."""
+    last_pid = Path("/proc/sys/kernel/ns_last_pid")
+    for _ in range(20):
+        try:
+            last_pid.write_text(str(wanted - 1))
+        except OSError as error:
+            pytest.skip(f"no pid can be chosen: {error}")
+        with other() as process:
+            if process.pid == wanted:
+                yield process
+                return
+    pytest.skip("others were always faster to get the pid")
+
+
+@pytest.mark.skipif(platform.machine() not in SYS_CLONE, reason="clone(2) has another number")
+@pytest.mark.parametrize("action", control.ACTIONS)
+def test_who_got_the_pid_of_one_that_took_the_lock_is_not_signalled(
+    action: str, path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with other(SHARER, path, SYS_CLONE[platform.machine()]):
+        gone = holder(str(path))
+        assert gone == int(path.read_text())
+        assert control.act(action, str(path), 0) == 1
+        assert capfd.readouterr().err == f"calcd: pid {gone} has just ended\n"
+        with with_pid(gone) as victim:
+            assert control.act(action, str(path), 0) == 1
+            assert victim.signals() == []
+    told = f"calcd: pid {gone} has taken the lock of {path}, but does not hold it now\n"
+    assert capfd.readouterr().err == told
+
+
+def test_daemon_that_starts_is_waited_for(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with other(DAEMON, path) as daemon:
+        timer = threading.Timer(0.1, daemon.go_on)
+        timer.start()
+        assert control.act("status", str(path), 5) == 0
+        timer.join()
+    assert f"pid {daemon.pid}" in capfd.readouterr().out
+
+
+def test_lock_without_a_record_lock_is_told(
+    path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_LOOKS", 2)
+    with held(path):
+        assert control.act("stop", str(path), 5) == 1
+    assert "no process has the daemon's record lock" in capfd.readouterr().err
+
+
+def test_stop_that_takes_too_long_is_told(
+    background: Background, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_STOP_MARGIN", 0.05)
+    background.serve()
+    os.kill(background.pid, signal.SIGSTOP)
+    assert control.act("stop", str(background.pidfile), 0) == 1
+    assert f"still runs: kill -9 {background.pid}" in capfd.readouterr().err
+
+
+# Settings that are wrong must not keep an operator from stopping the daemon
+
+
+@pytest.fixture
+def wrong(background: Background) -> Path:
+    """A file of settings, one of which is wrong, that the daemon was started with before."""
+    config = background.directory / "calcd.conf"
+    config.write_text(f"[calcd]\npidfile = {background.pidfile}\n")
+    background.serve("-c", config)
+    with config.open("a") as file:
+        file.write("max_line = long\n")
+    return config
+
+
+def test_wrong_settings_do_not_hide_the_pidfile(wrong: Path, background: Background) -> None:
+    for action in ("status", "stop"):
+        done = run_with_settings_alone(background, action, wrong)
+        assert done.returncode == 0
+        assert done.stderr.startswith(f"calcd: {wrong}:3: max_line: 'long'")
+    assert background.processes() == []
+
+
+def run_with_settings_alone(
+    background: Background, action: str, config: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run calcd -s without the --pidfile that a ``Background`` gives."""
+    return background.run("-s", action, "-c", config, code="import sys; del sys.argv[1:3]")
+
+
+def test_wrong_settings_are_not_reloaded(wrong: Path, background: Background) -> None:
+    done = run_with_settings_alone(background, "reload", wrong)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"calcd: {wrong}:3: max_line: 'long'")
+    assert "reload" not in background.log
+
+
+def test_pidfile_that_cannot_be_known_is_not_guessed(wrong: Path, background: Background) -> None:
+    wrong.unlink()
+    assert run_with_settings_alone(background, "stop", wrong).returncode == 2
+    assert background.processes() == [background.pid]
+    # With a --pidfile it is known.
+    assert background.run("-s", "stop", "-c", wrong).returncode == 0
+    assert background.processes() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "known"),
+    [
+        ("max_line = long", "/run/calcd/calcd.pid"),
+        ("pidfile = /run/other.pid", "/run/other.pid"),
+        ("pidfiel = /run/other.pid", None),
+        ("pidfile /run/other.pid", None),
+    ],
+)
+def test_pidfile_is_known_where_no_line_can_be_meant_for_it(
+    line: str, known: str | None, tmp_path: Path
+) -> None:
+    config = tmp_path / "calcd.conf"
+    config.write_text(f"[calcd]\n{line}\n")
+    assert control.known_pidfile(str(config), {}) == known
+    assert control.known_pidfile(str(config), {"pidfile": "/run/third.pid"}) == "/run/third.pid"

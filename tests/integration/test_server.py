@@ -1,0 +1,606 @@
+"""The server: limits, deadlines and closings, over real sockets."""
+
+import logging
+import os
+import re
+import resource
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+from helpers import PATIENCE, Daemon, Daemons, ask, read_all, wait_until
+from listening import needs_ipv6
+from serving import serving
+
+from calcd.config.networks import Networks, parse_network
+from calcd.config.settings import Settings
+from calcd.core.session import Session
+from calcd.net.connection import CHUNK, Handler
+from calcd.net.listeners import Listener
+from calcd.net.turns import Turns
+
+
+def networks(text: str) -> Networks:
+    return Networks(tuple(map(parse_network, text.split())))
+
+
+# Clients that ask
+
+
+def test_everything_sent_ahead_is_answered_in_order(shared_daemon: Daemon) -> None:
+    requests = b"".join(b"SOMA %d 0.5\n" % i for i in range(50_000))
+    with shared_daemon.connect() as connection:
+        sender = threading.Thread(target=connection.sendall, args=(requests,))
+        sender.start()
+        received = b""
+        while received.count(b"\n") < 50_000:
+            received += connection.recv(1 << 20)
+        sender.join()
+    assert received == b"".join(b"%d.5\n" % i for i in range(50_000))
+
+
+def test_many_clients_at_once_each_get_their_own_replies(shared_daemon: Daemon) -> None:
+    with ExitStack() as open_ones:
+        clients = [open_ones.enter_context(shared_daemon.connect()) for _ in range(60)]
+        for number, client in enumerate(clients):
+            client.sendall(b"MUL %d 3\n" % number)
+        for number, client in enumerate(clients):
+            assert client.recv(100) == b"%d\n" % (number * 3)
+
+
+def test_one_read_becomes_one_write() -> None:
+    class Connection:
+        """A socket that notes what is done to it."""
+
+        def __init__(self) -> None:
+            self.reads = [b"SOMA 1 1\n" * 1000, b""]
+            self.writes: list[bytes] = []
+
+        def recv(self, size: int, _: int) -> bytes:
+            assert size == CHUNK
+            return self.reads.pop(0)
+
+        def send(self, data: bytes, *_: int) -> int:
+            self.writes.append(data)
+            return len(data)
+
+        def setsockopt(self, *_: object) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    class QuietServer:
+        settings = Settings()
+        stopping = False
+        turns = Turns()
+
+    connection = Connection()
+    handler = Handler(connection, ("127.0.0.1", 1), QuietServer())  # type: ignore[arg-type]
+    handler.handle()
+    assert connection.writes == [b"2\n" * 1000]
+
+
+def test_half_close_gets_every_reply(shared_daemon: Daemon) -> None:
+    assert shared_daemon.ask(b"SOMA 2 2\nSUB 5 3") == b"4\n2\n"
+
+
+# Ends that the server decides
+
+
+def test_twenty_clients_with_300_000_digits_are_all_told(shared_daemon: Daemon) -> None:
+    replies = []
+
+    def send_digits() -> None:
+        with shared_daemon.connect() as connection:
+            connection.sendall(b"1" * 300_000)
+            replies.append(read_all(connection))
+
+    clients = [threading.Thread(target=send_digits) for _ in range(20)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join()
+    assert len(replies) == 20
+    assert {reply.split()[1] for reply in replies} == {b"LINE-TOO-LONG"}
+
+
+def test_what_follows_quit_does_not_reset_the_reply(shared_daemon: Daemon) -> None:
+    with shared_daemon.connect() as connection:
+        connection.sendall(b"SOMA 2 2\nQUIT\n" + b"PING\n" * 200_000)
+        time.sleep(0.05)  # lest the reply be read before a reset could come
+        assert read_all(connection) == b"4\nBYE\n"
+
+
+def test_a_silent_client_is_let_go_in_its_time_without_a_word(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--idle-timeout", "0.3")
+    began = time.monotonic()
+    with daemon.connect() as connection:
+        assert read_all(connection) == b""
+        assert 0.25 < time.monotonic() - began < 5
+    daemon.logs("requests=0 errors=0 seconds=[0-9.]+ how=idle-timeout")
+
+
+def test_blank_lines_do_not_keep_a_connection(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--idle-timeout", "0.4")
+    with daemon.connect() as connection:
+        assert drip(connection, b"\n \n", 0.05) == b""
+    daemon.logs("how=idle-timeout")
+
+
+def test_requests_keep_a_connection(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--idle-timeout", "1.5")
+    with daemon.connect() as connection:
+        for _ in range(10):
+            time.sleep(0.2)
+            assert ask(connection, b"PING\n") == b"PONG\n"
+
+
+def test_an_idle_timeout_of_0_is_for_ever(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--idle-timeout", "0", "--line-timeout", "0.2", "--message-wait", "0")
+    with daemon.connect() as connection:
+        connection.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+
+
+def drip(connection: socket.socket, data: bytes, pause: float) -> bytes:
+    """Send ``data`` a byte at a time, over and over, until the server closes."""
+    connection.settimeout(pause)
+    received = b""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        for byte in data:
+            try:
+                connection.send(bytes([byte]))
+                part = connection.recv(1000)
+            except TimeoutError:
+                continue
+            if not part:
+                return received
+            received += part
+    raise AssertionError("the server never closed")
+
+
+def test_a_drip_of_bytes_does_not_stretch_a_lines_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--line-timeout", "0.5")
+    with daemon.connect() as connection:
+        began = time.monotonic()
+        assert drip(connection, b"1", 0.05).startswith(b"ERR TIMEOUT ")
+        assert 0.4 < time.monotonic() - began < 5
+    daemon.logs("requests=1 errors=1 seconds=[0-9.]+ how=line-timeout")
+
+
+def test_signs_of_life_do_not_stretch_a_lines_time_or_its_silence(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--line-timeout", "0.5", "--message-wait", "0.3")
+    with daemon.connect() as connection:
+        connection.sendall(b"SOMA 2 2")
+        connection.settimeout(0.05)
+        reply = b""
+
+        def answered() -> bool:
+            nonlocal reply
+            connection.sendall(b"\xff\xf1")  # a telnet's NOP
+            with suppress(TimeoutError):
+                reply = connection.recv(100)
+            return reply != b""
+
+        wait_until(answered, "the reply", 5)
+        assert reply == b"4\n"
+
+
+def test_half_a_line_is_not_answered_at_the_stop_where_silence_is_not(
+    start_daemon: Daemons,
+) -> None:
+    daemon = start_daemon("--message-wait", "0")
+    with daemon.connect() as connection:
+        connection.sendall(b"SOMA 2 2")
+        daemon.process.terminate()
+        assert read_all(connection) == b""
+
+
+def test_each_line_has_its_own_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--line-timeout", "1.5")
+    with daemon.connect() as connection:
+        connection.sendall(b"SOM")
+        for _ in range(10):  # never without a started line, but each is ended in time
+            time.sleep(0.2)
+            assert ask(connection, b"A 1 1\nSOM") == b"2\n"
+
+
+def test_a_line_after_one_that_silence_ended_has_its_own_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--message-wait", "0.05", "--line-timeout", "0.6")
+    with daemon.connect() as connection:
+        until = time.monotonic() + 0.6
+        while time.monotonic() < until:
+            assert ask(connection, b"SOMA 2 2") == b"4\n"
+        connection.sendall(b"SOM")
+        time.sleep(0.1)  # no request can be made of it
+        assert ask(connection, b"A 3 3\n") == b"6\n"
+
+
+def test_a_client_that_reads_nothing_is_cut_in_its_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--send-timeout", "1.5")
+    with daemon.connect() as connection:
+        connection.setblocking(False)
+        moved = began = time.monotonic()
+        while time.monotonic() - moved < 0.5:  # until nothing moves either way
+            with suppress(BlockingIOError):
+                connection.send(b"DIV 1 3\n" * 10_000)
+                moved = time.monotonic()
+        [line] = daemon.logs("how=unread")
+        seconds = float(line.split("seconds=")[1].split()[0])
+        assert 1.4 < seconds < moved - began + 2.5
+    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+def test_a_client_that_reads_slowly_is_not_cut(start_daemon: Daemons) -> None:
+    """Less in ``send_timeout`` than the kernel takes to have room again, but something."""
+    daemon = start_daemon("--send-timeout", "1")
+    many = 8000
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(PATIENCE)
+        connection.connect((daemon.host, daemon.port))
+        connection.sendall(b"DIV 1 3\n" * many)
+        received = b""
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            received += connection.recv(2000)
+            time.sleep(0.1)
+        connection.shutdown(socket.SHUT_WR)
+        received += read_all(connection)
+    assert received == (b"0." + 34 * b"3" + b"\n") * many
+    daemon.logs(f"requests={many} errors=0 .* how=closed")
+
+
+def test_a_client_that_resets_leaves_no_traceback(daemon: Daemon) -> None:
+    for unread in (b"", b"SOMA 2 2\n" * 1000, b"SOMA 2"):
+        with daemon.connect() as connection:
+            connection.sendall(b"SOMA 1 1\n" + unread)
+            connection.recv(1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    daemon.logs("how=reset", 3)
+    assert "Traceback" not in daemon.log
+
+
+# Limits
+
+
+def test_the_1025th_is_told_busy_and_the_next_place_freed_is_given(daemon: Daemon) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 1200:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1200, hard))
+    with ExitStack() as open_ones:
+        clients = [open_ones.enter_context(daemon.connect()) for _ in range(1024)]
+        assert ask(clients[-1], b"PING\n") == b"PONG\n"
+        for _ in range(3):
+            with daemon.connect() as one_more:
+                one_more.sendall(b"SOMA 2 2\n")
+                assert re.fullmatch(rb"ERR BUSY 1024 [^\n]+\n", read_all(one_more))
+        clients[0].close()
+        wait_until(lambda: daemon.ask(b"PING\n") == b"PONG\n", "the place to be given again")
+        assert len(daemon.logs("limit reached")) == 1
+    daemon.logs("limit left")
+
+
+def test_busy_is_told_to_a_client_that_sends_much(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--max-connections", "1")
+    with daemon.connect() as first:
+        assert ask(first, b"PING\n") == b"PONG\n"
+        with daemon.connect() as second:
+            second.sendall(b"1" * 3_000_000)
+            assert read_all(second).startswith(b"ERR BUSY ")
+        assert ask(first, b"PING\n") == b"PONG\n"
+
+
+def test_a_client_that_is_refused_has_its_line_in_the_log_too(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--max-connections", "1")
+    with daemon.connect() as first:
+        assert ask(first, b"PING\n") == b"PONG\n"
+        assert daemon.ask(b"").startswith(b"ERR BUSY ")
+    daemon.logs("info: connection 127.0.0.1:[0-9]+ ended: requests=0 errors=1 .* how=busy$")
+
+
+def test_who_sees_the_end_of_a_connection_may_come_again_at_once(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--max-connections", "1")
+    for _ in range(1000):
+        assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+def test_clients_of_a_unix_socket_have_no_address_even_with_a_path(
+    start_daemon: Daemons, tmp_path: Path
+) -> None:
+    start_daemon("-l", f"unix://{tmp_path}/calcd.sock", "--max-connections-per-host", "1")
+    with ExitStack() as open_ones:
+        for number in range(2):
+            client = open_ones.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(PATIENCE)
+            client.bind(f"{tmp_path}/client-{number}")
+            client.connect(f"{tmp_path}/calcd.sock")
+            assert ask(client, b"PING\n") == b"PONG\n"
+
+
+def test_one_address_has_its_own_limit(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--max-connections-per-host", "2")
+    with ExitStack() as open_ones:
+        for _ in range(2):
+            client = open_ones.enter_context(daemon.connect())
+            assert ask(client, b"PING\n") == b"PONG\n"
+        assert daemon.ask(b"").startswith(b"ERR BUSY ")
+        other = socket.create_connection((daemon.host, daemon.port), PATIENCE, ("127.0.0.9", 0))
+        with other:
+            assert ask(other, b"PING\n") == b"PONG\n"
+    daemon.logs("limit left: .* from 127.0.0.1")
+    assert daemon.ask(b"PING\n") == b"PONG\n"
+
+
+def test_who_is_not_allowed_is_told_and_logged_in_one_line(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--allow", "127.0.0.2 127.0.0.64/26")
+    for host, allowed in {
+        "127.0.0.1": False,
+        "127.0.0.2": True,
+        "127.0.0.63": False,
+        "127.0.0.64": True,
+        "127.0.0.127": True,
+    }.items():
+        address = (daemon.host, daemon.port)
+        with socket.create_connection(address, PATIENCE, (host, 0)) as client:
+            client.sendall(b"SOMA 2 2\nQUIT\n")
+            refused = f"ERR FORBIDDEN clients from {host} may not connect here\n"
+            assert read_all(client) == (b"4\nBYE\n" if allowed else refused.encode())
+        how = (
+            "requests=2 errors=0 .* how=quit"
+            if allowed
+            else ("requests=0 errors=1 seconds=0.000 how=forbidden")
+        )
+        (line,) = daemon.logs(rf"info: connection {host}:\d+ ended: ")
+        assert re.search(rf" ended: {how}$", line)
+
+
+def test_forbidden_is_told_to_a_client_that_sends_much(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--allow", "::1")
+    with daemon.connect() as client:
+        client.sendall(b"1" * 3_000_000)
+        assert read_all(client).startswith(b"ERR FORBIDDEN ")
+
+
+def test_who_is_not_allowed_takes_no_place(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--allow", "127.0.0.2", "--max-connections", "1")
+    with ExitStack() as open_ones:
+        for _ in range(3):
+            assert daemon.ask(b"").startswith(b"ERR FORBIDDEN ")
+        address = (daemon.host, daemon.port)
+        client = socket.create_connection(address, PATIENCE, ("127.0.0.2", 0))
+        open_ones.enter_context(client)
+        assert ask(client, b"PING\n") == b"PONG\n"
+        assert daemon.ask(b"").startswith(b"ERR FORBIDDEN ")  # and not BUSY
+
+
+@needs_ipv6
+def test_an_ipv6_client_is_looked_up_too(start_daemon: Daemons) -> None:
+    for networks, told in {"::1": b"PONG\n", "127.0.0.0/8 ::2/127": b"ERR FORBIDDEN "}.items():
+        daemon = start_daemon("-l", "tcp://[::1]:0", "--allow", networks)
+        assert daemon.ask(b"PING\n").startswith(told)
+
+
+@needs_ipv6
+def test_a_client_of_a_socket_for_both_families_is_seen_as_ipv4() -> None:
+    """Such as systemd may hand over."""
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as both:
+        listener = Listener(both, inherited=True)
+        with serving(listener, allow=networks("127.0.0.2")) as (server, _):
+            for host in ("127.0.0.2", "127.0.0.1"):
+                address = ("127.0.0.1", listener.endpoint.port)
+                with socket.create_connection(address, PATIENCE, (host, 0)) as client:
+                    client.sendall(b"PING\nQUIT\n")
+                    told = read_all(client)
+                assert told == b"PONG\nBYE\n" if host == "127.0.0.2" else b"FORBIDDEN" in told
+            assert server.settings.allow == networks("127.0.0.2")
+
+
+def test_clients_of_a_unix_socket_are_allowed(start_daemon: Daemons, tmp_path: Path) -> None:
+    start_daemon("-l", f"unix://{tmp_path}/calcd.sock", "--allow", "192.0.2.0/24")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect(f"{tmp_path}/calcd.sock")
+        assert ask(client, b"PING\n") == b"PONG\n"
+
+
+def test_who_is_allowed_changes_with_a_reload_for_new_clients(
+    tmp_path: Path, start_daemon: Daemons
+) -> None:
+    settings = tmp_path / "calcd.conf"
+    settings.write_text("[calcd]\nlisten = tcp://127.0.0.1:0\n")
+    daemon = start_daemon("-c", str(settings))
+    with daemon.connect() as first:
+        assert ask(first, b"PING\n") == b"PONG\n"
+        for allow, told in {"10.0.0.0/8": b"ERR FORBIDDEN ", "127.0.0.1": b"PONG\n"}.items():
+            settings.write_text(f"[calcd]\nlisten = tcp://127.0.0.1:0\nallow = {allow}\n")
+            daemon.process.send_signal(1)
+            daemon.logs(f"settings in force: .* allow={allow}")
+            assert daemon.ask(b"PING\n").startswith(told)
+            assert ask(first, b"PING\n") == b"PONG\n"
+
+
+def test_places_freed_are_given_while_clients_come_and_go(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--max-connections", "4")
+    for number in range(100):
+        with daemon.connect() as client:
+            assert ask(client, b"SOMA %d 1\n" % number) == b"%d\n" % (number + 1)
+            client.sendall(b"QUIT\n")
+            assert read_all(client) == b"BYE\n"
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_without_descriptors_clients_wait_and_the_loop_does_not_spin(daemon: Daemon) -> None:
+    pid = daemon.process.pid
+    limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    with daemon.connect() as first, daemon.connect() as second:
+        assert ask(first, b"PING\n") == ask(second, b"PING\n") == b"PONG\n"
+        taken = len(os.listdir(f"/proc/{pid}/fd"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, limit[1]))
+        with daemon.connect() as waiting:
+            waiting.sendall(b"SOMA 2 2\n")
+            daemon.logs("limit reached: cannot accept: Too many open files: clients wait")
+            before = cpu_seconds(pid)
+            time.sleep(0.5)
+            assert cpu_seconds(pid) - before < 0.2
+            assert ask(first, b"SOMA 3 3\n") == b"6\n"
+            second.close()
+            assert waiting.recv(100) == b"4\n"
+    daemon.logs("limit left: the system has room")
+
+
+def test_without_descriptors_prompt_clients_are_served_as_ever(daemon: Daemon) -> None:
+    pid = daemon.process.pid
+    with daemon.connect() as prompt, ExitStack() as waiting:
+        assert ask(prompt, b"PING\n") == b"PONG\n"
+        taken = len(os.listdir(f"/proc/{pid}/fd"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, taken))
+        waiting.enter_context(daemon.connect())
+        while "limit reached: cannot accept" not in daemon.log:
+            ask(prompt, b"PING\n")
+        began = time.monotonic()
+        for _ in range(50):
+            assert ask(prompt, b"PING\n") == b"PONG\n"
+        assert time.monotonic() - began < 2  # and not a pause for each
+
+
+def test_a_stop_without_descriptors_keeps_its_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--drain-timeout", "2")
+    pid = daemon.process.pid
+    with ExitStack() as open_ones:
+        first = open_ones.enter_context(daemon.connect())
+        assert ask(first, b"PING\n") == b"PONG\n"
+        taken = len(os.listdir(f"/proc/{pid}/fd"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, taken))
+        for _ in range(20):
+            open_ones.enter_context(daemon.connect())
+        daemon.logs("limit reached: cannot accept")
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < 5
+
+
+def test_a_low_hard_limit_is_served_within(tmp_path: Path) -> None:
+    command = f"ulimit -n 64 && exec {sys.executable} -m calcd -l tcp://127.0.0.1:0"
+    daemon = Daemon(["bash", "-c", command], tmp_path / "daemon.log")
+    try:
+        daemon.logs("max_connections lowered from 1024 to 32")
+        with ExitStack() as open_ones:
+            for _ in range(32):
+                client = open_ones.enter_context(daemon.connect())
+                assert ask(client, b"PING\n") == b"PONG\n"
+            assert daemon.ask(b"").startswith(b"ERR BUSY ")
+    finally:
+        assert daemon.stop() == 0
+
+
+def test_a_lower_limit_holds_from_the_reload_on(tmp_path: Path, start_daemon: Daemons) -> None:
+    settings = tmp_path / "calcd.conf"
+    settings.write_text("[calcd]\nlisten = tcp://127.0.0.1:0\nmax_connections = 5\n")
+    daemon = start_daemon("-c", str(settings))
+    with daemon.connect() as first, daemon.connect() as second:
+        assert ask(first, b"PING\n") == ask(second, b"PING\n") == b"PONG\n"
+        settings.write_text("[calcd]\nlisten = tcp://127.0.0.1:0\nmax_connections = 2\n")
+        daemon.process.send_signal(1)
+        daemon.logs("settings in force: .* max_connections=2 ")
+        assert daemon.ask(b"").startswith(b"ERR BUSY ")
+        assert ask(first, b"PING\n") == ask(second, b"PING\n") == b"PONG\n"
+
+
+def test_a_thread_that_the_system_refuses_is_a_polite_busy(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving() as (server, connect):
+        with connect() as first:
+            first.sendall(b"PIN")  # who has begun a line has a thread
+            wait_until(
+                lambda: any(each.name == "connection" for each in threading.enumerate()), "a thread"
+            )
+            assert ask(first, b"G\n") == b"PONG\n"
+
+            def refuse(_: threading.Thread) -> None:
+                raise RuntimeError("can't start new thread")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                with connect() as second:
+                    second.sendall(b"PIN")
+                    assert read_all(second).startswith(b"ERR BUSY ")
+                with connect() as third:
+                    assert ask(third, b"PING\n") == b"PONG\n"
+                    assert read_all(third) == b""  # not an answer that it has not asked for
+            assert ask(first, b"PING\n") == b"PONG\n"
+        with connect() as fourth:
+            assert [ask(fourth, b"PING\n") for _ in range(2)] == 2 * [b"PONG\n"]
+        wait_until(lambda: server.places.taken == 0, "the places to be free")
+    assert "can't start new thread" in caplog.text
+
+
+# Bugs
+
+
+def test_a_bug_in_a_request_is_logged_and_the_session_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> str:
+        raise ZeroDivisionError("a bug")
+
+    for path in ("run", "calculate_plainly"):
+        monkeypatch.setattr(f"calcd.core.decimal128.Arithmetic.{path}", broken)
+    with serving() as (_, connect), connect() as connection:
+        assert ask(connection, b"SOMA 2 2\n").startswith(b"ERR INTERNAL ")
+        assert ask(connection, b"PING\n") == b"PONG\n"
+    bug = next(record for record in caplog.records if record.exc_info)
+    assert bug.levelno == logging.ERROR
+    assert "'SOMA 2 2'" in bug.getMessage()
+
+
+def test_a_bug_outside_requests_ends_its_connection_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise AssertionError("a bug")
+
+    with serving() as (server, connect):
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "receive", broken)
+            with connect() as connection:
+                connection.sendall(b"PING\n")
+                assert read_all(connection) == b""
+        with connect() as connection:
+            assert ask(connection, b"PING\n") == b"PONG\n"
+        wait_until(lambda: server.places.taken == 0, "the places to be free")
+    assert "a bug ended it" in caplog.text
+
+
+@pytest.fixture
+def switch_interval() -> Iterator[None]:
+    """Give the process its own back: a server sets it for all of it."""
+    before = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("switch_interval")
+def test_threads_look_for_the_interpreter_the_more_seldom_the_more_there_are() -> None:
+    with serving() as (server, _):
+        for connections, seconds in ((0, 0.0001), (50, 0.0001), (1050, 0.1), (0, 0.0001)):
+            while server.places.taken < connections:
+                server.places.take("", 0, 0)
+            while server.places.taken > connections:
+                server.places.free("", 0, 0)
+            server.service_actions()
+            assert sys.getswitchinterval() == pytest.approx(seconds)

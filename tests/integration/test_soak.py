@@ -1,0 +1,87 @@
+"""The soak: little of it runs clean, and it notices what would not be."""
+
+import asyncio
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+
+import pytest
+from helpers import ROOT, clean_environment
+
+from tests.soak.connection import Connection, Place, Questions
+from tests.soak.tally import Sample, Tally, grown
+from tests.soak.visits import pipelined
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def test_a_little_of_it_is_clean() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.soak", "--minutes", "0.06", "--rate", "5000"],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "first minute" in done.stdout
+    told = dict(line.split()[:2] for line in done.stdout.splitlines() if len(line.split()) > 1)
+    assert int(told["requests"].replace(",", "")) > 3000
+
+
+async def wrong(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readline()
+    writer.write((b"1" * 38 + b"\n") * 2000)
+    await reader.read()
+
+
+async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readline()
+    writer.write_eof()
+    await reader.read()
+
+
+async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readline()
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
+
+
+async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"ERR BUSY 100 connections are open\n")
+    await end(reader, writer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "noticed"),
+    [(wrong, {"wrong"}), (end, {"lost"}), (reset, {"lost", "reset"}), (busy, {"refused"})],
+)
+def test_what_becomes_of_a_request_is_noticed(answer: Answer, noticed: set[str]) -> None:
+    tally = Tally()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answer(reader, writer)
+        writer.close()
+
+    async def visit() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            place = Place(server.sockets[0].getsockname()[1])
+            await Connection(place, Questions(1), tally).visit(pipelined)
+
+    asyncio.run(visit())
+    found = {name for name in ("wrong", "lost", "reset", "refused") if getattr(tally, name)}
+    assert found - {"lost"} == noticed - {"lost"}
+    assert noticed <= found
+    assert not tally.clean
+
+
+def test_what_the_daemon_keeps_is_noticed() -> None:
+    first = Sample(memory=100, threads=5, descriptors=10, seconds=1)
+    assert grown(first, first._replace(memory=110, threads=40, seconds=100)) == []
+    assert grown(first, first._replace(memory=111)) == ["memory grew from 100 to 111 KiB"]
+    assert grown(first, first._replace(descriptors=11)) == ["descriptors grew from 10 to 11"]

@@ -1,0 +1,155 @@
+"""The systemd units: that systemd takes them, how tight the sandbox is, that they fit the daemon.
+
+The tools used here need no booted systemd: they look at the files, and
+``systemd-socket-activate`` stands in for ``calcd.socket``.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+
+import pytest
+
+from calcd.config.endpoints import Endpoint
+from calcd.config.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICE = ROOT / "systemd" / "calcd.service"
+SOCKET = ROOT / "systemd" / "calcd.socket"
+TEMPLATES = [ROOT / "systemd" / name for name in ("calcd@.service", "calcd@.socket")]
+
+TIMEOUT = 20  # seconds; for a machine that is busy: nothing here takes one
+
+
+def needs(tool: str) -> pytest.MarkDecorator:
+    """Skip a test where a tool is missing."""
+    return pytest.mark.skipif(shutil.which(tool) is None, reason=f"{tool} is not installed")
+
+
+def values(unit: Path, directive: str) -> list[str]:
+    """Give what a unit says for a directive, each time it does."""
+    lines = unit.read_text().splitlines()
+    return [line.partition("=")[2] for line in lines if line.startswith(f"{directive}=")]
+
+
+# -- What systemd thinks of them ----------------------------------------------------------------
+
+
+def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run systemd-analyze, with all that it says in ``stdout``."""
+    return subprocess.run(
+        ["systemd-analyze", "--no-pager", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT,
+    )
+
+
+@needs("systemd-analyze")
+def test_verify_has_nothing_to_say(tmp_path: Path) -> None:
+    # The program is not installed where this is tested, and verify would mind. So it looks at
+    # copies that run another program, and are otherwise the same.
+    (program,) = values(SERVICE, "ExecStart")
+    for unit in SERVICE, SOCKET, *TEMPLATES:
+        (tmp_path / unit.name).write_text(unit.read_text().replace(program, sys.executable))
+    names = [SERVICE.name, SOCKET.name, "calcd@1.service", "calcd@1.socket"]
+    done = analyze("verify", *(tmp_path / name for name in names))
+    # It exits with 0 for a misspelt directive too: only its silence tells.
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
+@needs("systemd-analyze")
+def test_exposure() -> None:
+    report = analyze("security", "--offline=true", SERVICE).stdout
+    exposure = re.search(r"Overall exposure level for calcd\.service: (\d+\.\d+)", report)
+    assert exposure, report
+    assert float(exposure[1]) <= 0.5, report
+
+
+@pytest.mark.parametrize(
+    ("unit", "start"), [(SERVICE, "\n# --- The sandbox ---\n"), (SOCKET, "\n[Socket]\n")]
+)
+def test_every_group_of_lines_is_explained(unit: Path, start: str) -> None:
+    """Blank lines part the groups; each begins with the comment that says what it is for."""
+    explained = unit.read_text().partition(start)[2].partition("\n[Install]")[0]
+    groups = explained.strip().split("\n\n")
+    assert len(groups) > 5
+    assert [group for group in groups if not group.startswith("#")] == []
+
+
+def test_instances_are_as_the_one() -> None:
+    assert [unit.read_text() for unit in TEMPLATES] == [SERVICE.read_text(), SOCKET.read_text()]
+
+
+# -- That they fit the daemon -------------------------------------------------------------------
+
+
+def test_socket_holds_the_default_endpoint() -> None:
+    (endpoint,) = Settings().listen
+    assert endpoint == Endpoint(host="localhost", port=endpoint.port)
+    addresses = [f"127.0.0.1:{endpoint.port}", f"[::1]:{endpoint.port}"]
+    assert values(SOCKET, "ListenStream") == addresses
+
+
+def test_a_stop_is_not_cut_short() -> None:
+    (patience,) = values(SERVICE, "TimeoutStopSec")
+    assert float(patience) > Settings().drain_timeout
+
+
+# -- Sockets handed over ------------------------------------------------------------------------
+
+
+@contextmanager
+def activated(address: str) -> Iterator[subprocess.Popen[str]]:
+    """Hold an address with systemd-socket-activate, which turns into the daemon for a client."""
+    command = ["systemd-socket-activate", "-l", address, sys.executable, "-m", "calcd"]
+    with subprocess.Popen(
+        [*command, "-c", os.devnull], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        too_late = Timer(TIMEOUT, process.kill)  # whatever waits for the process ends with it
+        too_late.start()
+        try:
+            yield process
+        finally:
+            too_late.cancel()
+            too_late.join()
+            process.kill()
+
+
+def own_loopback_address() -> str:
+    """Give one where no other run on this machine listens: it has our process id in it."""
+    high, middle, low = os.getpid().to_bytes(3, "big")  # Linux's have at most 22 bits
+    return f"127.{128 + high}.{middle}.{low}"
+
+
+@needs("systemd-socket-activate")
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_inherited_socket_takes_the_place_of_listen(
+    family: socket.AddressFamily, tmp_path: Path
+) -> None:
+    host, path = own_loopback_address(), str(tmp_path / "calcd.sock")
+    name: str | tuple[str, int]
+    if family == socket.AF_UNIX:
+        address, name, url = path, path, f"unix://{path}"
+    else:
+        address, name, url = f"{host}:12000", (host, 12000), f"tcp://{host}:12000"
+
+    with activated(address) as process, socket.socket(family) as client:
+        assert process.stderr
+        assert process.stderr.readline().startswith(f"Listening on {address}")
+        client.settimeout(TIMEOUT)
+        client.connect(name)
+        client.sendall(b"SOMA 2 2\n")
+        assert client.recv(100) == b"4\n"
+        process.terminate()
+        log = process.stderr.read()
+        assert process.wait() == 0, log
+    assert f"listening on {url}, from systemd in place of" in log

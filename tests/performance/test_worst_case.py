@@ -1,0 +1,73 @@
+"""How long one client can make the others wait: by one line, and by one read."""
+
+import re
+
+import pytest
+from sessions import answered
+
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.session import Session
+from tests.performance import worst_case
+
+# Seconds of this thread's own time, so that a busy machine does not matter much. Without a limit
+# for a line, the candidates have some that take several; without one for a call, a minute.
+MOST_FOR_LINE = 0.5
+MOST_FOR_CALL = 0.01
+READ = 1 << 16
+
+
+@pytest.mark.speed
+@pytest.mark.timeout(180)
+def test_no_line_and_no_read_takes_long() -> None:
+    found = worst_case.search(2.0)
+    assert len(found) > 3000
+    assert found[0].expensive < MOST_FOR_LINE, found[0]
+    worst = max(found, key=lambda each: each.cheap)
+    assert worst.cheap < MOST_FOR_CALL, worst
+
+
+def test_a_line_that_would_be_too_dear_is_refused() -> None:
+    session = Session(Arithmetic(1000))
+    replies = answered(session, b"= " + b"+".join(60 * [b"exp(1/3)"]) + b"\nPING\n")
+    assert re.fullmatch(rb"ERR INVALID-OPERATION this takes too long .*\nPONG\n", replies)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("LN 2", "EXP 1", "POT 2 0.5", "= pi*pi", "= e", "LOG 2", "RAIZ 2", "FAT 1000", "1+"),
+        *("1+1", "MAX 1 2", "x = 1", "VARS", "HELP", "PRECISION 9", "EXACT off", "SOMA 1", "x"),
+        *("UPPER a", "PING", "CLEAR", "DIV 1 0", "DIV 1 3", "ARRED 1 2000", " ", ""),
+        *("= " + "(" * 50 + "1" + ")" * 50, "SOMA" + " 1" * 500, "= " + "1+" * 500 + "1"),
+    ],
+)
+@pytest.mark.parametrize("precision", [34, 1000])
+def test_a_read_full_of_lines_is_answered_in_pieces(line: str, precision: int) -> None:
+    session = Session(Arithmetic(precision))
+    many = READ // (len(line) + 1)
+    replies = session.receive(many * (line.encode() + b"\n")).count(b"\n")
+    for _ in range(10):
+        if not session.pending:
+            break
+        before = len(session.unanswered)
+        more = session.go_on().count(b"\n")
+        done = before - len(session.unanswered)
+        assert done or session.expensive  # else nothing would ever come of it
+        assert not line.strip() or done == more * (len(line) + 1)
+        replies += more
+    if not session.pending:
+        assert replies == (many if line.strip() else 0)
+
+
+def test_what_is_dear_waits_for_its_turn() -> None:
+    session = Session(Arithmetic(1000))
+    dear = b"= ln(2)+ln(3)\n"
+    assert session.receive(b"PING\n" + 3 * dear + b"PING\nSOMA 1") == b"PONG\n"
+    assert session.expensive
+    replies, was_expensive = [], []
+    while session.pending:
+        was_expensive.append(session.expensive)
+        replies.append(session.go_on())
+    assert [reply[:5] for reply in replies if reply] == [*3 * [b"1.791"], b"PONG\n"]
+    assert sum(was_expensive) == 3  # each in a turn of its own
+    assert session.receive(b" 2\n") == b"3\n"

@@ -1,0 +1,290 @@
+"""The worst case: what one client can make the others wait.
+
+``python3 -m tests.performance.worst_case`` looks for it in lines, right and wrong, and in whole
+reads, TLS records and datagrams. It prints the worst with their times.
+"""
+
+import random
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+# Where pytest finds what the tests share, the command finds it too.
+sys.path.append(str(Path(__file__).parents[1] / "support"))
+
+from certificates import Authority
+from tls_client import Client
+
+from calcd.config.settings import Settings
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.session import Session
+from calcd.core.tls import TlsSession
+from calcd.net import certificates as tls
+from calcd.net.udp import LARGEST, TooMuchError, answer
+
+PRECISION = 1000
+MAX_LINE = 1024
+READ = 1 << 16  # bytes
+_CALLS = 20  # that are measured for what one read leaves pending
+
+
+class Case(NamedTuple):
+    """A line, and those that come before it in its session.
+
+    Where it ``fills`` the read, it comes as often as the read has room for it.
+    """
+
+    line: str | bytes
+    before: tuple[str, ...] = ()
+    precision: int = PRECISION
+    max_line: int = MAX_LINE
+    fills: bool = False
+    transport: str = "TCP"  # or TLS, a record for each line; or UDP
+
+    @property
+    def data(self) -> bytes:
+        line = self.line.encode() if isinstance(self.line, str) else self.line
+        size = LARGEST if self.transport == "UDP" else READ
+        return (line + b"\n") * (max(1, size // (len(line) + 1)) if self.fills else 1)
+
+    def __str__(self) -> str:
+        size = "a full read of " if self.fills else ""
+        shown = repr(self.line if len(self.line) < 60 else self.line[:60])
+        before = "; ".join(self.before)[:40]
+        return (
+            f"{self.transport} {size}{shown} ({len(self.line)} bytes, {self.precision} digits)"
+            f"{' after ' if before else ''}{before}"
+        )
+
+
+class Times(NamedTuple):
+    """The seconds of this thread that a case took, at the most in one call of each kind.
+
+    ``cheap`` is what may be done while others wait, ``expensive`` what waits for a turn.
+    """
+
+    cheap: float
+    expensive: float
+    case: Case
+
+
+def measured(case: Case) -> Times:
+    """Ask, twice: what is slow but once is the machine's doing."""
+    once, again = _measured_once(case), _measured_once(case)
+    return Times(min(once.cheap, again.cheap), min(once.expensive, again.expensive), case)
+
+
+def _measured_once(case: Case) -> Times:
+    if case.transport == "UDP":
+        return _measured_datagram(case)
+    if case.transport == "TLS":
+        return _measured_records(case)
+    session = Session(Arithmetic(case.precision), case.max_line)
+    for line in case.before:
+        session.receive(line.encode() + b"\n")
+        while session.pending:
+            session.go_on()
+    return _measured(session, case, case.data)
+
+
+def _measured(session: Session, case: Case, data: bytes) -> Times:
+    cheap = expensive = 0.0
+    for begin in range(0, len(data), READ):
+        cheap = max(cheap, _seconds(lambda: session.receive(data[begin : begin + READ])))  # noqa: B023
+        for _ in range(_CALLS):
+            if not session.pending or session.finished:
+                break
+            if session.expensive:
+                expensive = max(expensive, _seconds(session.go_on))
+            else:
+                cheap = max(cheap, _seconds(session.go_on))
+    return Times(cheap, expensive, case)
+
+
+def _measured_datagram(case: Case) -> Times:
+    settings = Settings(precision=case.precision, max_line=case.max_line)
+
+    def answer_in_the_loop() -> None:
+        with suppress(TooMuchError):  # the rest is for a thread
+            answer(case.data[:LARGEST], settings)
+
+    return Times(_seconds(answer_in_the_loop), 0.0, case)
+
+
+def _measured_records(case: Case) -> Times:
+    with tempfile.TemporaryDirectory() as name:
+        pair = Authority(Path(name)).issue("server", "DNS:localhost")
+        served = tls.context(str(pair.cert), str(pair.key), "")
+        trusted = ssl.create_default_context(cafile=Path(name) / "authority.pem")
+    client = Client(TlsSession(served, Arithmetic(case.precision), case.max_line), trusted)
+    client.shake_hands()
+    records, size = [], 0
+    while size < READ:
+        records.append(client.sealed(case.data))
+        size += len(records[-1])
+    return _measured(client.session, case, b"".join(records)[:READ])
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    begun = time.thread_time()
+    call()
+    return time.thread_time() - begun
+
+
+def wrong_lines(most: int) -> Iterator[bytes]:
+    """Give lines of at most so many bytes that are wrong, or mean little."""
+    for word in (b"SOMA 1 ", b"", b"= ", b"x = ", b"HELP ", b"PRECISION ", b"UPPER ", b"ROUNDING "):
+        for filler in (
+            *(b"1", b"0", b".", b"1.", b",", b"1,", b"1_", b"-", b"+-", b"e", b"1e", b"1e9"),
+            *(b"a", b"_", b"x ", b"(", b")", b"((1)", b"1+", b"2^", b"*", b"**", b"=", b"x=", b"%"),
+            *(b" ", b"\t", b" \t", b"\r", b"\r ", b"\0", b"\x04", b"\x1b", b"a\x04", b"'", b"\\"),
+            *(
+                b"\xff",
+                b"\xff\xf1",
+                b"\xff\xff",
+                b"\xff\xfa",
+                b"\xff\xfa\x18\xff\xf0",
+                b"\xff\xfd\xff",
+            ),
+            *("é".encode(), "ŉ".encode(), "ß".encode(), b"\xc3", b"\xed\xa0\x80", b"max(1,"),
+        ):
+            for end in (b"", b"x", b" 1", b"\r"):
+                count = (most - len(word) - len(end)) // len(filler)
+                yield word + filler * count + end
+
+
+def expensive_lines() -> Iterator[Case]:
+    """Give lines that are known to cost much, or look so."""
+    near = ("x = 1+1e-999",)
+    third = ("x = 1/3",)
+    for before in (near, third):
+        for name in ("EXP", "LN", "LOG", "RAIZ", "NEG"):
+            yield Case(f"{name} x", before)
+        for name in ("ln", "log", "exp", "sqrt"):
+            for many in (2, 16):
+                yield Case(f"= {'+'.join(many * [f'{name}(x)'])}", before)
+        for exponent in ("0.5", "x", "-1/7", *(f"1e{n}" for n in (3, 20, 300, 600, 999, 1003))):
+            yield Case(f"= x^({exponent})", before)
+        yield Case("POT x " + "7" * 1000, before)
+        yield Case("POT x 0." + "7" * 1000, before)
+        for mark in "+-*/%":
+            yield Case(f"= {mark.join(510 * ['x'])}", before)
+        for name in ("SOMA", "MUL", "MIN", "MAX"):
+            yield Case(f"{name}{' x' * 500}", before)
+    # Results that are nearly half-way between two numbers of 34 digits, or of 300.
+    for digits in (34, 300, 900):
+        half = f"2.{(digits - 1) * '3'}5"
+        for making, name in (("exp", "ln"), ("ln", "exp"), ("10^", "log")):
+            made = (f"x = {making}({half})", f"PRECISION {digits}")
+            for many in (1, 16):
+                yield Case(f"= {'+'.join(many * [f'{name}(x)'])}", made)
+    yield Case("POT x 0.5", ("x = 1+1000000000000000000000001e-999",))
+    yield Case("POT x 0.5", ("x = 1+1000000000000000000000001e-90",))
+    for distance in (1, 2, 50, 90, 100, 102):
+        for name in ("LN x", "LOG x", "POT x 0.3", "POT x 1e100"):
+            yield Case(name, (f"x = 1+6e-{distance}",))
+            yield Case(name, (f"x = 1-1e-{distance}+7e-1000",))
+    for distance in (998, 999):
+        yield Case("LN x", (f"x = 1-1e-{distance}",))
+        yield Case("LN x", ("PRECISION 900", f"x = 1-1e-{distance - 100}"))
+    for distance in (100, 300, 500, 600, 700):
+        power = (f"x = 1+1e-{distance}+1e-999", f"y = 1e{distance}", f"z = 9e{distance}+7")
+        for name in "yz":
+            yield Case(f"POT x {name}", power)
+            yield Case(f"= x^{name}+x^-{name}", power)
+    yield Case("FAT 1000")
+    yield Case("FAT 480")
+    yield Case("= " + "+".join(110 * ["fact(480)"])[: MAX_LINE - 2])
+    yield Case("= " + "+".join(110 * ["e"]))
+    yield Case("= " + "*".join(330 * ["pi"]))
+    yield Case("= " + "^".join(50 * ["1.000001"]))
+    yield Case("= " + "(" * 50 + "1" + ")" * 50)
+    yield Case("= " + "-" * 1000 + "1")
+    yield Case("= " + "sqrt(" * 49 + "ln(2)" + ")" * 49)
+    yield Case("= " + "+".join(80 * ["round(x,999)"])[:1000] + "x", third)
+    yield Case("VARS", tuple(f"x{number} = 1/{number + 3}" for number in range(100)))
+    for name in ("DIV", "MUL", "RESTO", "QUOC", "POT", "SUB"):
+        yield Case(f"{name} {'7' * 500} {'3' * 500}")
+        yield Case(f"{name} 1e999 7")
+        yield Case(f"{name} 1e6000 {'3' * 500}")
+
+
+def random_lines(seed: int) -> Iterator[Case]:
+    """Give lines of functions and operators on numbers of all sizes, without end."""
+    dice = random.Random(seed)
+
+    def number() -> str:
+        digits = "".join(dice.choices("0123456789", k=dice.choice((1, 3, 30, 300))))
+        near = f"{dice.choice('+-')}1e-{dice.choice((1, 30, 300, 600, 900, 999))}"
+        return dice.choice(
+            (digits, f"1.{digits}", f"(1{near})", f"{digits}e{dice.choice((-999, 99))}")
+        )
+
+    def term(deep: int) -> str:
+        if not deep or dice.random() < 0.3:
+            return dice.choice((number, lambda: "x", lambda: "pi", lambda: "e"))()
+        if dice.random() < 0.5:
+            function = dice.choice(("exp", "ln", "log", "sqrt", "fact", "abs"))
+            return f"{function}({term(deep - 1)})"
+        return f"({term(deep - 1)}{dice.choice('+-*/%^^')}{term(deep - 1)})"
+
+    while True:
+        line = f"= {term(4)}"
+        if len(line) <= MAX_LINE:
+            yield Case(line, (f"x = {number()}/7",))
+
+
+def reads() -> Iterator[Case]:
+    """Give reads, records and datagrams that are full of lines."""
+    few = ("", " ", "\r", "x", "5", "1+", "1+1", "SOMA 1 2", "SOMA 1 x", "PING", "HELP", "VARS")
+    costly = ("EXP 0.12", "LN 2", "SQRT 2", "DIV 1 3", "POT 2 0.5", "PRECISION 700", "FAT 400")
+    for transport in ("TCP", "TLS", "UDP"):
+        for line in (*few, *costly):
+            yield Case(line, fills=transport != "TLS", transport=transport)
+        yield Case("SOMA 1 2", fills=True, precision=34, transport=transport)
+    for wrong in wrong_lines(900):
+        yield Case(wrong, fills=True)
+    for telnet in (b"\xff", b"\xff\xf1", b"\xff\xfd\x01", b"\xff\xfa", b"\r\0", b"\xff\xff"):
+        yield Case(telnet * (READ // len(telnet)))
+    for filler in (b" ", b"1", b"4\n", b"\n", b" \n", b"ERR", b"e", b"1 "):
+        yield Case(filler * (LARGEST // len(filler) - 1) + b"x", transport="UDP")
+
+
+def candidates() -> Iterator[Case]:
+    """Give what is known to cost much, or looks so."""
+    yield from expensive_lines()
+    for wrong in wrong_lines(MAX_LINE):
+        yield Case(wrong)
+    yield from reads()
+
+
+def search(seconds: float, seed: int = 0) -> list[Times]:
+    """Measure the candidates, then random lines for so long; the most expensive first."""
+    found = [measured(case) for case in candidates()]
+    until = time.monotonic() + seconds
+    for case in random_lines(seed):
+        if time.monotonic() > until:
+            break
+        found.append(measured(case))
+    return sorted(found, key=lambda each: each.expensive, reverse=True)
+
+
+def main() -> None:
+    """Print the worst."""
+    seconds = float(sys.argv[1]) if sys.argv[1:] else 10.0
+    found = search(seconds)
+    print(f"{len(found)} cases; milliseconds of one call that waits for its turn:")
+    for each in found[:10]:
+        print(f"{each.expensive * 1e3:8.2f}  {each.case}")
+    print("milliseconds of one call that does not:")
+    for each in sorted(found, key=lambda each: each.cheap, reverse=True)[:10]:
+        print(f"{each.cheap * 1e3:8.2f}  {each.case}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""HAProxy with the shipped configuration and the servers it names, each on its own machine."""
+
+import csv
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import network_namespaces
+from helpers import PATIENCE, ROOT, Daemon, ask_all, wait_until
+
+CONFIGURATION = ROOT / "etc" / "haproxy.cfg"
+SERVERS: dict[str, str] = dict(
+    re.findall(r"^ +server (\S+) ([\d.]+):12000$", CONFIGURATION.read_text(), re.MULTILINE)
+)
+PROXY, CLIENT = "192.0.2.1", "192.0.2.100"
+
+# What HAProxy's package gives it, on a machine that has these directories for itself.
+PREPARE = """
+mount -t tmpfs none /etc/haproxy
+mount -t tmpfs none /run
+mount -t tmpfs none /var/lib/haproxy
+mkdir /run/haproxy /var/lib/haproxy/dev
+cp "$0" /etc/haproxy/haproxy.cfg
+cat "$1" "$2" >/etc/haproxy/calcd.pem
+"""
+
+
+class Farm:
+    """HAProxy, the servers that its configuration names, and a machine for clients."""
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        self._directory = directory
+        self._proxy, self.client, *machines = network_namespaces.star(
+            stack, PROXY, CLIENT, *SERVERS.values()
+        )
+        self._machines = dict(zip(SERVERS, machines, strict=True))
+        self.daemons: dict[str, Daemon] = {}
+        for name in SERVERS:
+            self.start(name)
+            stack.callback(self.stop, name)
+
+        self.certificate = directory / "certificate.pem"
+        key = directory / "key.pem"
+        make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc"
+        name = "-subj /CN=localhost -addext subjectAltName=DNS:localhost"
+        files = ["-out", str(self.certificate), "-keyout", str(key)]
+        subprocess.run([*make.split(), *name.split(), *files], capture_output=True, check=True)
+        self._proxy.run(PREPARE, CONFIGURATION, self.certificate, key)
+
+        self._log = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        self._log.setblocking(False)
+        log = self._proxy.root / "var/lib/haproxy/dev/log"
+        self._log.bind(str(log))
+        log.chmod(0o666)
+
+        haproxy = self.haproxy("-db")
+        stack.callback(haproxy.communicate, timeout=PATIENCE)
+        stack.callback(haproxy.terminate)
+        self._commands = self._proxy.root / "run/haproxy/admin.sock"
+        wait_until(lambda: self._commands.exists() or haproxy.poll() is not None, "HAProxy")
+        assert haproxy.poll() is None, haproxy.communicate()
+
+    def haproxy(self, *options: str) -> subprocess.Popen[bytes]:
+        """Start an HAProxy with the shipped configuration."""
+        command = [*self._proxy.enter, "haproxy", *options, "-f", "/etc/haproxy/haproxy.cfg"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def start(self, name: str) -> None:
+        """Start a server's calcd."""
+        self._settings(name).touch()
+        command = [*self._machines[name].enter, sys.executable, "-m", "calcd"]
+        options = ["-c", str(self._settings(name)), "-l", f"tcp://{SERVERS[name]}:12000"]
+        log_file = self._directory / f"{name}-{len(list(self._directory.iterdir()))}.log"
+        self.daemons[name] = Daemon([*command, *options], log_file)
+
+    def set(self, name: str, settings: str) -> None:
+        """Let a server's calcd reload with these settings."""
+        self._settings(name).write_text(f"[calcd]\n{settings}\n")
+        self.daemons[name].process.send_signal(signal.SIGHUP)
+
+    def _settings(self, name: str) -> Path:
+        return self._directory / f"{name}.conf"
+
+    def stop(self, name: str, signum: int = signal.SIGTERM) -> int:
+        """Stop a server's calcd, and return its exit status."""
+        status = self.daemons[name].stop(signum)
+        assert "Traceback" not in self.daemons[name].log
+        return status
+
+    def tell(self, command: str) -> str:
+        """Give HAProxy a command, and return what it says."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self._commands))
+            return ask_all(connection, f"{command}\n".encode()).decode()
+
+    def stat(self, name: str, field: str) -> str:
+        """Give what HAProxy says of a server, or of all of them (BACKEND)."""
+        table = csv.DictReader(self.tell("show stat").removeprefix("# ").splitlines())
+        return next(
+            row[field] for row in table if (row["pxname"], row["svname"]) == ("calcd", name)
+        )
+
+    def wait_for(self, name: str, status: str) -> None:
+        wait_until(lambda: self.stat(name, "status") == status, f"{name} to be {status}")
+
+    def wait_for_checks(self) -> None:
+        """Wait until all have been found well: until then a single failure takes one out."""
+        wait_until(
+            lambda: all(self.stat(name, "check_status") == "L7OK" for name in SERVERS), "checks"
+        )
+
+    def wait_for_connections(self, name: str, more: int) -> None:
+        """Wait until a server has got so many connections more."""
+        until = int(self.stat(name, "stot")) + more
+        wait_until(lambda: int(self.stat(name, "stot")) >= until, f"clients at {name}")
+
+    def current(self) -> list[int]:
+        """Give how many connections each server has."""
+        return [int(self.stat(name, "scur")) for name in SERVERS]
+
+    def log(self) -> str:
+        """Give what HAProxy has logged since the last time."""
+        lines = []
+        with suppress(BlockingIOError):
+            while True:
+                lines.append(self._log.recv(4096).decode())
+        return "".join(lines)
+
+    def talk(self, command: str) -> "Conversation":
+        """Start a client program."""
+        return Conversation([*self.client.enter, "sh", "-c", f"exec {command}"])
+
+
+class Conversation(subprocess.Popen[bytes]):
+    """A client program that talks to a server."""
+
+    def __init__(self, command: list[str]) -> None:
+        pipe = subprocess.PIPE
+        super().__init__(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+
+    def ask(self, request: bytes) -> bytes:
+        assert self.stdin
+        assert self.stdout
+        self.stdin.write(request)
+        self.stdin.flush()
+        assert select.select([self.stdout], [], [], PATIENCE)[0], f"no answer to {request!r}"
+        return self.stdout.readline()
+
+
+@contextmanager
+def farm_in(directory: Path) -> Iterator[Farm]:
+    """Give a farm that is gone in the end."""
+    with ExitStack() as stack:
+        yield Farm(directory, stack)

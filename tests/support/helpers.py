@@ -1,0 +1,202 @@
+"""What the tests share: a real daemon to talk to, and ways to wait that have a bound."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PATIENCE = 20.0  # seconds that anything may take before a test calls it lost
+ROOT = Path(__file__).parents[2]
+
+
+def wait_until(happened: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    """Wait until ``happened()`` is true; fail the test, saying ``what`` did not, when it is not."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.005)
+
+
+def ask(connection: socket.socket, request: bytes) -> bytes:
+    """Ask one request; return its reply, with its line end."""
+    connection.sendall(request)
+    reply = b""
+    while not reply.endswith(b"\n"):
+        part = connection.recv(4096)
+        assert part, f"the server closed after {reply!r}"
+        reply += part
+    return reply
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Read until the other side ends; a reset is an error, as it is to any client."""
+    parts = []
+    while part := connection.recv(1 << 16):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def ask_all(connection: socket.socket, requests: bytes) -> bytes:
+    """Send ``requests``, end the input, and return all that comes back."""
+    connection.sendall(requests)
+    connection.shutdown(socket.SHUT_WR)
+    return read_all(connection)
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Give this environment less what systemd may have put into it, and ``more``."""
+    systemds = ("NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in systemds and not name.startswith(("LISTEN_", "WATCHDOG_", "CALCD_"))
+    }
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **more}
+
+
+class NotifySocket:
+    """The service manager's end of sd_notify."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = str(path)
+        self.received: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.address)
+        self._socket.setblocking(False)
+
+    def has(self, state: str) -> bool:
+        """Say whether a state has come, among all until now."""
+        try:
+            while True:
+                self.received += self._socket.recv(4096).decode().split("\n")
+        except BlockingIOError:
+            return state in self.received
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Daemon:
+    """A calcd that runs in the foreground, as a process of its own."""
+
+    def __init__(self, command: list[str], log_file: Path, **environment: str) -> None:
+        self.log_file = log_file
+        self.notified = NotifySocket(log_file.with_suffix(".notify"))
+        with log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=clean_environment(NOTIFY_SOCKET=self.notified.address, **environment),
+                cwd=log_file.parent,
+            )
+        try:
+            wait_until(
+                lambda: self.notified.has("READY=1") or self.process.poll() is not None, "READY=1"
+            )
+            assert self.process.poll() is None, self.log
+        except BaseException:
+            self.process.kill()
+            self.stop()
+            raise
+        self.endpoints = re.findall(r"listening on (\S+[^,\s])", self.log)
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    @property
+    def host(self) -> str:
+        return self._tcp[1].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self._tcp[2])
+
+    @property
+    def _tcp(self) -> re.Match[str]:
+        found = re.search(r"tcp://(\S+):(\d+)", " ".join(self.endpoints))
+        assert found, self.log
+        return found
+
+    def connect(self, timeout: float = PATIENCE) -> socket.socket:
+        """Connect to its (first) TCP endpoint."""
+        return socket.create_connection((self.host, self.port), timeout)
+
+    def ask(self, requests: bytes) -> bytes:
+        """Send ``requests``, end the input, and return all that comes back."""
+        with self.connect() as connection:
+            return ask_all(connection, requests)
+
+    def logs(self, pattern: str, times: int = 1) -> list[str]:
+        """Wait until the log has lines that match, so many of them, and return them."""
+        found: list[str] = []
+
+        def enough() -> bool:
+            found[:] = [line for line in self.log.splitlines() if re.search(pattern, line)]
+            return len(found) >= times
+
+        wait_until(enough, f"{times} of {pattern!r} in the log:\n{self.log[-2000:]}")
+        return found
+
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        """Send it a signal and return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signum)
+        self.notified.close()
+        return self.process.wait(PATIENCE)
+
+
+class Daemons:
+    """Starts daemons for one test, and stops those that still run at its end."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._started: list[Daemon] = []
+
+    def __call__(self, *options: str, python: str = sys.executable, **environment: str) -> Daemon:
+        """Start one with these options, on a free port of 127.0.0.1 if none of them is ``-l``."""
+        if not {"-l", "--listen", "-c"} & set(options):
+            options = ("-l", "tcp://127.0.0.1:0", *options)
+        log_file = self._directory / f"daemon-{len(self._started)}.log"
+        daemon = Daemon([python, "-m", "calcd", *options], log_file, **environment)
+        self._started.append(daemon)
+        return daemon
+
+    def stop(self) -> None:
+        for daemon in self._started:
+            if daemon.process.poll() is None:
+                daemon.process.send_signal(signal.SIGTERM)
+        for daemon in self._started:
+            daemon.stop()
+            assert "Traceback" not in daemon.log, daemon.log
+
+
+@contextmanager
+def daemons_in(directory: Path) -> Iterator[Daemons]:
+    """Give a ``Daemons`` whose daemons are stopped in the end."""
+    daemons = Daemons(directory)
+    try:
+        yield daemons
+    finally:
+        daemons.stop()
+
+
+def run_calcd(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run calcd to its end, as one does from a shell."""
+    return subprocess.run(
+        [sys.executable, "-m", "calcd", *options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env=clean_environment(**environment),
+        check=False,
+    )

@@ -1,0 +1,232 @@
+"""The shipped HAProxy configuration, with real servers, each on a machine of its own."""
+
+import re
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import network_namespaces
+import pytest
+from haproxy_cluster import CLIENT, CONFIGURATION, PROXY, SERVERS, Conversation, Farm, farm_in
+from helpers import PATIENCE, wait_until
+from load import load_on
+
+from calcd.config.settings import Settings
+
+CLIENTS = 4  # that ask all the while, without TLS and with it
+BATCH = b"SUB 1234.5678 0.0078\n" * 50_000  # one MB
+BATCH_REPLIES = b"1234.5600\n" * 50_000
+
+_PROGRAMS = ("haproxy", "nc.openbsd", "ncat", "openssl")
+_MISSING = ", ".join(program for program in _PROGRAMS if shutil.which(program) is None)
+_WHY_NOT = f"needs {_MISSING}" if _MISSING else network_namespaces.why_not()
+pytestmark = pytest.mark.skipif(_WHY_NOT != "", reason=_WHY_NOT)
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Iterator[Farm]:
+    """Give a farm to a test that breaks it."""
+    with farm_in(tmp_path) as farm:
+        yield farm
+
+
+@pytest.fixture(scope="module")
+def shared_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """Give a farm to tests that leave it as it is."""
+    with farm_in(tmp_path_factory.mktemp("farm")) as farm:
+        yield farm
+
+
+@pytest.fixture
+def idle_farm(shared_farm: Farm) -> Farm:
+    """Give the shared farm when the clients of earlier tests are gone."""
+    wait_until(lambda: not any(shared_farm.current()), "earlier clients to go")
+    return shared_farm
+
+
+@pytest.fixture
+def clients(idle_farm: Farm) -> Iterator[Callable[[], Conversation]]:
+    """Make clients that have a connection each, have had an answer, and stay."""
+    with ExitStack() as stack:
+
+        def connect() -> Conversation:
+            client = stack.enter_context(idle_farm.talk(f"nc.openbsd {PROXY} 12000"))
+            stack.callback(client.kill)
+            assert client.ask(b"SOMA 2 2\n") == b"4\n"
+            return client
+
+        yield connect
+
+
+def killed(farm: Farm, name: str) -> None:
+    farm.stop(name, signal.SIGKILL)
+    farm.wait_for(name, "DOWN")
+    farm.start(name)
+    farm.wait_for(name, "UP")
+
+
+def restarted(farm: Farm, name: str) -> None:
+    assert farm.stop(name) == 0
+    assert "stopped: 0 connections cut" in farm.daemons[name].log
+    farm.start(name)
+
+
+def frozen(farm: Farm, name: str) -> None:
+    """Its kernel goes on to accept connections: only a question finds out."""
+    farm.daemons[name].process.send_signal(signal.SIGSTOP)
+    try:
+        farm.wait_for(name, "DOWN")
+        assert farm.stat(name, "check_status") == "L7TOUT"
+        wait_until(lambda: farm.stat(name, "scur") == "0", "its clients to be sent away")
+    finally:
+        farm.daemons[name].process.send_signal(signal.SIGCONT)
+    farm.wait_for(name, "UP")
+
+
+@pytest.mark.parametrize("event", [killed, restarted, frozen])
+def test_clients_that_ask_again_notice_nothing(
+    farm: Farm,
+    event: Callable[[Farm, str], None],
+    record_property: Callable[[str, object], None],
+) -> None:
+    load = partial(load_on, PROXY, network=farm.client.enter, clients=CLIENTS)
+    name = "calcd2"
+    farm.wait_for_checks()
+    with load(12000) as plain, load(12001, cafile=str(farm.certificate)) as tls:
+        farm.wait_for_connections(name, CLIENTS)
+        event(farm, name)
+        farm.wait_for_connections(name, CLIENTS)
+    for kind, tally in (("", plain), (", with TLS", tls)):
+        record_property("load", f"one of three {event.__name__}{kind}: {tally}")
+        assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
+        assert tally.answered > 100
+        assert tally.cut <= CLIENTS  # what the server had, and no new one
+
+
+def test_it_is_valid_without_a_word(shared_farm: Farm) -> None:
+    with shared_farm.haproxy("-c") as haproxy:
+        output, _ = haproxy.communicate(timeout=PATIENCE)
+    assert output in (b"", b"Configuration file is valid\n")
+    assert haproxy.returncode == 0
+
+
+def test_it_goes_with_the_settings_defaults() -> None:
+    settings = Settings()
+    number = {
+        name: int(value)
+        for name, value in re.findall(
+            r"\b(maxconn|timeout \S+) (\d+)s?$", CONFIGURATION.read_text(), re.M
+        )
+    }
+    assert number["timeout client"] > settings.idle_timeout < number["timeout server"]
+    assert number["timeout client-fin"] == settings.send_timeout == number["timeout server-fin"]
+    assert number["maxconn"] < settings.max_connections  # the last one: a server's
+    assert settings.max_connections_per_host == 0
+
+
+@pytest.mark.parametrize(
+    ("requests", "replies"),
+    [(b"SOMA 2 2\n", b"4\n"), (b"SOMA 2 2", b"4\n"), (BATCH, BATCH_REPLIES)],
+    ids=["a line", "no newline", "a batch"],
+)
+@pytest.mark.parametrize(
+    ("command", "more", "last"),
+    [
+        (f"nc.openbsd -N {PROXY} 12000", b"", b""),
+        (f"ncat --ssl {PROXY} 12001", b"", b""),
+        (f"openssl s_client -quiet -connect {PROXY}:12001", b"\nQUIT\n", b"BYE\n"),
+    ],
+    ids=["nc -N", "ncat --ssl", "openssl"],
+)
+def test_whoever_ends_the_input_is_answered(
+    shared_farm: Farm, command: str, requests: bytes, more: bytes, replies: bytes, last: bytes
+) -> None:
+    with shared_farm.talk(command) as client:
+        output, _ = client.communicate(requests + more, timeout=PATIENCE)
+    assert output == replies + last
+
+
+@pytest.mark.parametrize(
+    "command",
+    [f"nc.openbsd {PROXY} 12000", f"openssl s_client -quiet -connect {PROXY}:12001"],
+    ids=["nc", "openssl"],
+)
+def test_whoever_never_ends_a_line_is_answered(shared_farm: Farm, command: str) -> None:
+    with shared_farm.talk(command) as client:
+        assert client.ask(b"SOMA 2 2") == b"4\n"
+        client.kill()
+
+
+def test_clients_are_spread_evenly(idle_farm: Farm, clients: Callable[[], Conversation]) -> None:
+    for _ in range(6):
+        clients()
+    assert idle_farm.current() == [2, 2, 2]
+
+
+def test_a_server_taken_out_keeps_its_clients(
+    idle_farm: Farm, clients: Callable[[], Conversation]
+) -> None:
+    first = [clients() for _ in SERVERS]
+    idle_farm.tell("set server calcd/calcd1 state drain")
+    for _ in range(4):
+        clients()
+    assert idle_farm.current() == [1, 3, 3]
+    assert [client.ask(b"SUB 5 3\n") for client in first] == [b"2\n"] * 3
+    idle_farm.tell("set server calcd/calcd1 state ready")
+    clients()
+    assert idle_farm.current() == [2, 3, 3]
+
+
+def test_a_client_too_many_waits_for_a_place(
+    idle_farm: Farm, clients: Callable[[], Conversation]
+) -> None:
+    usual = idle_farm.stat("calcd1", "slim")
+    for name in SERVERS:
+        idle_farm.tell(f"set maxconn server calcd/{name} 1")
+    leaving, *_ = [clients() for _ in SERVERS]
+    with idle_farm.talk(f"nc.openbsd -N {PROXY} 12000") as client:
+        assert client.stdin
+        client.stdin.write(b"SOMA 2 2\n")
+        client.stdin.close()
+        wait_until(lambda: idle_farm.stat("BACKEND", "qcur") == "1", "the client to wait")
+        leaving.kill()
+        assert client.stdout
+        assert client.stdout.read() == b"4\n"
+    for name in SERVERS:
+        idle_farm.tell(f"set maxconn server calcd/{name} {usual}")
+
+
+def test_its_log_has_the_clients_addresses(
+    idle_farm: Farm, clients: Callable[[], Conversation]
+) -> None:
+    clients().kill()
+    seen: list[str] = []
+
+    def logged() -> bool:
+        seen.append(idle_farm.log())
+        return bool(re.search(rf" {CLIENT}:\d+ .* calcd calcd/calcd\d ", "".join(seen)))
+
+    wait_until(logged, f"the client's line in {seen}")
+
+
+def test_a_full_server_keeps_its_clients_and_gets_no_more(
+    idle_farm: Farm, clients: Callable[[], Conversation]
+) -> None:
+    first = [clients() for _ in SERVERS]
+    idle_farm.set("calcd1", "max_connections = 1")
+    idle_farm.wait_for("calcd1", "NOLB")
+    for _ in range(4):
+        clients()
+    assert idle_farm.current() == [1, 3, 3]
+    assert [client.ask(b"SUB 5 3\n") for client in first] == [b"2\n"] * 3
+    idle_farm.set("calcd1", "")
+    idle_farm.wait_for("calcd1", "UP")
+
+
+def test_the_checks_do_not_fill_calcds_log(farm: Farm) -> None:
+    farm.set("calcd2", "log_level = debug")
+    farm.daemons["calcd2"].logs(r"debug: connection .* ended: requests=1 errors=0", 3)
+    assert "connection" not in farm.daemons["calcd1"].log.replace("max_connections", "")

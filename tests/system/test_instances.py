@@ -1,0 +1,106 @@
+"""Several calcd on one port: nobody is refused, whatever becomes of one of them."""
+
+import re
+import signal
+
+import pytest
+from helpers import Daemon, Daemons, wait_until
+from load import load_on
+from service import Journal, Service, Told
+from systemd_container import Machine, commands
+
+CLIENTS = 8
+ONE, OTHER = "calcd@1.service", "calcd@2.service"
+
+
+@pytest.fixture
+def instances(machine: Machine, service: Service) -> Journal:
+    """Give the journal since two instances took the place of calcd.service, as the README says."""
+    machine.run(commands("instances"))
+    return service.journal
+
+
+def pids(machine: Machine) -> list[str]:
+    return [machine.show(unit, "MainPID")[0] for unit in (ONE, OTHER)]
+
+
+def test_from_one_to_two(machine: Machine, service: Service, told: Told) -> None:
+    machine.ask("PING")
+    with machine.load(CLIENTS) as tally:
+        machine.run(commands("instances"))
+    told(tally)
+    assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
+    assert machine.show("calcd.socket", "ActiveState") == ["inactive"]
+    assert service.show("Result") == "success"
+
+
+def test_two_serve_one_port(machine: Machine, instances: Journal) -> None:
+    with machine.load(CLIENTS):
+        wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
+    for unit in ONE, OTHER:
+        said = [text for _, text in instances.of(unit)]
+        assert "listening on tcp://127.0.0.1:12000, from systemd in place of the setting" in said
+        assert any(re.match(r"connection 127\.0\.0\.1:\d+ ended: requests=\d+ ", t) for t in said)
+
+
+@pytest.mark.usefixtures("instances")
+def test_one_is_killed(machine: Machine, told: Told) -> None:
+    with machine.load(CLIENTS) as tally:
+        wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
+        before = pids(machine)
+        machine.run(f"systemctl kill --kill-whom=main --signal=KILL {ONE}")
+        wait_until(lambda: machine.show(ONE, "NRestarts") == ["1"], "it to be started again")
+    told(tally)
+    after = pids(machine)
+    assert (before[0] != after[0], before[1]) == (True, after[1])
+    assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
+    assert tally.cut <= CLIENTS
+
+
+@pytest.mark.usefixtures("instances")
+def test_one_is_restarted(machine: Machine, told: Told) -> None:
+    with machine.load(CLIENTS) as tally:
+        wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
+        for unit in ONE, OTHER:
+            machine.run(f"systemctl restart {unit}")
+    told(tally)
+    assert (tally.refused, tally.wrong, tally.reset, tally.lost) == (0, 0, 0, 0)
+    assert tally.ended <= 2 * CLIENTS
+
+
+def test_each_has_its_own_watchdog_and_limits(
+    machine: Machine, instances: Journal, told: Told
+) -> None:
+    directory = machine.files / f"etc/systemd/system/{ONE}.d"
+    directory.mkdir()
+    (directory / "test.conf").write_text("[Service]\nWatchdogSec=1\nTasksMax=100\n")
+    machine.run("systemctl daemon-reload")
+    with machine.load(CLIENTS) as tally:
+        wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
+        before = pids(machine)
+        machine.run(f"systemctl kill --kill-whom=main --signal=STOP {ONE}")
+        wait_until(lambda: machine.show(ONE, "NRestarts") == ["1"], "the watchdog to act")
+    told(tally)
+    assert f"{ONE}: Watchdog timeout (limit 1s)!" in instances.about(ONE)
+    assert (pids(machine)[1], machine.show(OTHER, "NRestarts")) == (before[1], ["0"])
+    assert machine.show(ONE, "WatchdogUSec", "TasksMax") == ["1s", "100"]
+    assert machine.show(OTHER, "WatchdogUSec", "TasksMax") == ["10s", "16384"]
+    assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
+    assert tally.cut <= CLIENTS
+
+
+def test_without_systemd(start_daemon: Daemons, told: Told) -> None:
+    def one_more(port: int) -> Daemon:
+        return start_daemon("-l", f"tcp://127.0.0.1:{port}", "--reuse-port", "yes")
+
+    one = one_more(0)
+    other = one_more(one.port)
+    with load_on("127.0.0.1", one.port, clients=CLIENTS) as tally:
+        for daemon, how in ((one, signal.SIGKILL), (other, signal.SIGTERM)):
+            new = one_more(one.port)
+            daemon.stop(how)
+            new.logs("^.* connection .* ended: ")  # and it gets its share
+    told(tally)
+    assert other.process.returncode == 0
+    assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
+    assert tally.cut <= 2 * CLIENTS

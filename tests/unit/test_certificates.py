@@ -1,0 +1,247 @@
+"""TLS: what certificates, keys and their faults become."""
+
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import PATIENCE, Daemons, clean_environment, run_calcd
+
+from calcd.config.settings import read_settings
+from calcd.daemon.check import problems
+from calcd.net.certificates import TlsError, context
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl"),
+    pytest.mark.usefixtures("files"),
+]
+
+_EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+
+
+def openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Make certificates and keys, in a directory that the tests are in."""
+    directory = tmp_path_factory.mktemp("tls")
+    before = os.getcwd()
+    os.chdir(directory)
+    for name in ("server", "other"):
+        names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
+        openssl("req", "-x509", *_EC, *names, "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    openssl("req", "-x509", *_EC, "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem")
+    openssl("req", *_EC, "-subj", "/CN=client", "-keyout", "client.key", "-out", "client.csr")
+    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
+    openssl("x509", "-req", "-in", "client.csr", *signing, "-out", "client.pem")
+    rsa = ("-newkey", "rsa:1024", "-nodes", "-days", "2", "-subj", "/CN=weak")
+    openssl("req", "-x509", *rsa, "-keyout", "weak.key", "-out", "weak.pem")
+    openssl("ec", "-in", "server.key", "-aes256", "-passout", "pass:x", "-out", "locked.key")
+    certificate, key = Path("server.pem").read_text(), Path("server.key").read_text()
+    Path("both.pem").write_text(certificate + key)
+    Path("cut.pem").write_text(certificate[:300])
+    Path("cut.key").write_text(key[:100])
+    Path("text").write_text("no certificate\n")
+    Path("empty").touch()
+    Path("directory").mkdir()
+    yield directory
+    os.chdir(before)
+
+
+def talk(
+    server: ssl.SSLContext, client: ssl.SSLContext
+) -> tuple[ssl.SSLSocket | None, ssl.SSLSocket, socket.socket]:
+    """Shake hands over a pair of sockets; the server's side is None where it refuses."""
+    here, there = socket.socketpair()
+    here.settimeout(PATIENCE)
+    there.settimeout(PATIENCE)
+    accepted: list[ssl.SSLSocket | None] = []
+
+    def accept() -> None:
+        try:
+            accepted.append(server.wrap_socket(there, server_side=True))
+        except ssl.SSLError:
+            accepted.append(None)
+
+    thread = threading.Thread(target=accept)
+    thread.start()
+    try:
+        wrapped = client.wrap_socket(here, server_hostname="localhost")
+    finally:
+        thread.join()
+    return accepted[0], wrapped, there
+
+
+def trusting(path: str, certificate: str = "") -> ssl.SSLContext:
+    """Make a client that trusts a certificate, and shows one if it has one."""
+    made = ssl.create_default_context(cafile=path)
+    if certificate:
+        made.load_cert_chain(f"{certificate}.pem", f"{certificate}.key")
+    return made
+
+
+@pytest.mark.parametrize(("certificate", "key"), [("server.pem", "server.key"), ("both.pem", "")])
+def test_a_certificate_and_its_key_are_shown_to_clients(certificate: str, key: str) -> None:
+    made = context(certificate, key, "")
+    assert made.verify_mode == ssl.CERT_NONE
+    ours, theirs, _ = talk(made, trusting("server.pem"))
+    assert ours
+    with ours, theirs:
+        assert theirs.version() == "TLSv1.3"
+        assert theirs.compression() is None
+
+
+def test_tls_before_1_2_is_not_spoken() -> None:
+    made = context("server.pem", "server.key", "")
+    assert made.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert made.options & ssl.OP_NO_RENEGOTIATION
+    client = trusting("server.pem")
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    ours, theirs, _ = talk(made, client)
+    assert ours
+    with ours, theirs:
+        assert theirs.version() == "TLSv1.2"
+
+
+def test_nothing_is_sent_that_a_client_would_have_to_read() -> None:
+    """Else one that only writes, and closes, would drop what it has written."""
+    ours, theirs, _ = talk(context("server.pem", "server.key", ""), trusting("server.pem"))
+    assert ours
+    theirs.setblocking(False)
+    with ours, theirs, pytest.raises(BlockingIOError):
+        socket.socket.recv(theirs, 1, socket.MSG_PEEK)
+
+
+@pytest.mark.parametrize(("shown", "served"), [("client", True), ("other", False), ("", False)])
+def test_clients_must_show_a_certificate_where_that_is_asked(shown: str, served: bool) -> None:
+    made = context("server.pem", "server.key", "ca.pem")
+    assert made.verify_mode == ssl.CERT_REQUIRED
+    ours, theirs, there = talk(made, trusting("server.pem", shown))
+    assert (ours is not None) == served
+    with theirs, ours or there:
+        pass
+
+
+# Faults
+
+_FAULTS = [
+    ("", "", "", "tls_certificate: is not set, and a TLS endpoint needs it: set its path"),
+    *(
+        (file, "server.key", "", f"tls_certificate: '{file}' does not have a certificate in PEM:")
+        for file in ("text", "empty", "cut.pem", "server.key")
+    ),
+    ("none", "server.key", "", "tls_certificate: 'none' cannot be read: No such file or directory"),
+    ("directory", "", "", "tls_certificate: 'directory' cannot be read: Is a directory"),
+    *(
+        (
+            "server.pem",
+            file,
+            "",
+            f"tls_key: '{file}' does not have the certificate's private key in PEM:",
+        )
+        for file in ("text", "empty", "cut.key", "server.pem")
+    ),
+    ("server.pem", "none", "", "tls_key: 'none' cannot be read: No such file or directory"),
+    (
+        "server.pem",
+        "",
+        "",
+        "tls_certificate: 'server.pem' does not have the certificate's private key in PEM:",
+    ),
+    *(
+        (
+            "server.pem",
+            file,
+            "",
+            f"tls_key: '{file}' does not have the key that the certificate was made for:",
+        )
+        for file in ("other.key", "weak.key")
+    ),
+    ("server.pem", "locked.key", "", "tls_key: 'locked.key' needs a passphrase: store the key"),
+    (
+        "weak.pem",
+        "weak.key",
+        "",
+        "tls_key: 'weak.key' cannot be used: ee key too small: have a new",
+    ),
+    ("both.pem", "", "none", "tls_client_ca: 'none' cannot be read: No such file or directory"),
+    *(
+        ("both.pem", "", file, f"tls_client_ca: '{file}' does not have certificates in PEM: name")
+        for file in ("text", "empty", "cut.pem", "ca.key")
+    ),
+]
+
+
+@pytest.mark.parametrize(("certificate", "key", "client_ca", "told"), _FAULTS)
+def test_what_is_wrong_is_told_with_its_setting_and_file(
+    certificate: str, key: str, client_ca: str, told: str
+) -> None:
+    with pytest.raises(TlsError) as caught:
+        context(certificate, key, client_ca)
+    assert str(caught.value).startswith(told)
+
+
+def test_the_check_loads_what_the_settings_name(files: Path) -> None:
+    right = {"tls_certificate": "server.pem", "tls_key": "server.key", "tls_client_ca": "ca.pem"}
+    right = {name: str(files / file) for name, file in right.items()}
+    assert list(problems(read_settings(None, {"listen": "tls://127.0.0.1:0", **right}))) == []
+    for name in right:
+        wrong = right | {name: str(files / "text")}
+        (problem,) = problems(read_settings(None, wrong), {name: "calcd.conf:7: " + name})
+        assert problem.startswith(f"calcd.conf:7: {name}: '{files}/text' does not have ")
+
+
+def test_a_start_with_a_wrong_certificate_ends_before_it_serves(files: Path) -> None:
+    options = ("-l", "tls://127.0.0.1:0", "--tls-certificate", str(files / "server.pem"))
+    ended = run_calcd(*options, "--tls-key", str(files / "other.key"))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == (
+        f"calcd: tls_key: '{files}/other.key' does not have the key that the certificate was made "
+        "for: name that one\n"
+    )
+    ended = run_calcd(*options[:2])
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "calcd: --listen: 'tls://127.0.0.1:0': "
+        "expected tls_certificate to be set too, to a file's path\n"
+    )
+
+
+def test_a_reload_with_a_wrong_certificate_changes_nothing(
+    start_daemon: Daemons, files: Path, tmp_path: Path
+) -> None:
+    settings = tmp_path / "calcd.conf"
+    text = f"[calcd]\nlisten = tls://127.0.0.1:0\ntls_certificate = {files}/both.pem\n"
+    settings.write_text(text)
+    daemon = start_daemon("-c", str(settings))
+    assert daemon.endpoints[0].startswith("tls://127.0.0.1:")
+    settings.write_text(f"{text}tls_key = {files}/other.key\nmax_line = 7\n")
+    daemon.process.send_signal(1)
+    daemon.logs(f"error: reload: tls_key: '{files}/other.key' does not have the key that ")
+    daemon.logs("reload: the settings stay as they were")
+    assert "max_line=1024 " in daemon.logs("settings in force", 2)[1]
+
+
+def test_a_plain_daemon_does_not_import_ssl() -> None:
+    script = (
+        "import sys, calcd.daemon.main\n"
+        "sys.argv = ['calcd', '-t', '-l', 'tcp://127.0.0.1:0']\n"
+        "print(calcd.daemon.main.main(), 'ssl' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", script],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert result.stdout.splitlines()[-1] == "0 False"

@@ -1,0 +1,200 @@
+"""A session under TLS, without a socket: encrypted bytes in, encrypted bytes out."""
+
+import ssl
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from certificates import Certificates
+from hypothesis import given
+from hypothesis import strategies as st
+from sessions import answered
+from tls_client import Client
+
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.session import Session
+from calcd.core.tls import TlsSession, refusal
+from calcd.net.certificates import context
+
+Clients = Callable[..., Client]
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@pytest.fixture(scope="module")
+def clients(certificates: Certificates) -> Clients:
+    """Make clients, each with a session of its own."""
+    pair = certificates.server
+    ours = context(str(pair.cert), str(pair.key), "")
+
+    def client(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, max_line: int = 1024) -> Client:
+        trusted = ssl.create_default_context(cafile=certificates.authority.cert)
+        trusted.minimum_version = trusted.maximum_version = version
+        return Client(TlsSession(ours, Arithmetic(), max_line), trusted)
+
+    return client
+
+
+@pytest.fixture(params=VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
+def client(request: pytest.FixtureRequest, clients: Clients) -> Client:
+    """Give a client that has done its handshake, in either version."""
+    client = clients(request.param)
+    client.shake_hands()
+    return client
+
+
+def test_requests_are_answered(client: Client) -> None:
+    assert client.ask(b"SOMA 2 2\r\nDIV 1 3\n") == b"4\r\n0.3333333333333333333333333333333333\n"
+    assert (client.session.requests, client.session.errors) == (2, 0)
+
+
+def test_a_handshake_may_come_byte_by_byte(clients: Clients) -> None:
+    client = clients()
+    assert client.session.started
+    client.shake_hands(1)
+    assert not client.session.started
+    assert client.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+requests = st.lists(st.sampled_from([b"SOMA 2 2\n", b"DIV 1 0\r\n", b"FOO\n", b"\n", b"UPPER a\n"]))
+
+
+@given(requests.map(b"".join), st.lists(st.integers(0, 1 << 12)), st.lists(st.integers(1, 99)))
+def test_any_records_cut_anywhere_give_the_same_replies(
+    clients: Clients, text: bytes, records: list[int], cuts: list[int]
+) -> None:
+    client = clients()
+    client.shake_hands()
+    ends = [0, *sorted({each for each in records if each < len(text)}), len(text)]
+    parts = [text[begin:end] for begin, end in pairwise(ends) if begin < end]
+    sealed = b"".join(map(client.sealed, parts))
+    for cut in cuts:
+        client.send(sealed[:cut])
+        sealed = sealed[cut:]
+    client.send(sealed)
+    assert client.heard() == answered(Session(Arithmetic()), text)
+
+
+def test_close_notify_is_the_end_of_input(client: Client) -> None:
+    client.send(client.sealed(b"SOMA 1 1\nSOMA 2 2") + client.farewell())
+    assert client.session.finished == "closed"
+    assert client.heard() == b"2\n4\n"
+    assert not client.told_the_end
+    client.take(client.session.farewell())
+    assert client.told_the_end
+
+
+@pytest.mark.parametrize(
+    ("text", "replies"),
+    [
+        (b"SOMA 1 1\nSOMA 2 2", b"2\n"),  # the last line may have been SOMA 2 22
+        (b"SOMA 2 2", b"4\n"),  # silence would have answered it as well
+        (b"SOMA 2", b""),
+    ],
+)
+def test_an_end_without_close_notify_makes_no_request_of_half_a_line(
+    client: Client, text: bytes, replies: bytes
+) -> None:
+    heard = client.ask(text)
+    client.take(client.session.receive(b""))
+    assert client.session.finished == "closed"
+    assert heard + client.heard() == replies
+
+
+@pytest.mark.parametrize(
+    ("text", "finished"),
+    [
+        (b"QUIT\nSOMA 1 1\n", "quit"),
+        (b"x" * 2000, "line-too-long"),
+        (b"\x04", "ctrl-d"),
+        (b"\xff\xf4", "interrupted"),
+    ],
+)
+def test_however_a_session_ends_its_client_is_told(
+    client: Client, text: bytes, finished: str
+) -> None:
+    replies = client.ask(text)
+    assert client.session.finished == finished
+    assert replies == Session(Arithmetic()).receive(text)
+    client.take(client.session.farewell())
+    assert client.told_the_end
+    assert client.session.receive(b"PING\n") == b""
+
+
+def test_silence_and_time_are_answered_under_tls(client: Client) -> None:
+    assert client.ask(b"SOMA 2 2") == b""
+    assert client.session.complete
+    client.take(client.session.keep_silence())
+    assert client.heard() == b"4\n"
+    assert client.ask(b"SUB 2\nSOM").startswith(b"ERR WRONG-OPERANDS ")
+    client.take(client.session.time_out())
+    assert client.heard().startswith(b"ERR TIMEOUT ")
+    assert client.session.finished == "line-timeout"
+
+
+def test_a_handshake_that_is_not_finished_in_time_gets_no_words(clients: Clients) -> None:
+    client = clients()
+    assert client.session.time_out() == b""
+    assert client.session.finished == "handshake-timeout"
+    assert client.session.farewell() == b""
+
+
+def test_who_does_not_speak_tls_is_told_so_in_plain_text(clients: Clients) -> None:
+    session = clients().session
+    assert session.receive(b"SOMA 2 2\n") == b"ERR FORBIDDEN TLS alone is spoken here\n"
+    assert session.finished == "tls-wrong-version-number"
+    assert session.farewell() == b""
+    assert (session.requests, session.errors) == (0, 1)
+
+
+def test_a_record_that_was_forged_ends_the_session(client: Client) -> None:
+    sealed = bytearray(client.sealed(b"SOMA 2 2\n"))
+    sealed[-1] ^= 1
+    client.send(bytes(sealed))
+    assert client.session.finished == "tls-decryption-failed-or-bad-record-mac"
+    assert client.session.requests == 0
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_no_bytes_at_all_raise(clients: Clients, data: bytes, established: bool) -> None:
+    client = clients()
+    if established:
+        client.shake_hands()
+    client.session.receive(data)
+    client.session.receive(b"")
+    client.session.farewell()
+    assert client.session.finished
+    assert client.session.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [("FORBIDDEN", "ACCESS_DENIED"), ("BUSY", "INTERNAL_ERROR")]
+)
+def test_a_refusal_is_an_alert_that_tells_why(clients: Clients, code: str, reason: str) -> None:
+    client = clients()
+    client.take(refusal(code))
+    with pytest.raises(ssl.SSLError, match=reason):
+        client.tls.do_handshake()
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
+@pytest.mark.parametrize("asked", [False, True], ids=["no certificate", "certificate"])
+def test_a_session_is_not_resumed_where_certificates_are_asked_for(
+    certificates: Certificates, asked: bool, version: ssl.TLSVersion
+) -> None:
+    server, authority = certificates.server, certificates.authority
+    ours = context(str(server.cert), str(server.key), str(authority.cert) if asked else "")
+    theirs = ssl.create_default_context(cafile=authority.cert)
+    theirs.minimum_version = theirs.maximum_version = version
+    theirs.load_cert_chain(certificates.client.cert, certificates.client.key)
+    saved: ssl.SSLSession | None = None
+    for number in range(3):
+        client = Client(TlsSession(ours, Arithmetic()), theirs, saved)
+        client.shake_hands()
+        assert client.ask(b"SOMA 2 2\n") == b"4\n"
+        by_id = version == ssl.TLSVersion.TLSv1_2 and not asked
+        assert bool(client.tls.session_reused) == (by_id and number > 0)
+        saved = client.tls.session
+        assert not (saved and saved.has_ticket)
+        client.send(client.farewell())  # an orderly end: OpenSSL would keep the session
+        client.take(client.session.farewell())
+    assert ours.session_stats()["number"] == by_id
