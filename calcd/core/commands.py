@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import calcd
 from calcd.core.decimal128 import ROUNDINGS
 from calcd.core.errors import RequestError, quoted
-from calcd.core.functions import ARITHMETIC
 from calcd.core.messages import LANGUAGES, Language
-from calcd.core.operations import Operation
+from calcd.core.operations import ARITHMETIC, Operation
 
 if TYPE_CHECKING:
     from calcd.core.session import Session
@@ -21,7 +20,7 @@ _NO_VARIABLES = "no variables"
 
 
 class Command(Operation):
-    """An operation whose ``run`` takes the session and the operands as written."""
+    """An operation whose ``function`` takes the session and the operands as written."""
 
 
 def operation_named(name: str, is_variable: bool = False) -> Operation:
@@ -66,7 +65,7 @@ def help_line(language: Language, name: str = "") -> str:
         also = "".join(f", {say('also')} {alias}" for alias in operation.names[1:])
         usage = " ".join([operation.names[0], *map(say, operation.operands)])
         example = f"{operation.example} -> {operation.answer}"
-        return f"{usage}: {say(operation.meaning)}{also}; {example}"
+        return f"{usage}: {say(operation.help)}{also}; {example}"
     kinds = "; ".join(
         f"{say(kind)}: {', '.join('|'.join(operation.names) for operation in rows)}"
         for kind, rows in KINDS.items()

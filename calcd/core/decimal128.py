@@ -9,18 +9,18 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Context, Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import repeat
 from operator import call
 
-from calcd.core.constants import pi
 from calcd.core.errors import RequestError, quoted
-from calcd.core.functions import DIVISIONS, EXP, PLAIN
-from calcd.core.operations import Operation
+from calcd.core.operations import DIVISIONS, EXP, FAST_PATH, Operation
 
 # decimal128: largest and smallest adjusted exponent, whatever the precision in force.
 EMAX = 6144
 EMIN = -6143
+
+_PI_DIGITS = 1020  # more than the largest precision, so that rounding is never in doubt
 
 # A result whose first digit is farther than this from the point is printed with an exponent.
 PLAIN_PLACES = 34
@@ -113,9 +113,9 @@ class Arithmetic:
 
         Its work is added to ``work``; ``TooDearError`` where that comes to more than ``most``.
         """
-        self.charge(operation.work(self.precision, numbers))
+        self.charge(operation.cost(self.precision, numbers))
         try:
-            result: Decimal = operation.run(self.context, *numbers)
+            result: Decimal = operation.function(self.context, *numbers)
         except decimal.DivisionByZero:
             raise RequestError("DIVISION-BY-ZERO", "division by zero") from None
         except decimal.Overflow:
@@ -160,11 +160,11 @@ class Arithmetic:
     def constant(self, name: str) -> Decimal:
         """Give ``pi`` or ``e``, rounded."""
         if name == "pi":
-            return self.rounded(pi())
+            return self.rounded(_pi())
         return self.run(EXP, (Decimal(1),))
 
     def charge(self, work: float) -> None:
-        """Count work, in the units of ``Operation.work``; TooDearError if it may not be done."""
+        """Count work, in the units of ``Operation.cost``; TooDearError if it may not be done."""
         if self.work + work > self.most:
             raise TooDearError
         self.work += work
@@ -175,7 +175,7 @@ class Arithmetic:
         Faster than by the rules: the operands' grammar is not checked beyond what ``Decimal()``
         does. Raise anything where there is no such operation, no number or no finite result.
         """
-        result = PLAIN[name](self.context, Decimal(left), Decimal(right))
+        result = FAST_PATH[name](self.context, Decimal(left), Decimal(right))
         text = str(result)
         return self._respelled(text, result) if "E" in text or self._may_be_wide else text
 
@@ -186,7 +186,7 @@ class Arithmetic:
 
         Nearly all loops are ``map``'s own: the interpreter takes no step for each.
         """
-        operators = map(PLAIN.__getitem__, names)
+        operators = map(FAST_PATH.__getitem__, names)
         operands = map(Decimal, lefts), map(Decimal, rights)
         results = list(map(call, operators, repeat(self.context), *operands))
         texts = list(map(str, results))
@@ -211,3 +211,22 @@ class Arithmetic:
         elif self._may_be_wide and "E" not in text and number.adjusted() >= PLAIN_PLACES:
             return format(number, "E")
         return text
+
+
+@cache
+def _pi() -> Decimal:
+    """Return pi, truncated after ``_PI_DIGITS`` decimals: Machin's 16 atan(1/5) - 4 atan(1/239)."""
+    guard_digits = 10
+    one = 10 ** (_PI_DIGITS + guard_digits)
+    scaled = 16 * _arctangent(5, one) - 4 * _arctangent(239, one)
+    return Decimal(f"{scaled // 10**guard_digits}E-{_PI_DIGITS}")
+
+
+def _arctangent(divisor: int, one: int) -> int:
+    """Return the arc tangent of 1/divisor, in units of 1/one."""
+    total, power, number = 0, one // divisor, 1
+    while power:
+        total += power // number if number % 4 == 1 else -(power // number)
+        power //= divisor * divisor
+        number += 2
+    return total

@@ -16,8 +16,16 @@ from typing import NamedTuple
 
 from calcd.core.decimal128 import UNSIGNED, Arithmetic
 from calcd.core.errors import RequestError, Word, quoted
-from calcd.core.functions import ADD, ARITHMETIC, DIVIDE, MULTIPLY, POWER, REMAINDER, SUBTRACT
-from calcd.core.operations import Operation
+from calcd.core.operations import (
+    ADD,
+    ARITHMETIC,
+    DIVIDE,
+    MULTIPLY,
+    POWER,
+    REMAINDER,
+    SUBTRACT,
+    Operation,
+)
 
 DEEPEST = 50  # parentheses, calls and powers within each other
 LONGEST_NAME = 64  # characters

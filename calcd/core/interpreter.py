@@ -19,7 +19,7 @@ _MUCH = 300  # characters
 _GROUP = 64  # lines
 _BLOCK = 1 << 12  # characters that are split into fields together
 _SHORT = 1024  # characters of a line whose numbers are worked with before their cost is known
-# Units of work (see ``Operation.work``; each is about 0.05 µs).
+# Units of work (see ``Operation.cost``; each is about 0.05 µs).
 LINE_LIMIT = 4_000_000  # a line that costs more is an error
 _CHEAP_LINE = 4_000  # a line that costs more is expensive: the others must not wait for it
 CALL = 6_000  # after so much in one call, the rest of the lines has to wait
@@ -273,9 +273,9 @@ class Answers:
         begin = expression_in(request, name, rest)
         if begin < 0:
             operation = operation_named(name, name in self.memory)
-            operands = operation.take(rest)
+            operands = operation.operands_of(rest)
             if isinstance(operation, Command):
-                return str(operation.run(self, *operands))
+                return str(operation.function(self, *operands))
             self.arithmetic.charge(30 * len(operands))
             result = self.arithmetic.run(operation, [self._operand(each) for each in operands])
         else:

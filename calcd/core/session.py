@@ -82,7 +82,7 @@ class Session(Answers):
     def receive(self, data: bytes, limit: int = CALL) -> bytes:
         """Take the bytes of one read, ``b""`` at the end of input; return the replies.
 
-        ``limit`` is the work that may be done for it, in units of ``Operation.work``.
+        ``limit`` is the work that may be done for it, in units of ``Operation.cost``.
         """
         if self.finished:
             return b""
@@ -219,4 +219,4 @@ def _is_complete(request: str) -> bool:
     operation = BY_NAME.get(name.upper())
     if operation is None:  # an error whatever follows, once the name has ended
         return rest != ""
-    return len(operation.split(rest)) >= operation.least
+    return len(operation.split(rest)) >= operation.min_operands

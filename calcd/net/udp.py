@@ -44,7 +44,7 @@ _TOO_LONG = str(RequestError("REPLY-TOO-LONG", "use TCP"))  # short, as there ma
 _NUMBER = re.compile(r"[ \t]*+(?:[-+]?[0-9.]++(?:[eE][-+]?[0-9]++)?[ \t]*+)?")
 _LONGEST_REPLY = 4096  # bytes: longer than any number, and than HELP
 _TEXT = RequestError("NOT-OVER-UDP", "a server could take this reply for a request: use TCP")
-_MOST_WORK = 20_000_000  # units of ``Operation.work``, about a second, for a datagram
+_MOST_WORK = 20_000_000  # units of ``Operation.cost``, about a second, for a datagram
 
 _BUFFER = 1 << 16  # bytes: no datagram has more
 _TURN = 0.0002  # seconds that datagrams are answered in before others have their turn

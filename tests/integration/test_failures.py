@@ -358,7 +358,7 @@ FAILS = [
     "socket.socket.accept",
     "calcd.core.decimal128.Arithmetic.__init__",
     "calcd.core.decimal128.Arithmetic.calculate_plainly",
-    "calcd.core.operations.Operation.take",
+    "calcd.core.operations.Operation.operands_of",
     "calcd.net.registry.Connections.add",
     "calcd.net.connection.Handler.setup",
     "calcd.net.connection.Handler.handle",

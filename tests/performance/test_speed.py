@@ -19,8 +19,7 @@ from calcd.config.endpoints import parse_endpoint
 from calcd.config.networks import parse_network
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.expressions import is_name, parse
-from calcd.core.functions import ADD
-from calcd.core.operations import split_request
+from calcd.core.operations import ADD, split_request
 from calcd.core.session import Session
 from calcd.core.telnet import TelnetFilter
 

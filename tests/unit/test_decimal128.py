@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS, Arithmetic
 from calcd.core.errors import RequestError
-from calcd.core.functions import ARITHMETIC
+from calcd.core.operations import ARITHMETIC
 from calcd.core.session import Session
 
 NAMED = {name: operation for operation in ARITHMETIC for name in operation.names}

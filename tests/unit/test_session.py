@@ -160,7 +160,7 @@ def test_a_bug_is_reported_and_costs_its_request_alone(monkeypatch: pytest.Monke
         raise AssertionError("a bug")
 
     ping = next(row for row in TABLE if row.names == ("PING",))
-    monkeypatch.setitem(ping.__dict__, "run", broken)
+    monkeypatch.setitem(ping.__dict__, "function", broken)
     bugs: list[str] = []
     buggy = Session(Arithmetic(), on_bug=bugs.append)
     replies = buggy.receive(b"PING\nSOMA 2 2\n")

@@ -12,9 +12,8 @@ from sessions import answered
 
 from calcd.core.commands import BY_NAME, TABLE
 from calcd.core.decimal128 import ROUNDINGS, Arithmetic
-from calcd.core.functions import ARITHMETIC
 from calcd.core.messages import LANGUAGES, PORTUGUESE
-from calcd.core.operations import Operation
+from calcd.core.operations import ARITHMETIC, Operation
 from calcd.core.session import Session
 from calcd.core.variables import MOST_NAMES
 
@@ -250,7 +249,7 @@ def test_every_word_has_a_translation_with_as_many_braces() -> None:
     words = given_words()
     assert len(words) > 25
     for operation in TABLE:
-        words |= {operation.meaning, *operation.operands} - {"PONG"}
+        words |= {operation.help, *operation.operands} - {"PONG"}
     missing = words - set(PORTUGUESE.words)
     assert not missing
     for english, portuguese in PORTUGUESE.words.items():

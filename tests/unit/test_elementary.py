@@ -1,4 +1,4 @@
-"""The functions that are more than the decimal module's own, and the estimates of their work."""
+"""Functions that need more than one call of the decimal module, and estimates of their cost."""
 
 import decimal
 import math
@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS, Arithmetic
 from calcd.core.errors import RequestError
-from calcd.core.functions import ARITHMETIC
-from calcd.core.operations import Operation
+from calcd.core.operations import ARITHMETIC, Operation
 
 NAMED = {name: operation for operation in ARITHMETIC for name in operation.names}
 UNIT = 0.05e-6  # seconds
@@ -106,7 +105,7 @@ def test_no_estimate_of_work_is_far_too_low(operation: Operation) -> None:
 
     for precision in (34, 100, 300, 1000):
         for length in (precision, 1000):
-            for operands in OPERANDS[operation.least]:
+            for operands in OPERANDS[operation.min_operands]:
                 numbers = [Decimal(each.format(length * "7")) for each in operands.split()]
                 arithmetic = Arithmetic(precision)
                 took = []
