@@ -1,26 +1,35 @@
-"""The table of operations, and those in it that are not arithmetic. No I/O."""
+"""The table of all operations, and those of them that are not arithmetic."""
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
 
 import calcd
-from calcd.core.decimal128 import ROUNDINGS
+from calcd.core.decimal128 import ROUNDINGS, Arithmetic
 from calcd.core.errors import RequestError, quoted
-from calcd.core.messages import LANGUAGES, Language
+from calcd.core.messages import ENGLISH, LANGUAGES, Language
 from calcd.core.operations import ARITHMETIC, Operation
+from calcd.core.variables import Variables
 
-if TYPE_CHECKING:
-    from calcd.core.session import Session
-
-MOST_DIGITS = 1000  # that a session may ask for
+MAX_PRECISION = 1000  # digits
 _MARKS = set("(+-*/^%=,")  # where one of these is in a name, it is rather an expression
 _SWITCH = {"on": True, "off": False}
 _NO_VARIABLES = "no variables"
 
 
+@dataclass(slots=True)
+class CommandContext:
+    """What a command reads and changes: the state of one session."""
+
+    arithmetic: Arithmetic
+    variables: Variables = field(default_factory=Variables)
+    language: Language = ENGLISH
+    pings: int = 0
+    quit: bool = False
+
+
 class Command(Operation):
-    """An operation whose ``function`` takes the session and the operands as written."""
+    """An operation whose ``function`` takes a ``CommandContext`` and the operands as text."""
 
 
 def operation_named(name: str, is_variable: bool = False) -> Operation:
@@ -34,7 +43,7 @@ def operation_named(name: str, is_variable: bool = False) -> Operation:
         raise RequestError("UNKNOWN-OPERATION", template, quoted(name)) from None
 
 
-def _upper(_: "Session", text: str) -> str:
+def _upper(_: CommandContext, text: str) -> str:
     try:
         upper = text.encode("latin-1").decode("utf-8").upper()
     except UnicodeDecodeError:
@@ -44,17 +53,17 @@ def _upper(_: "Session", text: str) -> str:
     return upper.encode("utf-8").decode("latin-1")
 
 
-def _ping(session: "Session") -> str:
-    session.pings += 1
+def _ping(context: CommandContext) -> str:
+    context.pings += 1
     return "PONG"
 
 
-def _version(_: "Session") -> str:
+def _version(_: CommandContext) -> str:
     return f"calcd {calcd.__version__}"
 
 
-def _help(session: "Session", name: str = "") -> str:
-    return help_line(session.language, name)
+def _help(context: CommandContext, name: str = "") -> str:
+    return help_line(context.language, name)
 
 
 def help_line(language: Language, name: str = "") -> str:
@@ -73,37 +82,37 @@ def help_line(language: Language, name: str = "") -> str:
     return f"{kinds}; {say('expressions: 2*(3+4), x = sqrt(2), = x^2; HELP SOMA tells more')}"
 
 
-def _quit(session: "Session") -> str:
-    session.finished = "quit"
+def _quit(context: CommandContext) -> str:
+    context.quit = True
     return "BYE"
 
 
-def _precision(session: "Session", digits: str = "") -> str:
+def _precision(context: CommandContext, digits: str = "") -> str:
     if digits:
-        if not (digits.isdecimal() and len(digits) <= 4 and 1 <= int(digits) <= MOST_DIGITS):
+        if not (digits.isdecimal() and len(digits) <= 4 and 1 <= int(digits) <= MAX_PRECISION):
             template = "{} is not a whole number from 1 to {}"
-            raise RequestError("INVALID-NUMBER", template, quoted(digits), MOST_DIGITS)
-        session.arithmetic = session.arithmetic.changed(precision=int(digits))
-    return str(session.arithmetic.precision)
+            raise RequestError("INVALID-NUMBER", template, quoted(digits), MAX_PRECISION)
+        context.arithmetic = context.arithmetic.replace(precision=int(digits))
+    return str(context.arithmetic.precision)
 
 
-def _rounding(session: "Session", mode: str = "") -> str:
+def _rounding(context: CommandContext, mode: str = "") -> str:
     if mode:
-        session.arithmetic = session.arithmetic.changed(rounding=_choice(mode, ROUNDINGS))
-    return session.arithmetic.rounding
+        context.arithmetic = context.arithmetic.replace(rounding=_choice(mode, ROUNDINGS))
+    return context.arithmetic.rounding
 
 
-def _exact(session: "Session", switch: str = "") -> str:
+def _exact(context: CommandContext, switch: str = "") -> str:
     if switch:
         exact = _SWITCH[_choice(switch, _SWITCH)]
-        session.arithmetic = session.arithmetic.changed(exact=exact)
-    return "on" if session.arithmetic.exact else "off"
+        context.arithmetic = context.arithmetic.replace(exact=exact)
+    return "on" if context.arithmetic.exact else "off"
 
 
-def _language(session: "Session", name: str = "") -> str:
+def _language(context: CommandContext, name: str = "") -> str:
     if name:
-        session.language = LANGUAGES[_choice(name, LANGUAGES)]
-    return session.language.name
+        context.language = LANGUAGES[_choice(name, LANGUAGES)]
+    return context.language.name
 
 
 def _choice(text: str, choices: Collection[str]) -> str:
@@ -113,12 +122,12 @@ def _choice(text: str, choices: Collection[str]) -> str:
     raise RequestError("UNKNOWN-NAME", "{} is none of {}", quoted(text), ", ".join(choices))
 
 
-def _vars(session: "Session") -> str:
-    return session.memory.shown(session.arithmetic) or session.language.say(_NO_VARIABLES)
+def _vars(context: CommandContext) -> str:
+    return context.variables.listing(context.arithmetic) or context.language.say(_NO_VARIABLES)
 
 
-def _clear(session: "Session") -> str:
-    session.memory.clear()
+def _clear(context: CommandContext) -> str:
+    context.variables.clear()
     return "OK"
 
 

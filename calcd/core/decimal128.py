@@ -5,7 +5,6 @@ with the parameters of IEEE 754-2008 decimal128. Nothing here does I/O.
 """
 
 import decimal
-import math
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Context, Decimal
@@ -13,6 +12,7 @@ from functools import cache, lru_cache
 from itertools import repeat
 from operator import call
 
+from calcd.core.budget import Budget
 from calcd.core.errors import RequestError, quoted
 from calcd.core.operations import DIVISIONS, EXP, FAST_PATH, Operation
 
@@ -57,38 +57,36 @@ def _context(precision: int, rounding: str, exact: bool) -> Context:
     )
 
 
-class TooDearError(Exception):
-    """What was asked would take more work than it may."""
-
-
 class Arithmetic:
     """Calculates in one precision and rounding. Not to be shared between threads.
 
     ``precision`` is in significant digits, ``rounding`` a key of ``ROUNDINGS``; ``exact`` makes
-    an error of a result that would be rounded. ``work`` counts what was done, and may be set.
+    an error of a result that would be rounded. What it calculates is charged to ``budget``.
     """
 
     def __init__(
-        self, precision: int = 34, rounding: str = "half-even", exact: bool = False
+        self,
+        precision: int = 34,
+        rounding: str = "half-even",
+        exact: bool = False,
+        budget: Budget | None = None,
     ) -> None:
         self.precision, self.rounding, self.exact = precision, rounding, exact
-        self.work = 0.0
-        self.most = math.inf
+        self.budget = budget or Budget()
         self.context = _context(precision, rounding, exact).copy()
         # Only a result of more digits than this can have its first digit beyond the places.
         self._may_be_wide = precision > PLAIN_PLACES
 
-    def changed(
+    def replace(
         self, precision: int = 0, rounding: str = "", exact: bool | None = None
     ) -> "Arithmetic":
-        """Give one that differs in this, and goes on counting the work."""
-        changed = Arithmetic(
+        """Return one that differs in this, with the same budget."""
+        return Arithmetic(
             precision or self.precision,
             rounding or self.rounding,
             self.exact if exact is None else exact,
+            self.budget,
         )
-        changed.work, changed.most = self.work, self.most
-        return changed
 
     def number(self, operand: str) -> Decimal:
         """Return exactly the number that is written; raise ``RequestError`` INVALID-NUMBER.
@@ -111,9 +109,9 @@ class Arithmetic:
     def run(self, operation: Operation, numbers: Sequence[Decimal]) -> Decimal:
         """Run an operation of the table; raise ``RequestError`` where there is no finite result.
 
-        Its work is added to ``work``; ``TooDearError`` where that comes to more than ``most``.
+        Its cost is charged to the budget: raise ``BudgetExceeded``.
         """
-        self.charge(operation.cost(self.precision, numbers))
+        self.budget.charge(operation.cost(self.precision, numbers))
         try:
             result: Decimal = operation.function(self.context, *numbers)
         except decimal.DivisionByZero:
@@ -162,12 +160,6 @@ class Arithmetic:
         if name == "pi":
             return self.rounded(_pi())
         return self.run(EXP, (Decimal(1),))
-
-    def charge(self, work: float) -> None:
-        """Count work, in the units of ``Operation.cost``; TooDearError if it may not be done."""
-        if self.work + work > self.most:
-            raise TooDearError
-        self.work += work
 
     def calculate_plainly(self, name: str, left: str, right: str) -> str:
         """Run an operation, by its name, on two operands as they are written; give text.

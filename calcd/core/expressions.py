@@ -29,6 +29,7 @@ from calcd.core.operations import (
 
 DEEPEST = 50  # parentheses, calls and powers within each other
 LONGEST_NAME = 64  # characters
+_TOKEN_COST = 30
 
 _TOKEN = re.compile(
     r"[ \t]*(?:"
@@ -115,6 +116,7 @@ class _Parser:
     def __init__(self, text: str, begin: int, arithmetic: Arithmetic) -> None:
         self._tokens = _TOKEN.finditer(text, begin)
         self._arithmetic = arithmetic
+        self._charge = arithmetic.budget.charge
         self._steps: list[Step] = []
         self._depth = 0
         self._kind = self._ahead = ""
@@ -129,7 +131,7 @@ class _Parser:
 
     def _next(self) -> str:
         """Step over the token ahead, and return it."""
-        self._arithmetic.charge(30)
+        self._charge(_TOKEN_COST)
         before = self._ahead
         found = next(self._tokens)
         self._kind = found.lastgroup or ""

@@ -1,13 +1,20 @@
 """One client's conversation: bytes in, bytes out, and no I/O in between."""
 
+import enum
 import re
-from typing import Any
 
+from calcd.core.budget import CALL_LIMIT, LINE_LIMIT, Budget, BudgetExceeded
 from calcd.core.commands import BY_NAME
-from calcd.core.decimal128 import Arithmetic, TooDearError
+from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError
 from calcd.core.expressions import UnfinishedError, parse
-from calcd.core.interpreter import CALL, LINE_LIMIT, Answers, expression_in
+from calcd.core.interpreter import (
+    BLANK_LINE_COST,
+    CHARACTER_COST,
+    Interpreter,
+    fields_of_sums,
+    find_expression,
+)
 from calcd.core.operations import split_request
 from calcd.core.telnet import IAC, TelnetFilter
 
@@ -15,205 +22,336 @@ _LF = ord("\n")
 _CTRL_D = b"\x04"
 _CTRL_D_FIRST = re.compile(rb"^\x04", re.MULTILINE)
 
-# Of these bytes alone (no n, so neither nan nor inf; no underscore; no control characters)
-# str.split() finds the fields that the grammar means, and decimal takes the numbers that it
-# means: one test of a whole read stands for one of each operand.
+# If a read has only these bytes (no n, so neither nan nor inf; no underscore; no control
+# characters), str.split() finds the fields of the grammar, and Decimal() takes its numbers: one
+# test of a whole read replaces one of each operand.
 _PLAIN = b"0123456789+-.eE \t\r\n" + b"SOMAUBLDIV" + b"somaubldiv"
+_MAX_PLAIN = 1 << 17  # bytes of lines that are tested for plain bytes
+_BLOCK = 1 << 12  # characters that are split into fields together
+_SHORT_LINE = 1024  # characters of a line whose numbers are used before their cost is known
+_MANY_LINES = 300  # characters from which on sums are calculated in groups
 
-
-_TELNET_PIECE = 512  # bytes that are stripped of telnet commands before others have their turn
-_TELNET_COST = 8  # of each command, in units of work
+_TELNET_PIECE = 512  # bytes that are stripped of telnet commands at once
+_TELNET_COST = 8  # of each command
 _TELNET_BYTE_COST = 0.1
-_LONG = 1 << 17  # bytes of lines that are not looked through to find them plain
+_REPLY_CHARACTER_COST = 1  # bounds the replies that are held in memory
 
 
-class Session(Answers):
-    """Answers one client's requests; knows nothing of sockets, threads or the time.
+class CloseReason(enum.Enum):
+    """Why a session ended. The values are the words of the log."""
 
-    ``receive`` is given what each read brought and returns what is to be sent. The shell round
-    it looks at ``finished``, ``started``, ``line_ends`` and ``complete`` to decide how long to
-    wait for more, and calls ``keep_silence`` or ``time_out`` when that time is over.
+    CLOSED = "closed"  # end of input
+    QUIT = "quit"
+    CTRL_D = "ctrl-d"
+    INTERRUPTED = "interrupted"  # by telnet's Interrupt Process
+    LINE_TOO_LONG = "line-too-long"
+    LINE_TIMEOUT = "line-timeout"
+    HANDSHAKE_TIMEOUT = "handshake-timeout"
+    TLS_ERROR = "tls-error"
 
-    No call takes long. What is left over is ``pending``: then, before anything else is done,
-    ``go_on`` is to be called until nothing is. Where that is ``expensive``, such a call may take
-    as long as a line may.
 
-    What it is made with is told at ``Answers``.
+class Session:
+    """Splits a client's bytes into lines and returns the replies of its interpreter.
+
+    Give ``receive`` the bytes of each read; send what it returns. No call takes long: what is
+    left over is ``pending``. Then call ``resume`` until nothing is, before anything else. If the
+    next line is ``expensive``, that call may take as long as a line may.
+
+    ``has_partial_line``, ``partial_line_is_request`` and ``lines_seen`` tell how long to wait for
+    more bytes; when that time is over, call ``flush_partial_line`` or ``time_out``.
+    ``close_reason`` is None as long as the session is open. ``max_line`` is in bytes, without the
+    line end.
     """
 
-    def __init__(self, *made_with: Any, **named: Any) -> None:
-        super().__init__(*made_with, **named)
-        self._line = bytearray()  # the one that has no end yet
+    def __init__(self, interpreter: Interpreter, max_line: int = 1024) -> None:
+        self.interpreter = interpreter
+        self.budget = interpreter.budget
+        self.close_reason: CloseReason | None = None
+        self.lines_seen = 0  # line ends so far
+        self.has_partial_line = False  # a line without its end, of more than blanks
+        self._max_line = max_line
+        self._lines = ""  # that have no reply yet
+        self._lines_are_plain = False
+        self._input = b""  # that was not looked at yet, of the last read
+        self._partial_line = bytearray()
+        self._is_one_read = False  # whether a single read brought all of the partial line
+        self._is_request: bool | None = None  # the partial line; None: not known yet
+        self._closing: CloseReason | None = None  # once the complete lines have replies
         self._telnet = TelnetFilter()
-        self._input = b""  # of the last read, not looked at yet
-        self._started = False  # whether the line has more than blanks
-        self._in_one_piece = False  # whether a single read brought all of it
-        self._complete: bool | None = None  # None: not known yet
-        self._ending = ""  # how the session ends once the whole lines are answered
 
     @property
-    def line(self) -> bytes:
-        """The line that has no end yet; ``line_ends`` tells if it is the same one."""
-        return bytes(self._line)
+    def requests(self) -> int:
+        """Number of requests so far."""
+        return self.interpreter.requests
 
     @property
-    def started(self) -> bool:
-        """Whether a line was started, and not with blanks alone, that has no end yet."""
-        return self._started
+    def errors(self) -> int:
+        """Number of error replies so far."""
+        return self.interpreter.errors
+
+    @property
+    def pings(self) -> int:
+        """Number of PING requests so far."""
+        return self.interpreter.context.pings
+
+    @property
+    def close_word(self) -> str | None:
+        """Word of the log for the close reason."""
+        return self.close_reason.value if self.close_reason else None
 
     @property
     def pending(self) -> bool:
-        """Whether something that has come is still to be answered."""
-        return bool(self.unanswered or self._input)
+        """Whether input that has arrived still waits for its reply."""
+        return bool(self._lines or self._input)
 
     @property
-    def complete(self) -> bool:
-        """Whether a whole request is there that only lacks its newline.
+    def expensive(self) -> bool:
+        """Whether the next pending line takes long by itself."""
+        return self.budget.expensive
 
-        A client that never sends one sends its request in one piece. Once a client has sent a
-        newline it is known to end its lines, and the start of one is never a request.
+    @property
+    def partial_line_is_request(self) -> bool:
+        """Whether the partial line is a whole request that only lacks its newline.
+
+        A client that never sends a newline sends its request in one read. Once a client has sent
+        a newline, it is known to end its lines, and a partial line is never a request.
         """
-        if self.line_ends or not self._started or not self._in_one_piece:
+        if self.lines_seen or not self.has_partial_line or not self._is_one_read:
             return False
-        if self._complete is None:  # a long line takes a while to look through
-            self._complete = _is_complete(self._line.decode("latin-1"))
-        return self._complete
+        if self._is_request is None:  # parsing a long line takes a while
+            self._is_request = _is_request(self._partial_line.decode("latin-1"))
+        return self._is_request
 
-    def receive(self, data: bytes, limit: int = CALL) -> bytes:
+    def receive(self, data: bytes, limit: float = CALL_LIMIT) -> bytes:
         """Take the bytes of one read, ``b""`` at the end of input; return the replies.
 
-        ``limit`` is the work that may be done for it, in units of ``Operation.cost``.
+        ``limit`` is what the call may cost, in the units of ``Budget``.
         """
-        if self.finished:
+        if self.close_reason is not None:
             return b""
-        self._start(limit)
+        self.budget.start_call(limit)
         if not data:
             return self._end_input()
-        return self._take(data)
-
-    def go_on(self, limit: int = CALL) -> bytes:
-        """Answer more of what is pending; return the replies.
-
-        A first line that is ``expensive`` may take all of its time, whatever the ``limit``.
-        """
-        self._start(limit, self.expensive)
-        return self._go_on()
-
-    def keep_silence(self) -> bytes:
-        """Answer the started line as it stands: its client waits."""
-        self._start()
-        return self._answer_started_line()
-
-    def time_out(self) -> bytes:
-        """Give up a started line that was not finished in time."""
-        self.finished = "line-timeout"
-        self.requests += 1
-        reply = self._fail("TIMEOUT", "the line was not finished in time: end it with a newline")
-        return (reply + "\n").encode("latin-1")
-
-    def farewell(self) -> bytes:
-        """Give what is to be sent last of all, however the connection ends."""
-        return b""
-
-    def _take(self, data: bytes) -> bytes:
-        """Take what a read brought, within the work of this call."""
-        within = self._line or self._telnet.active
-        if not within and data[-1] == _LF and not data.translate(None, _PLAIN):
-            # Whole lines, and bytes that mean nothing but themselves: nothing is to be unwrapped.
-            return self._answer_lines(data.decode("latin-1"), True).encode("latin-1")
+        within_line = self._partial_line or self._telnet.active
+        if not within_line and data[-1] == _LF and not data.translate(None, _PLAIN):
+            return self._reply_to_lines(data.decode("latin-1"), True).encode("latin-1")
         if IAC not in data and not self._telnet.active:
             return (self._take_text(data, False) + self._end_read()).encode("latin-1")
         return self._take_telnet(data, False)
 
-    def _go_on(self) -> bytes:
-        lines, self.unanswered = self.unanswered, ""
-        replies = self._answer_lines(lines, self._plain) if lines else ""
+    def resume(self, limit: float = CALL_LIMIT) -> bytes:
+        """Process more of what is pending; return the replies.
+
+        If the first line is ``expensive``, it may cost ``LINE_LIMIT``, whatever ``limit`` is.
+        """
+        self.budget.start_call(limit, allow_full_line=self.expensive)
+        lines, self._lines = self._lines, ""
+        replies = self._reply_to_lines(lines, self._lines_are_plain) if lines else ""
         data, self._input = self._input, b""
-        if self.finished:
-            data = b""
-        if data and (self.unanswered or self._spent):
-            self._input, data = data, b""
-        if data:
-            return replies.encode("latin-1") + self._take_telnet(data, True)
+        if data and self.close_reason is None:
+            if not (self._lines or self.budget.exhausted):
+                return replies.encode("latin-1") + self._take_telnet(data, True)
+            self._input = data
         return (replies + self._end_read()).encode("latin-1")
 
+    def flush_partial_line(self) -> bytes:
+        """Process the partial line as if it had ended, because its client waits."""
+        self.budget.start_call()
+        return self._reply_to_partial_line()
+
+    def time_out(self) -> bytes:
+        """End the session because the partial line was not completed in time."""
+        self.close_reason = CloseReason.LINE_TIMEOUT
+        template = "the line was not finished in time: end it with a newline"
+        return (self.interpreter.reject("TIMEOUT", template) + "\n").encode("latin-1")
+
+    def close(self) -> bytes:
+        """Return the bytes to be sent last of all, however the connection ends."""
+        return b""
+
+    # Bytes to lines
+
     def _take_telnet(self, data: bytes, same_read: bool) -> bytes:
-        """Take what may have telnet commands in it, piece by piece: each takes its time."""
+        """Take bytes that may have telnet commands, in pieces, until the budget is exhausted."""
         replies = ""
         begin = 0
-        while begin < len(data) and not (self._ending or self.unanswered or self.finished):
-            if begin and self._spent:
+        while begin < len(data) and not (self._closing or self._lines or self.close_reason):
+            if begin and self.budget.exhausted:
                 break
             piece = data[begin : begin + _TELNET_PIECE]
             begin += len(piece)
             commands = 1 + piece.count(IAC)
-            self.arithmetic.work += _TELNET_COST * commands + _TELNET_BYTE_COST * len(piece)
+            self.budget.spent += _TELNET_COST * commands + _TELNET_BYTE_COST * len(piece)
             text = self._telnet.strip(piece)
             if self._telnet.interrupted:
-                self._ending = "interrupted"
-            if text:  # a telnet's sign of life is no piece of a line
+                self._closing = CloseReason.INTERRUPTED
+            if text:  # a command alone, such as NOP, is not a part of a line
                 replies += self._take_text(text, same_read)
             same_read = True
-        self._input = b"" if self._ending or self.finished else data[begin:]
+        self._input = b"" if self._closing or self.close_reason else data[begin:]
         return (replies + self._end_read()).encode("latin-1")
 
     def _take_text(self, data: bytes, same_read: bool) -> str:
-        """Take text; ``same_read``: the read that brought it has brought some before."""
+        """Take bytes without commands; ``same_read``: the same read has brought some before."""
         if _CTRL_D in data:
-            # At the start of a line, which the text may begin in the middle of.
-            found = _CTRL_D_FIRST.search(data, 1 if self._line else 0)
+            # Only at the start of a line counts, and data may begin in the middle of one.
+            found = _CTRL_D_FIRST.search(data, 1 if self._partial_line else 0)
             if found:
-                data, self._ending = data[: found.start()], "ctrl-d"
+                data, self._closing = data[: found.start()], CloseReason.CTRL_D
         cut = data.rfind(b"\n") + 1
         if not same_read or cut:
-            self._in_one_piece = cut > 0 or not self._started
-        self._complete = None
-        whole, rest = (bytes(self._line) + data[:cut], data[cut:]) if cut else (b"", data)
+            self._is_one_read = cut > 0 or not self.has_partial_line
+        self._is_request = None
+        lines, rest = (bytes(self._partial_line) + data[:cut], data[cut:]) if cut else (b"", data)
         if cut:
-            self._line.clear()
-            self._started = False
-        self._line += rest
-        self._started = self._started or rest.strip(b" \t") != b""
-        if not whole:
+            self._partial_line.clear()
+            self.has_partial_line = False
+        self._partial_line += rest
+        self.has_partial_line = self.has_partial_line or rest.strip(b" \t") != b""
+        if not lines:
             return ""
-        plain = len(whole) <= _LONG and not whole.translate(None, _PLAIN)
-        return self._answer_lines(whole.decode("latin-1"), plain)
+        plain = len(lines) <= _MAX_PLAIN and not lines.translate(None, _PLAIN)
+        return self._reply_to_lines(lines.decode("latin-1"), plain)
 
     def _end_input(self) -> bytes:
-        self._ending = "closed"
-        if not self._line:
-            self.finished = "closed"
+        self._closing = CloseReason.CLOSED
+        if not self._partial_line:
+            self.close_reason = CloseReason.CLOSED
             return b""
-        return self._answer_started_line()
+        return self._reply_to_partial_line()
 
     def _end_read(self) -> str:
-        """Do what follows the whole lines of a read, once they are answered."""
-        if self.unanswered or self._input or self.finished:
+        """Do what follows the complete lines of a read, once they have replies."""
+        if self.pending or self.close_reason:
             return ""
-        self.finished = self._ending
-        length = len(self._line)
-        if length > self._max_line and length - self._line.endswith(b"\r") > self._max_line:
+        self.close_reason = self._closing
+        length = len(self._partial_line)
+        if length > self._max_line and length - self._partial_line.endswith(b"\r") > self._max_line:
             return self._line_too_long()
         return ""
 
-    def _answer_started_line(self) -> bytes:
-        line = self._line.decode("latin-1")
-        self._line.clear()
-        self._started = False
-        return (self._answer_lines(line, False) + self._end_read()).encode("latin-1")
+    def _reply_to_partial_line(self) -> bytes:
+        line = self._partial_line.decode("latin-1")
+        self._partial_line.clear()
+        self.has_partial_line = False
+        return (self._reply_to_lines(line, False) + self._end_read()).encode("latin-1")
+
+    # Lines to replies
+
+    def _reply_to_lines(self, text: str, plain: bool) -> str:
+        """Reply to lines with their line ends; ``plain``: they have only plain bytes.
+
+        If they are not plain, the last one may lack its newline. Lines beyond the budget become
+        pending.
+        """
+        self._lines_are_plain = plain
+        if not plain or self.interpreter.on_request is not None:
+            return self._reply_by_rules(text)
+        if len(text) <= _BLOCK:
+            return self._reply_to_block(text)
+        replies = []
+        end = 0
+        while (begin := end) < len(text):
+            # A line that is longer than a block is one by itself.
+            end = text.rfind("\n", begin, begin + _BLOCK) + 1 or text.index("\n", begin) + 1
+            replies.append(self._reply_to_block(text[begin:end]))
+            if self.close_reason:
+                break
+            if self._lines:
+                self._lines += text[end:]
+                break
+        return "".join(replies)
+
+    def _reply_to_block(self, text: str) -> str:
+        """Reply to complete lines of plain bytes."""
+        short = len(text) <= min(self._max_line, _SHORT_LINE) or not self._has_long_line(text)
+        if short and "\r" not in text:
+            return self._reply_to_plain_lines(text, "\n")
+        if short and text.count("\r") == text.count("\n") == text.count("\r\n"):
+            return self._reply_to_plain_lines(text, "\r\n")
+        return self._reply_by_rules(text)
+
+    def _has_long_line(self, text: str) -> bool:
+        """Return whether a line, with its CR, has more characters than the fast path takes."""
+        begin, most = 0, min(self._max_line, _SHORT_LINE) + 1  # with its LF
+        while len(text) - begin > most:
+            begin = text.rfind("\n", begin, begin + most) + 1
+            if not begin:
+                return True
+        return False
+
+    def _reply_to_plain_lines(self, text: str, end: str) -> str:
+        """Reply to short lines of plain bytes that all have the same line end."""
+        replies: list[str] = []
+        interpreter = self.interpreter
+        fields = fields_of_sums(text) if len(text) > _MANY_LINES else []
+        if fields:
+            count = len(fields) // 4
+            done = interpreter.reply_to_sums(text, fields, replies)
+        else:
+            lines = text.split("\n")
+            count = len(lines) - 1  # the last is what follows the last newline
+            done = interpreter.reply_to_plain_lines(lines, count, replies)
+        if done < count:
+            self._lines = "\n".join(text.split("\n")[done:])
+        self.lines_seen += done
+        replies.append("")
+        return end.join(replies)
+
+    def _reply_by_rules(self, text: str) -> str:
+        """Reply to lines with any line ends; each reply ends as its request does."""
+        replies: list[str] = []
+        interpreter, budget = self.interpreter, self.budget
+        end = -1
+        # Not split all at once: a read may have many lines, and the budget lets few get a reply.
+        while (begin := end + 1) < len(text):
+            if budget.exhausted:
+                self._lines = text[begin:]
+                break
+            end = text.find("\n", begin)
+            has_end = end >= 0
+            if not has_end:  # a partial line
+                end = len(text)
+            line = text[begin:end]
+            request = line.removesuffix("\r")
+            if len(request) > self._max_line:
+                self.lines_seen += 1
+                replies.append(self._line_too_long())
+                break
+            if len(request) <= _SHORT_LINE and not request.strip(" \t"):
+                self.lines_seen += has_end
+                budget.spent += BLANK_LINE_COST + CHARACTER_COST * len(line)
+                continue
+            try:
+                reply = interpreter.reply(request)
+            except BudgetExceeded:
+                self._lines = text[begin:]
+                break
+            self.lines_seen += has_end
+            if reply is None:
+                continue
+            replies += [reply, "\r\n" if has_end and request != line else "\n"]
+            budget.spent += _REPLY_CHARACTER_COST * len(reply)
+            if interpreter.context.quit:
+                self.close_reason = CloseReason.QUIT
+                break
+        return "".join(replies)
+
+    def _line_too_long(self) -> str:
+        self.close_reason = CloseReason.LINE_TOO_LONG
+        template = "a line has at most {} bytes"
+        return self.interpreter.reject("LINE-TOO-LONG", template, self._max_line) + "\n"
 
 
-def _is_complete(request: str) -> bool:
-    """Say whether a line is a whole request, or an error whatever follows."""
-    name, rest = split_request(request)
-    if (begin := expression_in(request, name, rest)) >= 0:
-        arithmetic = Arithmetic()
-        arithmetic.most = LINE_LIMIT
+def _is_request(line: str) -> bool:
+    """Return whether a line is a whole request, or an error whatever follows."""
+    name, rest = split_request(line)
+    if (begin := find_expression(line, name, rest)) >= 0:
         try:
-            parse(request, begin, arithmetic)
+            parse(line, begin, Arithmetic(budget=Budget(LINE_LIMIT)))
         except UnfinishedError:
             return False
-        except (RequestError, TooDearError):
+        except (RequestError, BudgetExceeded):
             return True
         return True
     operation = BY_NAME.get(name.upper())

@@ -1,112 +1,191 @@
-"""A session under TLS: encrypted bytes in, encrypted bytes out, and no I/O in between."""
+"""A session inside TLS records: encrypted bytes in, encrypted bytes out, no I/O in between."""
 
 import ssl
 from contextlib import suppress
-from typing import Any
 
-from calcd.core.interpreter import CALL
-from calcd.core.session import Session
-from calcd.net.certificates import wrap
+from calcd.core.budget import CALL_LIMIT
+from calcd.core.errors import RequestError
+from calcd.core.session import CloseReason, Session
 
-_RECORD = 1 << 14  # bytes that a record has at the most (RFC 8446, 5.1)
-_RECORD_COST = 100  # of each record, in units of work
+_RECORD = 1 << 14  # bytes, at most, of a record (RFC 8446, section 5.1)
+_RECORD_COST = 100
 _ALERT, _HANDSHAKE, _VERSION, _FATAL = 21, 22, b"\x03\x03", 2  # RFC 8446, 5.1 and 6; RFC 5246, 7.2
 _ALERTS = {"FORBIDDEN": 49, "BUSY": 80}  # access_denied, internal_error
 
 
 def refusal(code: str) -> bytes:
-    """Give the alert that tells a client, before any handshake, that it is not served."""
+    """Return the alert that tells a client, before any handshake, that it is not served."""
     body = bytes((_FATAL, _ALERTS[code]))
     return bytes((_ALERT,)) + _VERSION + len(body).to_bytes(2) + body
 
 
-class TlsSession(Session):
-    """A session whose bytes are those of TLS, both ways.
+def server_context() -> ssl.SSLContext:
+    """Return a server's context with the protocol's settings, but without certificates."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # The length of a compressed line tells what is in it. Renegotiation would let a client ask
+    # for one costly handshake after another.
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    # TLS 1.3 sends tickets unasked after the handshake. A client that only writes never reads
+    # them, so its close would become a reset, which drops what it has written. In TLS 1.2 a
+    # ticket replaces a client's certificate even after that has expired.
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
+    return context
 
-    ``context`` is what ``calcd.net.certificates.context`` gives; the rest is for ``Session``. A
-    handshake that is not finished counts as a line that is not: it has the same deadline.
+
+def _wrap(
+    context: ssl.SSLContext, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
+) -> ssl.SSLObject:
+    """Return the server's side of a new connection that does not resume an earlier session.
+
+    TLS 1.2 resumes sessions by id (RFC 5246, section 7.3) without asking for the certificate
+    again, so an expired one would be accepted. Python cannot turn OpenSSL's session cache off.
+    But the cache is that of the context that a connection is made with, even after it was given
+    another context: made with a context of its own, it has an empty cache. Without client
+    certificates sessions may be resumed: that is as safe, and costs less.
+    """
+    if context.verify_mode == ssl.CERT_NONE:
+        return context.wrap_bio(incoming, outgoing, server_side=True)
+    own = server_context()
+    own.verify_mode = context.verify_mode  # not changed with the context
+    wrapped = own.wrap_bio(incoming, outgoing, server_side=True)
+    wrapped.context = context
+    return wrapped
+
+
+class TlsSession:
+    """A session whose bytes are encrypted both ways; it has the methods of ``Session``.
+
+    An unfinished handshake counts as a partial line: it has the same deadline.
     """
 
-    def __init__(self, context: ssl.SSLContext, *rest: Any) -> None:
-        super().__init__(*rest)
+    def __init__(self, context: ssl.SSLContext, session: Session) -> None:
+        self._session = session
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = wrap(context, self._incoming, self._outgoing)
+        self._tls = _wrap(context, self._incoming, self._outgoing)
         self._established = False
-        self._first = b""  # byte that came
-        self._undecrypted = False  # whether there may be records that were not looked at yet
+        self._first_byte = b""
+        self._has_records = False  # that may be complete, but were not decrypted yet
+        self._close_reason: CloseReason | None = None  # unless it is the session's
+        self._error = ""  # OpenSSL's reason
+        self._rejected = 0  # clients that do not speak TLS
 
     @property
-    def started(self) -> bool:
-        """Whether the handshake is not finished, or a line that was started."""
-        return not self._established or super().started
+    def requests(self) -> int:
+        """Number of requests so far."""
+        return self._session.requests
+
+    @property
+    def errors(self) -> int:
+        """Number of error replies so far."""
+        return self._session.errors + self._rejected
+
+    @property
+    def pings(self) -> int:
+        """Number of PING requests so far."""
+        return self._session.pings
+
+    @property
+    def lines_seen(self) -> int:
+        """Line ends so far."""
+        return self._session.lines_seen
+
+    @property
+    def expensive(self) -> bool:
+        """Whether the next pending line takes long by itself."""
+        return self._session.expensive
+
+    @property
+    def close_reason(self) -> CloseReason | None:
+        """Why the session ended; None as long as it is open."""
+        return self._close_reason or self._session.close_reason
+
+    @property
+    def close_word(self) -> str | None:
+        """Word of the log for the close reason; for a TLS error it names OpenSSL's reason."""
+        if self._close_reason is CloseReason.TLS_ERROR:
+            return f"tls-{self._error}"
+        return self.close_reason.value if self.close_reason else None
+
+    @property
+    def has_partial_line(self) -> bool:
+        """Whether the handshake is not finished, or there is a line without its end."""
+        return not self._established or self._session.has_partial_line
+
+    @property
+    def partial_line_is_request(self) -> bool:
+        """Whether the partial line is a whole request that only lacks its newline."""
+        return self._session.partial_line_is_request
 
     @property
     def pending(self) -> bool:
-        """Whether something that has come is still to be decrypted or answered."""
-        return self._undecrypted or super().pending
+        """Whether input that has arrived still waits to be decrypted or for its reply."""
+        return self._has_records or self._session.pending
 
-    def receive(self, data: bytes, limit: int = CALL) -> bytes:
-        """Take the bytes of one read, ``b""`` at the end of input; return what is to be sent."""
-        if self.finished:
+    def receive(self, data: bytes, limit: float = CALL_LIMIT) -> bytes:
+        """Take the bytes of one read, ``b""`` at the end of input; return the bytes to send."""
+        if self.close_reason:
             return b""
-        self._start(limit)
         if not data:
-            # Without close_notify it is not the client's own word that this is all. Whoever is
-            # between could have cut a line short, so that it reads as another request: only one
-            # that silence would have answered as well is answered.
-            if self.complete:
-                self._encrypt(self._end_input())
+            # Without close_notify the end may be an attacker's, who cuts a line so that it reads
+            # as another request. Only a line that silence would have ended as well gets a reply.
+            if self.partial_line_is_request:
+                self._encrypt(self._session.receive(b""))
             else:
-                self.finished = "closed"
+                self._close_reason = CloseReason.CLOSED
             return self._outgoing.read()
-        self._first = self._first or data[:1]
+        self._first_byte = self._first_byte or data[:1]
         self._incoming.write(data)
-        return self._read()
+        return self._read(limit)
 
-    def go_on(self, limit: int = CALL) -> bytes:
-        """Answer more of what is pending; return what is to be sent."""
-        self._start(limit, self.expensive)
-        self._encrypt(self._go_on())
-        return self._read()
+    def resume(self, limit: float = CALL_LIMIT) -> bytes:
+        """Process more of what is pending; return the bytes to send."""
+        if self._session.pending:
+            self._encrypt(self._session.resume(limit))
+            limit -= self._session.budget.spent
+        return self._read(limit)
 
-    def _read(self) -> bytes:
-        """Decrypt and answer the records that are there, within the work of this call."""
+    def _read(self, limit: float) -> bytes:
+        """Decrypt and process the records that are there, within the budget."""
+        session = self._session
         try:
             if not self._established:
                 self._tls.do_handshake()
                 self._established = True
-            while not (self.finished or super().pending or self._spent):
-                self.arithmetic.work += _RECORD_COST
-                # An empty read is the client's close_notify: the end of input.
-                text = self._tls.read(_RECORD)
-                self._encrypt(self._take(text) if text else self._end_input())
-            self._undecrypted = not self.finished
+            while limit >= 0 and not (session.close_reason or session.pending):
+                limit -= _RECORD_COST
+                # An empty read is the client's close_notify, the end of its input.
+                self._encrypt(session.receive(self._tls.read(_RECORD), max(0.0, limit)))
+                limit -= session.budget.spent
+            self._has_records = session.close_reason is None
         except ssl.SSLWantReadError:
-            self._undecrypted = False
+            self._has_records = False
         except ssl.SSLError as error:
-            self._undecrypted = False
-            reason = error.reason or "broken"
-            self.finished = "tls-" + reason.lower().replace("_", "-")
-            if self._first[0] != _HANDSHAKE:  # as from telnet
-                return (self._fail("FORBIDDEN", "TLS alone is spoken here") + "\n").encode()
+            self._has_records = False
+            self._close_reason = CloseReason.TLS_ERROR
+            self._error = (error.reason or "broken").lower().replace("_", "-")
+            if self._first_byte[0] != _HANDSHAKE:  # such as telnet
+                self._rejected += 1
+                return f"{RequestError('FORBIDDEN', 'TLS alone is spoken here')}\n".encode()
         return self._outgoing.read()
 
-    def keep_silence(self) -> bytes:
-        """Answer the started line as it stands: its client waits."""
-        self._encrypt(super().keep_silence())
+    def flush_partial_line(self) -> bytes:
+        """Process the partial line as if it had ended, because its client waits."""
+        self._encrypt(self._session.flush_partial_line())
         return self._outgoing.read()
 
     def time_out(self) -> bytes:
-        """Give up a handshake or a line that was not finished in time."""
+        """End the session because a handshake or a line was not completed in time."""
         if self._established:
-            self._encrypt(super().time_out())
+            self._encrypt(self._session.time_out())
         else:
-            self.finished = "handshake-timeout"
+            self._close_reason = CloseReason.HANDSHAKE_TIMEOUT
         return self._outgoing.read()
 
-    def farewell(self) -> bytes:
-        """Give close_notify: without it the client could not tell the end from a cut."""
-        if self._established and not self.finished.startswith("tls-"):
+    def close(self) -> bytes:
+        """Return close_notify: without it the client cannot tell the end from a cut."""
+        if self._established and self._close_reason is not CloseReason.TLS_ERROR:
             with suppress(ssl.SSLError):  # it would wait for the client's, which may never come
                 self._tls.unwrap()
         return self._outgoing.read()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from calcd.core.errors import StartError
+from calcd.core.tls import server_context
 
 _MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 
@@ -22,7 +23,7 @@ def context(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:
     """
     if not certificate:
         raise TlsError("tls_certificate: is not set, and a TLS endpoint needs it: set its path")
-    made = _bare()
+    made = server_context()
     with _blaming("tls_certificate", certificate, "a certificate in PEM"):
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(certificate)
     name, path = ("tls_key", key) if key else ("tls_certificate", certificate)
@@ -34,41 +35,6 @@ def context(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:
         with _blaming("tls_client_ca", client_ca, "certificates in PEM"):
             made.load_verify_locations(client_ca)
         made.verify_mode = ssl.CERT_REQUIRED
-    return made
-
-
-def wrap(
-    context: ssl.SSLContext, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
-) -> ssl.SSLObject:
-    """Return the server's side of a new connection; it does not resume an earlier session.
-
-    TLS 1.2 resumes sessions by id (RFC 5246, 7.3), without asking for the certificate again, so
-    one that has expired would be accepted. Python cannot turn OpenSSL's session cache off. But
-    the cache is that of the context that a connection is made with, also after the connection
-    has been given another context: made with its own, it has an empty cache, which ends with it.
-    Without client certificates sessions may be resumed: that is as safe, and costs less.
-    """
-    if context.verify_mode == ssl.CERT_NONE:
-        return context.wrap_bio(incoming, outgoing, server_side=True)
-    own = _bare()
-    own.verify_mode = context.verify_mode  # the one setting that a change of context leaves out
-    made = own.wrap_bio(incoming, outgoing, server_side=True)
-    made.context = context
-    return made
-
-
-def _bare() -> ssl.SSLContext:
-    """Return a server's context with the protocol's settings, and without certificates."""
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.minimum_version = ssl.TLSVersion.TLSv1_2
-    # A compressed line tells by its length what is in it; a client could ask for one costly
-    # handshake after the other.
-    made.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    # Tickets would be sent unasked for after the handshake of TLS 1.3. A client that only writes
-    # never reads them, so its close would become a reset, which drops what it has written. In
-    # TLS 1.2 a ticket stands for a client's certificate even after that has expired.
-    made.num_tickets = 0
-    made.options |= ssl.OP_NO_TICKET
     return made
 
 

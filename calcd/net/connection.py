@@ -11,16 +11,18 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from calcd.config.endpoints import joined
+from calcd.core.budget import TURN_LIMIT
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError, quoted
-from calcd.core.interpreter import TURN
-from calcd.core.session import Session
+from calcd.core.interpreter import Interpreter
+from calcd.core.session import CloseReason, Session
 from calcd.daemon.ratelimit import bounded
 from calcd.net.sockopt import acknowledge_now, set_read_wait, undelivered, unread
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from calcd.core.tls import TlsSession
     from calcd.net.server import Server
 
 log = bounded(__name__)
@@ -70,6 +72,7 @@ class Handler(socketserver.BaseRequestHandler):
         self._line_began = 0.0
         self._line_ends = 0
         self._end = ""  # how the connection ended, where the session did not end it
+        self._rejected = 0  # errors that are not the session's
         self._settings = settings = self.server.settings
         self._name = name_of(self.client_address)
         tracing = log.isEnabledFor(logging.DEBUG)
@@ -78,18 +81,20 @@ class Handler(socketserver.BaseRequestHandler):
         # Partials, not methods: a session that knew its handler would be garbage only a
         # collector finds.
         self._session = self._new_session(
-            Arithmetic(settings.precision, settings.rounding),
-            settings.max_line,
-            partial(_log_request, self._name) if tracing else None,
-            partial(_log_bug, self._name),
+            Interpreter(
+                Arithmetic(settings.precision, settings.rounding),
+                partial(_log_request, self._name) if tracing else None,
+                partial(_log_bug, self._name),
+            )
         )
 
-    def _new_session(self, *rest: Any) -> Session:
+    def _new_session(self, interpreter: Interpreter) -> "Session | TlsSession":
+        session = Session(interpreter, self._settings.max_line)
         if self._tls is None:
-            return Session(*rest)
+            return session
         from calcd.core.tls import TlsSession  # a daemon without TLS need not know it
 
-        return TlsSession(self._tls, *rest)
+        return TlsSession(self._tls, session)
 
     def glance(self) -> bool:
         """Answer what has arrived, without waiting; say whether this may go on.
@@ -114,19 +119,19 @@ class Handler(socketserver.BaseRequestHandler):
             self._end = "bug"
             self.server.handle_error(connection, self.client_address)
             return False
-        more = session.started or session.pending or len(data) == _GLANCE
-        return not (more or self._unsent or session.finished)
+        more = session.has_partial_line or session.pending or len(data) == _GLANCE
+        return not (more or self._unsent or session.close_reason)
 
     @property
     def ended(self) -> bool:
         """Whether the session or the connection has ended, and nothing is left to be sent."""
-        return bool(self._end or (self._session.finished and not self._unsent))
+        return bool(self._end or (self._session.close_reason and not self._unsent))
 
     @property
     def client_has_closed(self) -> bool:
         """Whether the client is known to send nothing more, nor to wait for anything."""
         # Under TLS, close_notify is the end of its input, and not that of the connection.
-        return self._session.finished == "closed" and self.ended and not self._tls
+        return self._session.close_reason is CloseReason.CLOSED and self.ended and not self._tls
 
     def handle(self) -> None:
         """Serve the client until the session or the connection has ended."""
@@ -137,7 +142,7 @@ class Handler(socketserver.BaseRequestHandler):
             rest, self._unsent = self._unsent, b""
             self._answer(rest)
             self._converse()
-            self._send(self._session.farewell())
+            self._send(self._session.close())
         except OSError as error:
             self._failed(error)
 
@@ -145,7 +150,7 @@ class Handler(socketserver.BaseRequestHandler):
         """End the connection, as there is no thread for it."""
         self._end = "busy"
         if not self._session.requests:  # who has been answered would take it for a reply
-            self._session.errors += 1
+            self._rejected += 1
             send_refusal(self.request, "BUSY", words, self._tls is not None)
 
     def _failed(self, error: OSError) -> None:
@@ -159,13 +164,13 @@ class Handler(socketserver.BaseRequestHandler):
     def _converse(self) -> None:
         server, session = self.server, self._session
         recv = self.request.recv
-        while not (session.finished or self._end):
+        while not (session.close_reason or self._end):
             if server.stopping:
                 self._answer_what_arrived()
                 break
             try:
                 # Within a line it is the line's deadline that counts, not the next moments.
-                data = recv(CHUNK, _NOW if session.started else 0)
+                data = recv(CHUNK, _NOW if session.has_partial_line else 0)
             except BlockingIOError:
                 replies = b"" if self._something_comes() else self._time_is_up()
             else:
@@ -174,7 +179,7 @@ class Handler(socketserver.BaseRequestHandler):
                 self._answer(replies)
                 if self._tls and not session.requests:
                     acknowledge_now(self.request)
-            elif self._patience() == 0 and not session.finished:
+            elif self._patience() == 0 and not session.close_reason:
                 self._answer(self._time_is_up())  # what keeps coming comes to nothing
 
     def _receive(self, data: bytes) -> bytes:
@@ -182,7 +187,7 @@ class Handler(socketserver.BaseRequestHandler):
             return self._session.receive(data)
         # Many threads that compute at once would leave the GIL to the serving loop but seldom.
         with self.server.turns.take(expensive=False):
-            return self._session.receive(data, TURN)
+            return self._session.receive(data, TURN_LIMIT)
 
     def _something_comes(self) -> bool:
         """Wait for the client, or for the server's stop, as long as there is patience."""
@@ -194,29 +199,29 @@ class Handler(socketserver.BaseRequestHandler):
     def _patience(self) -> float | None:
         """Return how many milliseconds the client may take from now on; None: for ever."""
         session, settings, now = self._session, self._settings, monotonic()
-        if not session.started:
+        if not session.has_partial_line:
             self._line_began = 0.0
             if not settings.idle_timeout:
                 return None
             # Since the last reply: blank lines and telnet commands are no requests.
             until = self.idle_since + settings.idle_timeout
         else:
-            if not self._line_began or session.line_ends != self._line_ends:
-                self._line_began, self._line_ends = now, session.line_ends
+            if not self._line_began or session.lines_seen != self._line_ends:
+                self._line_began, self._line_ends = now, session.lines_seen
             until = self._line_began + settings.line_timeout
             if self._lacks_newline_alone():
                 until = min(until, now + settings.message_wait)
         return max(0.0, until - now) * 1000
 
     def _lacks_newline_alone(self) -> bool:
-        return self._settings.message_wait > 0 and self._session.complete
+        return self._settings.message_wait > 0 and self._session.partial_line_is_request
 
     def _time_is_up(self) -> bytes:
         session = self._session
         if self._lacks_newline_alone():
             self._line_began = 0.0  # the next line begins anew, though this one had no end
-            return session.keep_silence()
-        if session.started:
+            return session.flush_partial_line()
+        if session.has_partial_line:
             return session.time_out()
         self._end = "idle-timeout"
         return b""
@@ -225,18 +230,18 @@ class Handler(socketserver.BaseRequestHandler):
         """Answer what had arrived when the stop came, however much the client still sends."""
         session, connection = self._session, self.request
         arrived = unread(connection)
-        while arrived and not session.finished:
+        while arrived and not session.close_reason:
             data = connection.recv(min(CHUNK, arrived))
             arrived -= len(data)
             self._answer(self._receive(data))
         with suppress(BlockingIOError):
             if not connection.recv(1, _NOW | socket.MSG_PEEK):
                 self._answer(session.receive(b""))  # the end of input has arrived as well
-        if not session.finished:
+        if not session.close_reason:
             # Half a line is no request, unless its client never ends one.
             self._end = "stopped"
             if self._lacks_newline_alone():
-                self._answer(session.keep_silence())
+                self._answer(session.flush_partial_line())
 
     def _answer(self, replies: bytes) -> None:
         """Send replies, and those to what is still pending."""
@@ -244,7 +249,7 @@ class Handler(socketserver.BaseRequestHandler):
         self._send(replies)
         while session.pending:
             with self.server.turns.take(session.expensive):
-                replies = session.go_on(TURN)
+                replies = session.resume(TURN_LIMIT)
             self._send(replies)
 
     def _send(self, replies: bytes) -> None:
@@ -277,15 +282,16 @@ class Handler(socketserver.BaseRequestHandler):
     def finish(self) -> None:
         """Log the connection's one line."""
         session = self._session
-        end = self._end or session.finished
+        end = self._end or session.close_word
         only_pings = 0 < session.requests == session.pings
-        answered = session.requests > session.errors
+        errors = session.errors + self._rejected
+        answered = session.requests > errors
         (served if answered else log).log(
             logging.DEBUG if only_pings else logging.INFO,
             "connection %s ended: requests=%d errors=%d seconds=%.3f how=%s",
             self._name,
             session.requests,
-            session.errors,
+            errors,
             monotonic() - self._began,
             end or "bug",
         )

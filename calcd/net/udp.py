@@ -16,10 +16,11 @@ from time import monotonic
 from typing import Any
 
 from calcd.config.settings import Settings
+from calcd.core.budget import TURN_LIMIT
 from calcd.core.commands import fixed_replies
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError, quoted
-from calcd.core.interpreter import TURN
+from calcd.core.interpreter import Interpreter
 from calcd.core.messages import Language
 from calcd.core.session import Session
 from calcd.daemon.ratelimit import bounded
@@ -78,21 +79,23 @@ def answer(
 
     def log_request(request: str, reply: str) -> None:
         if on_request is not None:
-            on_request(request, _never_answered(reply, session.language))
+            on_request(request, _never_answered(reply, interpreter.context.language))
 
-    session = Session(arithmetic, settings.max_line, on_request and log_request, on_bug)
+    interpreter = Interpreter(arithmetic, on_request and log_request, on_bug)
+    session = Session(interpreter, settings.max_line)
     replies, work = b"", 0.0
     for part in (data, b""):
         replies += session.receive(part)
-        work += session.arithmetic.work
+        work += session.budget.spent
         while session.pending:
             if turns is None or work > _MOST_WORK:
                 raise TooMuchError
             with turns.take(session.expensive):
-                replies += session.go_on(TURN)
-            work += session.arithmetic.work
+                replies += session.resume(TURN_LIMIT)
+            work += session.budget.spent
     lines = [
-        _never_answered(line.removesuffix("\r"), session.language) + "\r" * line.endswith("\r")
+        _never_answered(line.removesuffix("\r"), interpreter.context.language)
+        + "\r" * line.endswith("\r")
         for line in replies.decode("latin-1").split("\n")
     ]
     replies = "\n".join(lines).encode("latin-1")

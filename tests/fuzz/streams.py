@@ -2,10 +2,7 @@
 
 from random import Random
 
-from sessions import answered
-
-from calcd.core.decimal128 import Arithmetic
-from calcd.core.session import Session
+from sessions import answered, new_session
 
 MAX_LINE = 60  # short, so that it is met often
 
@@ -68,10 +65,10 @@ def check(stream: bytes) -> None:
 def _answered(reads: list[bytes]) -> bytes:
     """Give a session these reads, and the end; return its replies."""
     stream, bugs = b"".join(reads), list[str]()
-    session = Session(Arithmetic(), MAX_LINE, None, bugs.append)
+    session = new_session(max_line=MAX_LINE, on_bug=bugs.append)
     replies = answered(session, *reads, b"")
     assert not bugs, stream
-    assert session.finished, stream
+    assert session.close_reason, stream
     assert session.receive(b"PING\n") == b"", stream
     lines = replies.split(b"\n")
     assert lines.pop() == b"", (stream, replies)

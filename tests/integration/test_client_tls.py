@@ -40,11 +40,9 @@ from client_helpers import (
     terminal,
 )
 from helpers import PATIENCE, Daemon, clean_environment, read_all, wait_until
-from sessions import answered
+from sessions import answered, new_session
 
 from calcd import client
-from calcd.core.decimal128 import Arithmetic
-from calcd.core.session import Session
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
@@ -98,8 +96,8 @@ def failing(script: Script) -> Script:
 
 def calculate(connection: socket.socket) -> None:
     """Answer as calcd does."""
-    session = Session(Arithmetic())
-    while not session.finished:
+    session = new_session()
+    while not session.close_reason:
         connection.sendall(answered(session, connection.recv(1 << 16)))
 
 

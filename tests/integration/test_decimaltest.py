@@ -13,7 +13,7 @@ import pytest
 from decimaltest import Case, all_cases, directory
 from helpers import PATIENCE, daemons_in, read_all
 
-from calcd.core.commands import MOST_DIGITS
+from calcd.core.commands import MAX_PRECISION
 from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS
 
 MAX_LINE = 1 << 16
@@ -112,7 +112,7 @@ def left_out(case: Case) -> str:
         return MODULUS
     if not all(_FINITE.fullmatch(operand) for operand in case.operands):
         return NOT_FINITE
-    if not 1 <= case.precision <= MOST_DIGITS:
+    if not 1 <= case.precision <= MAX_PRECISION:
         return OTHER_PRECISION
     if _RESTRICTED.fullmatch(case.name):
         return RESTRICTED

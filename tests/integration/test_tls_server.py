@@ -14,10 +14,7 @@ from pathlib import Path
 import pytest
 from certificates import Certificates, Pair
 from helpers import PATIENCE, ROOT, Daemon, Daemons, read_all, wait_until
-from sessions import answered
-
-from calcd.core.decimal128 import Arithmetic
-from calcd.core.session import Session
+from sessions import answered, new_session
 
 CLIENT = str(ROOT / "calcd/client.py")
 A_MOMENT = 2.0  # seconds that what is prompt may take on a busy machine
@@ -181,7 +178,7 @@ def test_a_stop_answers_all_that_has_arrived_and_says_farewell(secured: Secured)
             client.sendall(many)
             assert client.recv(1) == b"1"  # so it has arrived: it is one read
         secure.daemon.process.send_signal(signal.SIGTERM)
-        expected = answered(Session(Arithmetic()), many)[1:]
+        expected = answered(new_session(), many)[1:]
         for client in clients:
             assert read_to_close_notify(client) == expected
     assert secure.daemon.process.wait(PATIENCE) == 0

@@ -18,11 +18,9 @@ from helpers import PATIENCE, Daemon, Daemons, daemons_in, run_calcd, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 from listening import failure, listening, needs_ipv6
-from sessions import answered
+from sessions import answered, new_session
 
 from calcd.config.settings import Settings
-from calcd.core.decimal128 import Arithmetic
-from calcd.core.session import Session
 from calcd.net import udp as datagrams
 from calcd.net.listeners import Listener
 from calcd.net.threads import IdleThreads
@@ -102,7 +100,7 @@ def test_any_datagram_is_answered_within_its_bound(asked: bytes) -> None:
 
 @given(st.lists(_LINES, max_size=25).map(b"\n".join))
 def test_an_answer_that_fits_is_that_of_a_connection(asked: bytes) -> None:
-    replies = answered(Session(Arithmetic()), asked, b"")
+    replies = answered(new_session(), asked, b"")
     replies = re.sub(rb"^A$", NOT_OVER_UDP[:-1], replies, flags=re.MULTILINE)
     expected = replies if len(replies) <= room_for(len(asked)) else None
     if set(asked.split()) <= {b"4"}:  # that may be a server's answer

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT, clean_environment
+from sessions import new_session
 
-from calcd.core.decimal128 import Arithmetic
-from calcd.core.session import Session
 from tests.bench import sums
 from tests.bench.load import Bench, Contestant
 from tests.bench.programs import BenchError
@@ -80,7 +79,7 @@ def test_its_sums_are_mixed_and_distinct() -> None:
 
 
 def test_each_peer_is_asked_the_same() -> None:
-    exact = Session(Arithmetic())
+    exact = new_session()
     for each in sums.random_sums(2000):
         request, reply = sums.calcd(each)
         assert exact.receive(request.encode()).decode() == reply

@@ -11,7 +11,7 @@ from timeit import Timer
 from typing import Any
 
 import pytest
-from sessions import answered
+from sessions import answered, new_session
 
 import calcd
 from calcd.config import converters as casts
@@ -20,7 +20,6 @@ from calcd.config.networks import parse_network
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.expressions import is_name, parse
 from calcd.core.operations import ADD, split_request
-from calcd.core.session import Session
 from calcd.core.telnet import TelnetFilter
 
 pytestmark = pytest.mark.speed
@@ -200,7 +199,7 @@ FUNCTIONS: dict[Callable[[str], object], tuple[str, ...]] = {
     split_request: ("", " ", "SOMA "),
     ADD.split: ("", "1 "),
     lambda text: TelnetFilter().strip(text.encode("latin-1")): ("", "\xff\xfa", "\xff"),
-    lambda text: answered(Session(Arithmetic(), 1 << 20), text.encode("latin-1") + b"\n"): (
+    lambda text: answered(new_session(max_line=1 << 20), text.encode("latin-1") + b"\n"): (
         *("", "\xff\xfa", "SOMA 1 ", "UPPER ", "= ", "x = ", "1."),
     ),
     parse_endpoint: (

@@ -3,10 +3,8 @@
 import re
 
 import pytest
-from sessions import answered
+from sessions import answered, new_session
 
-from calcd.core.decimal128 import Arithmetic
-from calcd.core.session import Session
 from tests.performance import worst_case
 
 # Seconds of this thread's own time, so that a busy machine does not matter much. Without a limit
@@ -26,8 +24,8 @@ def test_no_line_and_no_read_takes_long() -> None:
     assert worst.cheap < MOST_FOR_CALL, worst
 
 
-def test_a_line_that_would_be_too_dear_is_refused() -> None:
-    session = Session(Arithmetic(1000))
+def test_a_line_that_would_be_too_expensive_is_refused() -> None:
+    session = new_session(1000)
     replies = answered(session, b"= " + b"+".join(60 * [b"exp(1/3)"]) + b"\nPING\n")
     assert re.fullmatch(rb"ERR INVALID-OPERATION this takes too long .*\nPONG\n", replies)
 
@@ -43,31 +41,31 @@ def test_a_line_that_would_be_too_dear_is_refused() -> None:
 )
 @pytest.mark.parametrize("precision", [34, 1000])
 def test_a_read_full_of_lines_is_answered_in_pieces(line: str, precision: int) -> None:
-    session = Session(Arithmetic(precision))
+    session = new_session(precision)
     many = READ // (len(line) + 1)
     replies = session.receive(many * (line.encode() + b"\n")).count(b"\n")
     for _ in range(10):
         if not session.pending:
             break
-        before = len(session.unanswered)
-        more = session.go_on().count(b"\n")
-        done = before - len(session.unanswered)
+        before = session.lines_seen
+        more = session.resume().count(b"\n")
+        done = session.lines_seen - before
         assert done or session.expensive  # else nothing would ever come of it
-        assert not line.strip() or done == more * (len(line) + 1)
+        assert not line.strip() or done == more
         replies += more
     if not session.pending:
         assert replies == (many if line.strip() else 0)
 
 
-def test_what_is_dear_waits_for_its_turn() -> None:
-    session = Session(Arithmetic(1000))
-    dear = b"= ln(2)+ln(3)\n"
-    assert session.receive(b"PING\n" + 3 * dear + b"PING\nSOMA 1") == b"PONG\n"
+def test_an_expensive_line_waits_for_a_call_of_its_own() -> None:
+    session = new_session(1000)
+    expensive = b"= ln(2)+ln(3)\n"
+    assert session.receive(b"PING\n" + 3 * expensive + b"PING\nSOMA 1") == b"PONG\n"
     assert session.expensive
     replies, was_expensive = [], []
     while session.pending:
         was_expensive.append(session.expensive)
-        replies.append(session.go_on())
+        replies.append(session.resume())
     assert [reply[:5] for reply in replies if reply] == [*3 * [b"1.791"], b"PONG\n"]
     assert sum(was_expensive) == 3  # each in a turn of its own
     assert session.receive(b" 2\n") == b"3\n"

@@ -18,10 +18,10 @@ from typing import NamedTuple
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 from certificates import Authority
+from sessions import new_session
 from tls_client import Client
 
 from calcd.config.settings import Settings
-from calcd.core.decimal128 import Arithmetic
 from calcd.core.session import Session
 from calcd.core.tls import TlsSession
 from calcd.net import certificates as tls
@@ -84,25 +84,25 @@ def _measured_once(case: Case) -> Times:
         return _measured_datagram(case)
     if case.transport == "TLS":
         return _measured_records(case)
-    session = Session(Arithmetic(case.precision), case.max_line)
+    session = new_session(case.precision, max_line=case.max_line)
     for line in case.before:
         session.receive(line.encode() + b"\n")
         while session.pending:
-            session.go_on()
+            session.resume()
     return _measured(session, case, case.data)
 
 
-def _measured(session: Session, case: Case, data: bytes) -> Times:
+def _measured(session: Session | TlsSession, case: Case, data: bytes) -> Times:
     cheap = expensive = 0.0
     for begin in range(0, len(data), READ):
         cheap = max(cheap, _seconds(lambda: session.receive(data[begin : begin + READ])))  # noqa: B023
         for _ in range(_CALLS):
-            if not session.pending or session.finished:
+            if not session.pending or session.close_reason:
                 break
             if session.expensive:
-                expensive = max(expensive, _seconds(session.go_on))
+                expensive = max(expensive, _seconds(session.resume))
             else:
-                cheap = max(cheap, _seconds(session.go_on))
+                cheap = max(cheap, _seconds(session.resume))
     return Times(cheap, expensive, case)
 
 
@@ -121,7 +121,8 @@ def _measured_records(case: Case) -> Times:
         pair = Authority(Path(name)).issue("server", "DNS:localhost")
         served = tls.context(str(pair.cert), str(pair.key), "")
         trusted = ssl.create_default_context(cafile=Path(name) / "authority.pem")
-    client = Client(TlsSession(served, Arithmetic(case.precision), case.max_line), trusted)
+    session = new_session(case.precision, max_line=case.max_line)
+    client = Client(TlsSession(served, session), trusted)
     client.shake_hands()
     records, size = [], 0
     while size < READ:

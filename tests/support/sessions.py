@@ -1,13 +1,41 @@
-"""A session that is asked to the end: what a connection does with what is pending."""
+"""Sessions, and what a connection does with what is pending in one."""
 
+from collections.abc import Callable
+from typing import Protocol
+
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.interpreter import Interpreter
 from calcd.core.session import Session
 
 
-def answered(session: Session, *reads: bytes) -> bytes:
+def new_session(
+    precision: int = 34,
+    rounding: str = "half-even",
+    exact: bool = False,
+    max_line: int = 1024,
+    on_request: Callable[[str, str], None] | None = None,
+    on_bug: Callable[[str], None] | None = None,
+) -> Session:
+    arithmetic = Arithmetic(precision, rounding, exact)
+    return Session(Interpreter(arithmetic, on_request, on_bug), max_line)
+
+
+class Resumable(Protocol):
+    """What ``Session`` and ``TlsSession`` have in common, as far as it is needed here."""
+
+    @property
+    def pending(self) -> bool: ...
+
+    def receive(self, data: bytes) -> bytes: ...
+
+    def resume(self) -> bytes: ...
+
+
+def answered(session: Resumable, *reads: bytes) -> bytes:
     """Give a session these reads, with time for all of each; return its replies."""
     replies = b""
     for read in reads:
         replies += session.receive(read)
         while session.pending:
-            replies += session.go_on()
+            replies += session.resume()
     return replies

@@ -8,11 +8,10 @@ import pytest
 from certificates import Certificates
 from hypothesis import given
 from hypothesis import strategies as st
-from sessions import answered
+from sessions import answered, new_session
 from tls_client import Client
 
-from calcd.core.decimal128 import Arithmetic
-from calcd.core.session import Session
+from calcd.core.session import CloseReason
 from calcd.core.tls import TlsSession, refusal
 from calcd.net.certificates import context
 
@@ -29,7 +28,7 @@ def clients(certificates: Certificates) -> Clients:
     def client(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, max_line: int = 1024) -> Client:
         trusted = ssl.create_default_context(cafile=certificates.authority.cert)
         trusted.minimum_version = trusted.maximum_version = version
-        return Client(TlsSession(ours, Arithmetic(), max_line), trusted)
+        return Client(TlsSession(ours, new_session(max_line=max_line)), trusted)
 
     return client
 
@@ -49,9 +48,9 @@ def test_requests_are_answered(client: Client) -> None:
 
 def test_a_handshake_may_come_byte_by_byte(clients: Clients) -> None:
     client = clients()
-    assert client.session.started
+    assert client.session.has_partial_line
     client.shake_hands(1)
-    assert not client.session.started
+    assert not client.session.has_partial_line
     assert client.ask(b"SOMA 2 2\n") == b"4\n"
 
 
@@ -71,15 +70,15 @@ def test_any_records_cut_anywhere_give_the_same_replies(
         client.send(sealed[:cut])
         sealed = sealed[cut:]
     client.send(sealed)
-    assert client.heard() == answered(Session(Arithmetic()), text)
+    assert client.heard() == answered(new_session(), text)
 
 
 def test_close_notify_is_the_end_of_input(client: Client) -> None:
     client.send(client.sealed(b"SOMA 1 1\nSOMA 2 2") + client.farewell())
-    assert client.session.finished == "closed"
+    assert client.session.close_reason is CloseReason.CLOSED
     assert client.heard() == b"2\n4\n"
     assert not client.told_the_end
-    client.take(client.session.farewell())
+    client.take(client.session.close())
     assert client.told_the_end
 
 
@@ -96,53 +95,53 @@ def test_an_end_without_close_notify_makes_no_request_of_half_a_line(
 ) -> None:
     heard = client.ask(text)
     client.take(client.session.receive(b""))
-    assert client.session.finished == "closed"
+    assert client.session.close_reason is CloseReason.CLOSED
     assert heard + client.heard() == replies
 
 
 @pytest.mark.parametrize(
-    ("text", "finished"),
+    ("text", "reason"),
     [
-        (b"QUIT\nSOMA 1 1\n", "quit"),
-        (b"x" * 2000, "line-too-long"),
-        (b"\x04", "ctrl-d"),
-        (b"\xff\xf4", "interrupted"),
+        (b"QUIT\nSOMA 1 1\n", CloseReason.QUIT),
+        (b"x" * 2000, CloseReason.LINE_TOO_LONG),
+        (b"\x04", CloseReason.CTRL_D),
+        (b"\xff\xf4", CloseReason.INTERRUPTED),
     ],
 )
 def test_however_a_session_ends_its_client_is_told(
-    client: Client, text: bytes, finished: str
+    client: Client, text: bytes, reason: CloseReason
 ) -> None:
     replies = client.ask(text)
-    assert client.session.finished == finished
-    assert replies == Session(Arithmetic()).receive(text)
-    client.take(client.session.farewell())
+    assert client.session.close_reason is reason
+    assert replies == new_session().receive(text)
+    client.take(client.session.close())
     assert client.told_the_end
     assert client.session.receive(b"PING\n") == b""
 
 
 def test_silence_and_time_are_answered_under_tls(client: Client) -> None:
     assert client.ask(b"SOMA 2 2") == b""
-    assert client.session.complete
-    client.take(client.session.keep_silence())
+    assert client.session.partial_line_is_request
+    client.take(client.session.flush_partial_line())
     assert client.heard() == b"4\n"
     assert client.ask(b"SUB 2\nSOM").startswith(b"ERR WRONG-OPERANDS ")
     client.take(client.session.time_out())
     assert client.heard().startswith(b"ERR TIMEOUT ")
-    assert client.session.finished == "line-timeout"
+    assert client.session.close_reason is CloseReason.LINE_TIMEOUT
 
 
 def test_a_handshake_that_is_not_finished_in_time_gets_no_words(clients: Clients) -> None:
     client = clients()
     assert client.session.time_out() == b""
-    assert client.session.finished == "handshake-timeout"
-    assert client.session.farewell() == b""
+    assert client.session.close_reason is CloseReason.HANDSHAKE_TIMEOUT
+    assert client.session.close() == b""
 
 
 def test_who_does_not_speak_tls_is_told_so_in_plain_text(clients: Clients) -> None:
     session = clients().session
     assert session.receive(b"SOMA 2 2\n") == b"ERR FORBIDDEN TLS alone is spoken here\n"
-    assert session.finished == "tls-wrong-version-number"
-    assert session.farewell() == b""
+    assert session.close_word == "tls-wrong-version-number"
+    assert session.close() == b""
     assert (session.requests, session.errors) == (0, 1)
 
 
@@ -150,7 +149,7 @@ def test_a_record_that_was_forged_ends_the_session(client: Client) -> None:
     sealed = bytearray(client.sealed(b"SOMA 2 2\n"))
     sealed[-1] ^= 1
     client.send(bytes(sealed))
-    assert client.session.finished == "tls-decryption-failed-or-bad-record-mac"
+    assert client.session.close_word == "tls-decryption-failed-or-bad-record-mac"
     assert client.session.requests == 0
 
 
@@ -161,8 +160,8 @@ def test_no_bytes_at_all_raise(clients: Clients, data: bytes, established: bool)
         client.shake_hands()
     client.session.receive(data)
     client.session.receive(b"")
-    client.session.farewell()
-    assert client.session.finished
+    client.session.close()
+    assert client.session.close_reason
     assert client.session.requests == 0
 
 
@@ -188,7 +187,7 @@ def test_a_session_is_not_resumed_where_certificates_are_asked_for(
     theirs.load_cert_chain(certificates.client.cert, certificates.client.key)
     saved: ssl.SSLSession | None = None
     for number in range(3):
-        client = Client(TlsSession(ours, Arithmetic()), theirs, saved)
+        client = Client(TlsSession(ours, new_session()), theirs, saved)
         client.shake_hands()
         assert client.ask(b"SOMA 2 2\n") == b"4\n"
         by_id = version == ssl.TLSVersion.TLSv1_2 and not asked
@@ -196,5 +195,5 @@ def test_a_session_is_not_resumed_where_certificates_are_asked_for(
         saved = client.tls.session
         assert not (saved and saved.has_ticket)
         client.send(client.farewell())  # an orderly end: OpenSSL would keep the session
-        client.take(client.session.farewell())
+        client.take(client.session.close())
     assert ours.session_stats()["number"] == by_id

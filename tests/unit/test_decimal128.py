@@ -8,11 +8,11 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sessions import new_session
 
 from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS, Arithmetic
 from calcd.core.errors import RequestError
 from calcd.core.operations import ARITHMETIC
-from calcd.core.session import Session
 
 NAMED = {name: operation for operation in ARITHMETIC for name in operation.names}
 
@@ -128,7 +128,7 @@ OUT_OF_RANGE = [
 def test_an_operand_whose_exponent_is_out_of_range_is_an_error(
     operand: str, request_: str, precision: int, exact: bool
 ) -> None:
-    session = Session(Arithmetic(precision, exact=exact))
+    session = new_session(precision, exact=exact)
     reply = session.receive(request_.format(operand).encode() + b"\nx\n").decode()
     assert re.fullmatch(
         r"ERR INVALID-NUMBER '.*' has an exponent out of range\nERR UNKNOWN-.*\n", reply

@@ -13,15 +13,14 @@ import pytest
 from helpers import PATIENCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sessions import answered
+from sessions import answered, new_session
 
-from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS, Arithmetic
-from calcd.core.session import Session
+from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS
 
 
 def ask(*lines: str, precision: int = 34, rounding: str = "half-even") -> list[str]:
     """Give a session these lines, with time for all; return its replies."""
-    session = Session(Arithmetic(precision, rounding))
+    session = new_session(precision, rounding)
     replies = answered(session, "".join(f"{line}\n" for line in lines).encode("latin-1"))
     return replies.decode("latin-1").splitlines()
 

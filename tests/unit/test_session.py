@@ -6,18 +6,17 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sessions import answered
+from sessions import answered, new_session
 
 import calcd
+from calcd.core.budget import CALL_LIMIT
 from calcd.core.commands import TABLE
-from calcd.core.decimal128 import Arithmetic
-from calcd.core.interpreter import CALL
 from calcd.core.operations import Operation
-from calcd.core.session import Session
+from calcd.core.session import CloseReason, Session
 
 
 def session(max_line: int = 1024) -> Session:
-    return Session(Arithmetic(), max_line)
+    return new_session(max_line=max_line)
 
 
 def ask(*reads: bytes, max_line: int = 1024) -> bytes:
@@ -156,18 +155,18 @@ def test_an_error_does_not_end_the_session() -> None:
 
 
 def test_a_bug_is_reported_and_costs_its_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: Session) -> str:
+    def broken(_: object) -> str:
         raise AssertionError("a bug")
 
     ping = next(row for row in TABLE if row.names == ("PING",))
     monkeypatch.setitem(ping.__dict__, "function", broken)
     bugs: list[str] = []
-    buggy = Session(Arithmetic(), on_bug=bugs.append)
+    buggy = new_session(on_bug=bugs.append)
     replies = buggy.receive(b"PING\nSOMA 2 2\n")
     assert replies.startswith(b"ERR INTERNAL ")
     assert replies.endswith(b"\n4\n")
     assert bugs == ["PING"]
-    assert not buggy.finished
+    assert not buggy.close_reason
 
 
 # Lines that are too long
@@ -188,7 +187,7 @@ def test_a_longer_line_ends_the_session_after_what_came_before() -> None:
 def test_a_line_too_long_is_told_before_it_ends() -> None:
     long = session(max_line=10)
     assert long.receive(b"SOMA 1 1111").startswith(b"ERR LINE-TOO-LONG ")
-    assert long.finished == "line-too-long"
+    assert long.close_reason is CloseReason.LINE_TOO_LONG
     assert long.receive(b"\nPING\n") == b""
 
 
@@ -215,43 +214,43 @@ def test_a_telnet_command_is_no_line_however_long() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "replies", "finished"),
+    ("data", "replies", "reason"),
     [
-        (b"PING\nQUIT\nPING\n", b"PONG\nBYE\n", "quit"),
-        (b"PING\n\x04PING\n", b"PONG\n", "ctrl-d"),
-        (b"\x04", b"", "ctrl-d"),
-        (b"PING\nSOM\xff\xf4\xff\xfd\x06A 2 2\n", b"PONG\n", "interrupted"),
-        (b"UPPER a\x04b\n", b"A\x04B\n", ""),
+        (b"PING\nQUIT\nPING\n", b"PONG\nBYE\n", CloseReason.QUIT),
+        (b"PING\n\x04PING\n", b"PONG\n", CloseReason.CTRL_D),
+        (b"\x04", b"", CloseReason.CTRL_D),
+        (b"PING\nSOM\xff\xf4\xff\xfd\x06A 2 2\n", b"PONG\n", CloseReason.INTERRUPTED),
+        (b"UPPER a\x04b\n", b"A\x04B\n", None),
     ],
 )
-def test_what_ends_a_session(data: bytes, replies: bytes, finished: str) -> None:
+def test_what_ends_a_session(data: bytes, replies: bytes, reason: CloseReason | None) -> None:
     ending = session()
     assert ending.receive(data) == replies
-    assert ending.finished == finished
+    assert ending.close_reason is reason
     byte_by_byte = session()
     assert b"".join(byte_by_byte.receive(data[i : i + 1]) for i in range(len(data))) == replies
-    assert byte_by_byte.finished == finished
+    assert byte_by_byte.close_reason is reason
 
 
 def test_end_of_input_is_an_end() -> None:
     ended = session()
     assert ended.receive(b"") == b""
-    assert ended.finished == "closed"
+    assert ended.close_reason is CloseReason.CLOSED
 
 
 def test_a_started_line_can_be_given_up() -> None:
     slow = session()
     slow.receive(b"SOMA 2")
-    assert slow.started
+    assert slow.has_partial_line
     assert slow.time_out().startswith(b"ERR TIMEOUT ")
-    assert slow.finished == "line-timeout"
+    assert slow.close_reason is CloseReason.LINE_TIMEOUT
 
 
 def test_blanks_alone_do_not_start_a_line() -> None:
     blank = session()
     blank.receive(b" \t")
-    assert not blank.started
-    assert not blank.complete
+    assert not blank.has_partial_line
+    assert not blank.partial_line_is_request
 
 
 # Clients that never send a newline
@@ -275,24 +274,24 @@ def test_a_request_in_one_piece_is_complete(request_: bytes) -> None:
     silent = session()
     for _ in range(3):
         assert silent.receive(request_) == b""
-        assert silent.complete
-        assert silent.keep_silence() == ask(request_)
-        assert not silent.started
+        assert silent.partial_line_is_request
+        assert silent.flush_partial_line() == ask(request_)
+        assert not silent.has_partial_line
 
 
 @pytest.mark.parametrize("request_", [b"S", b"SOMA", b"SOMA 2", b"SOMA 2 ", b"FOO", b"UPPER", b" "])
 def test_half_a_request_is_not_complete(request_: bytes) -> None:
     half = session()
     half.receive(request_)
-    assert not half.complete
+    assert not half.partial_line_is_request
 
 
 def test_a_telnets_sign_of_life_leaves_a_request_complete() -> None:
     silent = session()
     silent.receive(b"SOMA 2 2")
     silent.receive(b"\xff\xf1")
-    assert silent.complete
-    assert silent.keep_silence() == b"4\n"
+    assert silent.partial_line_is_request
+    assert silent.flush_partial_line() == b"4\n"
 
 
 def test_enter_of_a_telnet_that_sends_characters_ends_a_line() -> None:
@@ -306,17 +305,17 @@ def test_a_request_in_several_pieces_is_not_complete() -> None:
     typed = session()
     for byte in b"SOMA 2 2":
         assert typed.receive(bytes([byte])) == b""
-        assert not typed.complete
+        assert not typed.partial_line_is_request
     assert typed.receive(b"\n") == b"4\n"
 
 
 def test_after_the_first_newline_nothing_without_one_is_complete() -> None:
     framed = session()
     assert framed.receive(b"\nSOMA 2 2") == b""
-    assert not framed.complete
+    assert not framed.partial_line_is_request
     assert framed.receive(b"\n") == b"4\n"
     assert framed.receive(b"SOMA 2 2") == b""
-    assert not framed.complete
+    assert not framed.partial_line_is_request
 
 
 # What the shell counts
@@ -332,7 +331,7 @@ def test_requests_errors_and_pings_are_counted() -> None:
 
 def test_each_request_can_be_watched() -> None:
     seen: list[tuple[str, str]] = []
-    watched = Session(Arithmetic(), on_request=lambda *each: seen.append(each))
+    watched = new_session(on_request=lambda *each: seen.append(each))
     assert watched.receive(b"SOMA 2 2\n\nFOO\r\n").startswith(b"4\nERR ")
     assert seen[0] == ("SOMA 2 2", "4")
     assert seen[1][0] == "FOO"
@@ -388,11 +387,11 @@ def test_any_bytes_get_one_reply_for_each_line_that_is_not_blank(data: bytes) ->
 @given(st.binary(max_size=400))
 def test_no_bytes_at_all_meet_a_bug(data: bytes) -> None:
     bugs: list[str] = []
-    tried = Session(Arithmetic(), on_bug=bugs.append)
+    tried = new_session(on_bug=bugs.append)
     tried.receive(data)
     tried.receive(b"")
     assert not bugs
-    assert tried.finished
+    assert tried.close_reason
 
 
 odd_lines = st.tuples(
@@ -421,19 +420,19 @@ sums = st.sampled_from(["SOMA 1 2", "DIV 1 3e-9", "mul 9e6144 9", "SUB 0.10 1", 
 )
 def test_the_fast_path_says_what_the_rules_say(lines: list[str], end: str, digits: int) -> None:
     stream = "".join(line + end for line in lines).encode()
-    fast = Session(Arithmetic(digits))
-    by_rules = Session(Arithmetic(digits), on_request=lambda *_: None)
+    fast = new_session(digits)
+    by_rules = new_session(digits, on_request=lambda *_: None)
     assert answered(fast, stream) == answered(by_rules, stream)
     assert fast.requests == by_rules.requests
     assert fast.errors == by_rules.errors
-    assert fast.line_ends == by_rules.line_ends
+    assert fast.lines_seen == by_rules.lines_seen
 
 
 @pytest.mark.parametrize(
     "lines", [b" 1 2 3\n", b"\nSOMA 1\n", b"\n\n\n\n", b"SOMA\n1 2\n\n", b"SOMA 1 2 SOMA 1\n\n"]
 )
 def test_fields_that_only_seem_to_be_those_of_sums_are_answered_by_lines(lines: bytes) -> None:
-    by_rules = Session(Arithmetic(), on_request=lambda *_: None)
+    by_rules = new_session(on_request=lambda *_: None)
     assert answered(session(), 100 * lines) == answered(by_rules, 100 * lines)
 
 
@@ -441,37 +440,40 @@ def test_fields_that_only_seem_to_be_those_of_sums_are_answered_by_lines(lines: 
 
 
 def test_an_expensive_line_that_silence_ends_is_no_newline() -> None:
-    silent = Session(Arithmetic(1000))
+    silent = new_session(1000)
     for request, reply in (
         (b"SOMA 2 2", b"4\n"),
         (b"EXP 0.1234\r", b"1.13"),
         (b"SOMA 2 4", b"6\n"),
     ):
         assert silent.receive(request) == b""
-        assert silent.complete
-        replies = silent.keep_silence()
+        assert silent.partial_line_is_request
+        replies = silent.flush_partial_line()
         while silent.pending:
-            replies += silent.go_on()
+            replies += silent.resume()
         assert replies.startswith(reply)
         assert replies.endswith(b"\n")
         assert not replies.endswith(b"\r\n")
-    assert silent.line_ends == 0
+    assert silent.lines_seen == 0
 
 
 def test_a_wrong_expression_without_a_newline_is_complete() -> None:
     wrong = session()
     wrong.receive(b"2+*2")
-    assert wrong.complete
-    assert wrong.keep_silence().startswith(b"ERR SYNTAX ")
+    assert wrong.partial_line_is_request
+    assert wrong.flush_partial_line().startswith(b"ERR SYNTAX ")
 
 
 def test_an_expensive_line_and_an_end_in_the_same_read_are_both_seen() -> None:
     line = b"EXP 0.1234\n"
-    one = answered(Session(Arithmetic(1000)), line)
-    for end, how in ((b"\x04PING\n", "ctrl-d"), (b"\xff\xf4PING\n", "interrupted")):
-        ending = Session(Arithmetic(1000))
+    one = answered(new_session(1000), line)
+    for end, how in (
+        (b"\x04PING\n", CloseReason.CTRL_D),
+        (b"\xff\xf4PING\n", CloseReason.INTERRUPTED),
+    ):
+        ending = new_session(1000)
         assert answered(ending, 3 * line + end) == 3 * one
-        assert ending.finished == how
+        assert ending.close_reason is how
 
 
 @given(
@@ -496,15 +498,15 @@ def test_an_expensive_line_and_an_end_in_the_same_read_are_both_seen() -> None:
 )
 def test_a_call_that_is_not_for_an_expensive_line_does_little(data: bytes, digits: int) -> None:
     """Whatever came: the rest stays pending, and changing the precision loses no count."""
-    watched = Session(Arithmetic(digits))
+    watched = new_session(digits)
     watched.receive(50 * data or b"\n")
-    assert watched.arithmetic.work < 2 * CALL
+    assert watched.budget.spent < 2 * CALL_LIMIT
     for _ in range(5):
         if not watched.pending:
             break
         expensive = watched.expensive
-        watched.go_on()
-        assert expensive or watched.arithmetic.work < 2 * CALL
+        watched.resume()
+        assert expensive or watched.budget.spent < 2 * CALL_LIMIT
 
 
 def test_a_sum_of_many_powers_is_no_nesting() -> None:
@@ -517,9 +519,9 @@ def test_a_line_that_grows_byte_by_byte_takes_linear_time(byte: bytes) -> None:
     def seconds(count: int) -> float:
         slow = session(max_line=1 << 20)
         begun = time.thread_time()
-        for _ in range(count):
+        for number in range(count):
             slow.receive(byte)
-            assert not slow.complete or slow.line == byte
+            assert not slow.partial_line_is_request or number == 0
         return time.thread_time() - begun
 
     few = min(seconds(1 << 13) for _ in range(3))
@@ -532,5 +534,5 @@ def test_whether_a_long_line_is_complete_is_found_out_once(monkeypatch: pytest.M
     long = session(max_line=1 << 20)
     long.receive(b"1+" * 30_000)
     for _ in range(5):
-        assert long.complete
+        assert long.partial_line_is_request
     assert len(looks) == 1

@@ -8,19 +8,19 @@ import pytest
 from helpers import ROOT, Daemon
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sessions import answered
+from sessions import answered, new_session
 
 from calcd.core.commands import BY_NAME, TABLE
-from calcd.core.decimal128 import ROUNDINGS, Arithmetic
+from calcd.core.decimal128 import ROUNDINGS
 from calcd.core.messages import LANGUAGES, PORTUGUESE
 from calcd.core.operations import ARITHMETIC, Operation
 from calcd.core.session import Session
-from calcd.core.variables import MOST_NAMES
+from calcd.core.variables import MAX_VARIABLES
 
 
 def ask(*lines: str, session: Session | None = None) -> list[str]:
     """Ask for these lines, in a read each, of a new session if none is given."""
-    session = session or Session(Arithmetic())
+    session = session or new_session()
     return [answered(session, f"{line}\n".encode()).decode().rstrip("\n") for line in lines]
 
 
@@ -98,7 +98,7 @@ def test_ans_is_the_last_result(lines: list[str], last: str) -> None:
 @pytest.mark.parametrize("many", [1, 2, 63, 64, 65, 128, 129, 200])
 @pytest.mark.parametrize("last", ["", "DIV 1 0\n", "SOMA x 1\n", "\n"])
 def test_ans_after_sums_sent_ahead(many: int, last: str) -> None:
-    session = Session(Arithmetic())
+    session = new_session()
     answered(session, ("".join(f"SOMA {number} 0.50\n" for number in range(many)) + last).encode())
     assert ask("= ans", session=session) == [f"{many - 1}.50"]
 
@@ -138,8 +138,8 @@ def test_a_failed_assignment_leaves_the_name_as_it_was() -> None:
 
 
 def test_there_is_an_end_to_names() -> None:
-    session = Session(Arithmetic())
-    ask(*(f"x{number} = {number}" for number in range(MOST_NAMES)), session=session)
+    session = new_session()
+    ask(*(f"x{number} = {number}" for number in range(MAX_VARIABLES)), session=session)
     refused, changed, last = ask("y = 1", "x7 = 8", "= x7+x99", session=session)
     assert refused == "ERR TOO-MANY-NAMES there are 100 names: CLEAR forgets them"
     assert (changed, last) == ("8", "107")
@@ -223,7 +223,7 @@ def test_help_lists_all_in_one_line(language: str) -> None:
 # Words
 
 
-GIVEN = ("RequestError", "UnfinishedError", "_fail", "_unexpected", "say")
+GIVEN = ("RequestError", "UnfinishedError", "_fail", "reject", "_unexpected", "say")
 
 
 def called(node: ast.Call) -> str:
@@ -317,14 +317,16 @@ more = st.sampled_from(
 def test_the_fast_path_says_what_the_rules_say_whatever_is_set(
     reads: list[list[str]], end: str
 ) -> None:
-    fast, ruled = Session(Arithmetic()), Session(Arithmetic(), on_request=lambda *_: None)
+    fast, ruled = new_session(), new_session(on_request=lambda *_: None)
     for lines in reads:
         data = "".join(line + end for line in lines).encode()
         if data:
             assert answered(fast, data) == answered(ruled, data)
-        assert fast.memory.answer == ruled.memory.answer
+        assert (
+            fast.interpreter.context.variables.answer == ruled.interpreter.context.variables.answer
+        )
     assert (fast.requests, fast.errors) == (ruled.requests, ruled.errors)
-    assert fast.line_ends == ruled.line_ends
+    assert fast.lines_seen == ruled.lines_seen
 
 
 @settings(max_examples=300)
@@ -338,11 +340,11 @@ def test_the_fast_path_says_what_the_rules_say_whatever_is_set(
     st.lists(st.integers(0, 200), max_size=6),
 )
 def test_any_bytes_in_any_cuts_get_the_same_replies(stream: bytes, cuts: list[int]) -> None:
-    whole, cut = Session(Arithmetic()), Session(Arithmetic())
+    whole, cut = new_session(), new_session()
     ends = sorted({min(end, len(stream)) for end in (*cuts, len(stream))} - {0})
     pieces = [stream[a:b] for a, b in zip([0, *ends], ends, strict=False)]
     replies = b"".join(answered(cut, piece) for piece in [*pieces, b""])
     expected = b"".join(answered(whole, piece) for piece in ([stream, b""] if stream else [b""]))
     assert replies == expected
     assert (cut.requests, cut.errors) == (whole.requests, whole.errors)
-    assert cut.finished == whole.finished
+    assert cut.close_reason == whole.close_reason
