@@ -41,16 +41,21 @@ class Budget:
         self.expensive = False
         self._allow_full_line = allow_full_line
 
-    def start_line(self) -> None:
-        """Set the limit of the next line."""
-        self.full_line = self._allow_full_line and self.spent == 0
-        self._line_end = LINE_LIMIT if self.full_line else self.spent + CHEAP_LINE_LIMIT
+    def start_line(self, cost: float) -> None:
+        """Set the limit of the next line, and charge ``cost`` to it."""
+        spent = self.spent
+        self.full_line = self._allow_full_line and spent == 0
+        self._line_end = LINE_LIMIT if self.full_line else spent + CHEAP_LINE_LIMIT
+        if spent + cost > self._line_end:
+            raise BudgetExceeded
+        self.spent = spent + cost
 
     def charge(self, cost: float) -> None:
         """Add to ``spent``; raise ``BudgetExceeded`` instead if the line may not cost so much."""
-        if self.spent + cost > self._line_end:
+        spent = self.spent + cost
+        if spent > self._line_end:
             raise BudgetExceeded
-        self.spent += cost
+        self.spent = spent
 
     @property
     def exhausted(self) -> bool:

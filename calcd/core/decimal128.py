@@ -73,6 +73,7 @@ class Arithmetic:
     ) -> None:
         self.precision, self.rounding, self.exact = precision, rounding, exact
         self.budget = budget or Budget()
+        self.sum_cost = 8 + 0.07 * precision  # of ``calculate_plainly``, without the characters
         self.context = _context(precision, rounding, exact).copy()
         # Only a result of more digits than this can have its first digit beyond the places.
         self._may_be_wide = precision > PLAIN_PLACES

@@ -40,7 +40,6 @@ class Interpreter:
     ) -> None:
         self.context = CommandContext(arithmetic)
         self.budget = arithmetic.budget
-        self.requests = 0
         self.errors = 0
         self.on_request = on_request
         self._on_bug = on_bug
@@ -51,9 +50,8 @@ class Interpreter:
         Raise ``BudgetExceeded`` if the line is expensive and the call is not for such a line.
         """
         budget = self.budget
-        budget.start_line()
         try:
-            budget.charge(_LINE_COST + CHARACTER_COST * len(request))
+            budget.start_line(_LINE_COST + CHARACTER_COST * len(request))
             name, rest = split_request(request)
             if not name:
                 return None
@@ -63,7 +61,7 @@ class Interpreter:
                 budget.expensive = True
                 raise
             template = "this takes too long for one line: ask for fewer digits, or in parts"
-            reply = self._fail("INVALID-OPERATION", template)
+            reply = self.fail("INVALID-OPERATION", template)
         except RequestError as error:
             self.errors += 1
             budget.spent += _LINE_COST
@@ -71,19 +69,14 @@ class Interpreter:
         except Exception:  # a bug costs its request, not the session
             if self._on_bug is not None:
                 self._on_bug(request)
-            reply = self._fail("INTERNAL", "a fault of the server, which has logged it")
-        self.requests += 1
+            reply = self.fail("INTERNAL", "a fault of the server, which has logged it")
         if self.on_request is not None:
             budget.spent += _LOG_COST
             self.on_request(request, reply)
         return reply
 
-    def reject(self, code: str, template: str, *shown: object) -> str:
-        """Count a request that is not evaluated, and return the error that is its reply."""
-        self.requests += 1
-        return self._fail(code, template, *shown)
-
-    def _fail(self, code: str, template: str, *shown: object) -> str:
+    def fail(self, code: str, template: str, *shown: object) -> str:
+        """Count an error, and return the reply that tells it."""
         self.errors += 1
         return RequestError(code, template, *shown).reply(self.context.language.say)
 
@@ -97,7 +90,7 @@ class Interpreter:
         reply.
         """
         context, budget, count = self.context, self.budget, len(fields) // 4
-        cost = self._cost_of_sum(len(text) / count)
+        cost = context.arithmetic.sum_cost + _SUM_CHARACTER_COST * len(text) / count
         lines: list[str] = []  # split only if they are needed
         for done in range(0, count, _GROUP):
             group = fields[4 * done : 4 * (done + _GROUP)]
@@ -111,7 +104,6 @@ class Interpreter:
                 if taken < size:
                     return done + taken
             else:
-                self.requests += size
                 budget.spent += size * cost
             if budget.exhausted:
                 return min(count, done + _GROUP)
@@ -119,9 +111,9 @@ class Interpreter:
 
     def reply_to_plain_lines(self, lines: list[str], count: int, replies: list[str]) -> int:
         """Reply to the first ``count`` lines; return how many were taken."""
-        budget, context = self.budget, self.context
-        calculate, variables = context.arithmetic.calculate_plainly, context.variables
-        limit, spent, cost = budget.limit, budget.spent, self._cost_of_sum(0)
+        budget, arithmetic, variables = self.budget, self.context.arithmetic, self.context.variables
+        calculate, cost = arithmetic.calculate_plainly, arithmetic.sum_cost
+        limit, spent = budget.limit, budget.spent
         for done in range(count):
             if spent > limit:
                 budget.spent = spent
@@ -135,7 +127,6 @@ class Interpreter:
                 name, left, right = fields
                 variables.answer = reply = calculate(name, left, right)
                 spent += cost + _SUM_CHARACTER_COST * len(line)
-                self.requests += 1
             except Exception:
                 budget.spent = spent
                 try:
@@ -147,15 +138,12 @@ class Interpreter:
         budget.spent = spent
         return count
 
-    def _cost_of_sum(self, length: float) -> float:
-        """Estimate the cost of a line of three fields that has ``length`` characters."""
-        return 8 + 0.07 * self.context.arithmetic.precision + _SUM_CHARACTER_COST * length
-
     # The rules
 
     def _result(self, request: str, name: str, rest: str) -> str:
         """Return the reply to a request without an error; raise ``RequestError``."""
-        context, arithmetic = self.context, self.context.arithmetic
+        context = self.context
+        arithmetic = context.arithmetic
         begin = find_expression(request, name, rest)
         if begin < 0:
             operation = operation_named(name, name in context.variables)
@@ -185,9 +173,10 @@ class Interpreter:
         self.context.variables.check_room(name)
 
     def _operand(self, operand: str) -> Decimal:
-        if operand in self.context.variables or operand.lower() == ANSWER:
+        context = self.context
+        if operand[0].isalpha() and (operand in context.variables or operand.lower() == ANSWER):
             return self._value_of(Name(operand, 0))
-        return self.context.arithmetic.number(operand)
+        return context.arithmetic.number(operand)
 
     def _value_of(self, name: Name) -> Decimal:
         value = self.context.variables.value_of(name.name, self.context.arithmetic)

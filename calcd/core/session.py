@@ -67,6 +67,7 @@ class Session:
         self.interpreter = interpreter
         self.budget = interpreter.budget
         self.close_reason: CloseReason | None = None
+        self.requests = 0  # so far, those with an error reply too
         self.lines_seen = 0  # line ends so far
         self.has_partial_line = False  # a line without its end, of more than blanks
         self._max_line = max_line
@@ -78,11 +79,6 @@ class Session:
         self._is_request: bool | None = None  # the partial line; None: not known yet
         self._closing: CloseReason | None = None  # once the complete lines have replies
         self._telnet = TelnetFilter()
-
-    @property
-    def requests(self) -> int:
-        """Number of requests so far."""
-        return self.interpreter.requests
 
     @property
     def errors(self) -> int:
@@ -163,7 +159,8 @@ class Session:
         """End the session because the partial line was not completed in time."""
         self.close_reason = CloseReason.LINE_TIMEOUT
         template = "the line was not finished in time: end it with a newline"
-        return (self.interpreter.reject("TIMEOUT", template) + "\n").encode("latin-1")
+        self.requests += 1
+        return (self.interpreter.fail("TIMEOUT", template) + "\n").encode("latin-1")
 
     def close(self) -> bytes:
         """Return the bytes to be sent last of all, however the connection ends."""
@@ -295,6 +292,7 @@ class Session:
         if done < count:
             self._lines = "\n".join(text.split("\n")[done:])
         self.lines_seen += done
+        self.requests += len(replies)
         replies.append("")
         return end.join(replies)
 
@@ -330,6 +328,7 @@ class Session:
             self.lines_seen += has_end
             if reply is None:
                 continue
+            self.requests += 1
             replies += [reply, "\r\n" if has_end and request != line else "\n"]
             budget.spent += _REPLY_CHARACTER_COST * len(reply)
             if interpreter.context.quit:
@@ -340,7 +339,8 @@ class Session:
     def _line_too_long(self) -> str:
         self.close_reason = CloseReason.LINE_TOO_LONG
         template = "a line has at most {} bytes"
-        return self.interpreter.reject("LINE-TOO-LONG", template, self._max_line) + "\n"
+        self.requests += 1
+        return self.interpreter.fail("LINE-TOO-LONG", template, self._max_line) + "\n"
 
 
 def _is_request(line: str) -> bool:

@@ -223,7 +223,7 @@ def test_help_lists_all_in_one_line(language: str) -> None:
 # Words
 
 
-GIVEN = ("RequestError", "UnfinishedError", "_fail", "reject", "_unexpected", "say")
+GIVEN = ("RequestError", "UnfinishedError", "fail", "_unexpected", "say")
 
 
 def called(node: ast.Call) -> str:
