@@ -65,7 +65,7 @@ class Interpreter:
         except RequestError as error:
             self.errors += 1
             budget.spent += _LINE_COST
-            reply = error.reply(self.context.language.say)
+            reply = error.reply(self.translate)
         except Exception:  # a bug costs its request, not the session
             if self._on_bug is not None:
                 self._on_bug(request)
@@ -75,10 +75,14 @@ class Interpreter:
             self.on_request(request, reply)
         return reply
 
+    def translate(self, words: str) -> str:
+        """Translate words into the session's language."""
+        return self.context.language.say(words)
+
     def fail(self, code: str, template: str, *shown: object) -> str:
         """Count an error, and return the reply that tells it."""
         self.errors += 1
-        return RequestError(code, template, *shown).reply(self.context.language.say)
+        return RequestError(code, template, *shown).reply(self.translate)
 
     # The fast path: lines whose characters are plain, nearly all of them a name and two numbers.
     # It tries what the rules would come to; a line that fails is left to the rules.

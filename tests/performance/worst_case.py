@@ -10,7 +10,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,11 +20,11 @@ from certificates import Authority
 from sessions import new_session
 from tls_client import Client
 
-from calcd.config.settings import Settings
+from calcd.core.datagram import MAX_SIZE, DatagramSession
+from calcd.core.decimal128 import Arithmetic
 from calcd.core.session import Session
 from calcd.core.tls import TlsSession
 from calcd.net import certificates as tls
-from calcd.net.udp import LARGEST, TooMuchError, answer
 
 PRECISION = 1000
 MAX_LINE = 1024
@@ -49,7 +48,7 @@ class Case(NamedTuple):
     @property
     def data(self) -> bytes:
         line = self.line.encode() if isinstance(self.line, str) else self.line
-        size = LARGEST if self.transport == "UDP" else READ
+        size = MAX_SIZE if self.transport == "UDP" else READ
         return (line + b"\n") * (max(1, size // (len(line) + 1)) if self.fills else 1)
 
     def __str__(self) -> str:
@@ -107,13 +106,9 @@ def _measured(session: Session | TlsSession, case: Case, data: bytes) -> Times:
 
 
 def _measured_datagram(case: Case) -> Times:
-    settings = Settings(precision=case.precision, max_line=case.max_line)
-
-    def answer_in_the_loop() -> None:
-        with suppress(TooMuchError):  # the rest is for a thread
-            answer(case.data[:LARGEST], settings)
-
-    return Times(_seconds(answer_in_the_loop), 0.0, case)
+    data = case.data[:MAX_SIZE]
+    datagram = DatagramSession(data, Arithmetic(case.precision), case.max_line)
+    return Times(_seconds(datagram.resume), 0.0, case)
 
 
 def _measured_records(case: Case) -> Times:
@@ -253,7 +248,7 @@ def reads() -> Iterator[Case]:
     for telnet in (b"\xff", b"\xff\xf1", b"\xff\xfd\x01", b"\xff\xfa", b"\r\0", b"\xff\xff"):
         yield Case(telnet * (READ // len(telnet)))
     for filler in (b" ", b"1", b"4\n", b"\n", b" \n", b"ERR", b"e", b"1 "):
-        yield Case(filler * (LARGEST // len(filler) - 1) + b"x", transport="UDP")
+        yield Case(filler * (MAX_SIZE // len(filler) - 1) + b"x", transport="UDP")
 
 
 def candidates() -> Iterator[Case]:
