@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from calcd.config.endpoints import Endpoint, parse_endpoint
 from calcd.config.networks import Networks, parse_network
-from calcd.core.errors import quoted
+from calcd.core.errors import printable
 
 LEAST_SECONDS = 0.001  # poll() counts in milliseconds
 YEAR = 366 * 24 * 60 * 60
@@ -37,7 +37,7 @@ def absolute(path: str) -> str:
 
 
 def _wrong(text: str, expected: str) -> ValueError:
-    return ValueError(f"{quoted(text)}: expected {expected}")
+    return ValueError(f"{printable(text)}: expected {expected}")
 
 
 def seconds(least: float = LEAST_SECONDS) -> Callable[[str], float]:

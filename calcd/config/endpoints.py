@@ -4,7 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from calcd.core.errors import quoted
+from calcd.core.errors import printable
 
 _UNIX_PATH_MOST = 107  # bytes: sun_path less its final NUL
 UNIX_MODE = 0o666  # as open as a port: its directory is what keeps people out
@@ -75,11 +75,11 @@ def _parameters(query: str) -> dict[str, str]:
     for part in query.split("&"):
         name, _, text = part.partition("=")
         if name not in _PARAMETERS:
-            raise ValueError(f"mode=, group= or both with & after the ?, not {quoted(part)}")
+            raise ValueError(f"mode=, group= or both with & after the ?, not {printable(part)}")
         if name in given:
-            raise ValueError(f"{name}= only once after the ?, not {quoted(part)} too")
+            raise ValueError(f"{name}= only once after the ?, not {printable(part)} too")
         grammar, right = _PARAMETERS[name]
         if not grammar.fullmatch(text):
-            raise ValueError(f"{right}, not {quoted(part)}")
+            raise ValueError(f"{right}, not {printable(part)}")
         given[name] = text
     return given

@@ -4,7 +4,7 @@ import configparser
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from calcd.core.errors import quoted
+from calcd.core.errors import printable
 
 
 class InifileError(Exception):
@@ -73,15 +73,15 @@ def read_inifile(path: str, section: str) -> list[Row]:
         words = f"[{error.section}]: is there already"
         raise InifileError(f"{path}:{error.lineno}: {words}") from None
     except configparser.MissingSectionHeaderError as error:
-        words = f"{quoted(error.line.strip())}: expected [{section}] before it"
+        words = f"{printable(error.line.strip())}: expected [{section}] before it"
         raise InifileError(f"{path}:{error.lineno}: {words}") from None
     except configparser.ParsingError as error:
-        wrong = {line: quoted(parser.lines[line - 1]) for line, _ in error.errors}
+        wrong = {line: printable(parser.lines[line - 1]) for line, _ in error.errors}
         raise InifileError(
             *(f"{path}:{line}: {text}: expected NAME = VALUE" for line, text in wrong.items())
         ) from None
     if others := [f"[{name}]" for name in parser.sections() if name != section]:
-        wrong = {_line_of(header, parser.lines): quoted(header) for header in others}
+        wrong = {_line_of(header, parser.lines): printable(header) for header in others}
         raise InifileError(
             *(f"{path}:{line}: {text}: expected [{section}] alone" for line, text in wrong.items())
         )

@@ -10,7 +10,7 @@ from calcd.config.endpoints import Endpoint
 from calcd.config.file import InifileError, Row, read_inifile
 from calcd.config.networks import Networks
 from calcd.core.decimal128 import ROUNDINGS
-from calcd.core.errors import SHOWN, quoted
+from calcd.core.errors import MAX_SHOWN, printable
 
 SECTION = "calcd"
 DEFAULT_FILE = "/etc/calcd/calcd.conf"
@@ -130,7 +130,7 @@ def option(name: str) -> str:
 
 
 def _cut(name: str) -> str:
-    return name if name.isidentifier() and len(name) <= SHOWN else quoted(name)
+    return name if name.isidentifier() and len(name) <= MAX_SHOWN else printable(name)
 
 
 def _hint(name: str) -> str:
@@ -174,7 +174,8 @@ def _without_certificate(values: Mapping[str, Any], where: Mapping[str, str]) ->
     needy = [("listen", str(endpoint)) for endpoint in values.get("listen", ()) if endpoint.tls]
     needy += [(name, values[name]) for name in ("tls_key", "tls_client_ca") if values.get(name)]
     return [
-        f"{where[name]}: {quoted(text)}: expected tls_certificate to be set too, to a file's path"
+        f"{where[name]}: {printable(text)}: "
+        "expected tls_certificate to be set too, to a file's path"
         for name, text in needy
     ]
 

@@ -6,15 +6,17 @@ from functools import cache
 
 import calcd
 from calcd.core.decimal128 import ROUNDINGS, Arithmetic
-from calcd.core.errors import RequestError, quoted
+from calcd.core.errors import RequestError, printable
 from calcd.core.messages import ENGLISH, LANGUAGES, Language
 from calcd.core.operations import ARITHMETIC, Operation
 from calcd.core.variables import Variables
 
 MAX_PRECISION = 1000  # digits
-_MARKS = set("(+-*/^%=,")  # where one of these is in a name, it is rather an expression
+_MARKS = set("(+-*/^%=,")  # of an expression: no name has one of these
 _SWITCH = {"on": True, "off": False}
 _NO_VARIABLES = "no variables"
+_EXPRESSIONS_HELP = "expressions: 2*(3+4), x = sqrt(2), = x^2; HELP SOMA shows details"
+_VERSION = f"calcd {calcd.__version__}"
 
 
 @dataclass(slots=True)
@@ -33,65 +35,57 @@ class Command(Operation):
 
 
 def operation_named(name: str, is_variable: bool = False) -> Operation:
-    """Give the operation of that name; raise ``RequestError`` UNKNOWN-OPERATION."""
+    """Return the operation of that name in any case; raise ``RequestError`` UNKNOWN-OPERATION."""
     try:
         return BY_NAME[name.upper()]
     except KeyError:
-        template = "{} is no operation: HELP lists them"
+        template = "unknown operation {}: HELP lists them"
         if is_variable or name.lower() in ("pi", "e", "ans") or _MARKS & set(name):
-            template = "{} is no operation: begin an expression with =, as in: = 2*(3+4)"
-        raise RequestError("UNKNOWN-OPERATION", template, quoted(name)) from None
+            template = "unknown operation {}: begin an expression with =, as in: = 2*(3+4)"
+        raise RequestError("UNKNOWN-OPERATION", template, printable(name)) from None
+
+
+def help_line(language: Language, name: str = "") -> str:
+    """Return the list of operations, or how to use one; raise ``RequestError`` as above."""
+    translate = language.translate
+    if name:
+        operation = operation_named(name)
+        usage = " ".join(map(translate, operation.usage))
+        also = "".join(f", {translate('also')} {alias}" for alias in operation.names[1:])
+        example = f"{operation.example} -> {translate(operation.answer)}"
+        return f"{usage}: {translate(operation.help)}{also}; {example}"
+    kinds = "; ".join(
+        f"{translate(kind)}: {', '.join('|'.join(operation.names) for operation in rows)}"
+        for kind, rows in KINDS.items()
+    )
+    return f"{kinds}; {translate(_EXPRESSIONS_HELP)}"
+
+
+@cache
+def fixed_replies() -> frozenset[str]:
+    """Return all replies of commands that do not depend on what a client has sent."""
+    replies = {"PONG", "OK", "BYE", _VERSION, *ROUNDINGS, *_SWITCH, *LANGUAGES}
+    for language in LANGUAGES.values():
+        replies.add(language.translate(_NO_VARIABLES))
+        replies |= {help_line(language, name) for name in ("", *BY_NAME)}
+    return frozenset(replies)
 
 
 def _upper(_: CommandContext, text: str) -> str:
     try:
         upper = text.encode("latin-1").decode("utf-8").upper()
     except UnicodeDecodeError:
-        raise RequestError("INVALID-TEXT", "{} is not UTF-8", quoted(text)) from None
+        raise RequestError("INVALID-TEXT", "{} is not UTF-8", printable(text)) from None
     if upper.startswith("ERR "):
-        raise RequestError("INVALID-TEXT", "the reply would read as an error")
+        raise RequestError("INVALID-TEXT", "the reply would look like an error")
     return upper.encode("utf-8").decode("latin-1")
-
-
-def _ping(context: CommandContext) -> str:
-    context.pings += 1
-    return "PONG"
-
-
-def _version(_: CommandContext) -> str:
-    return f"calcd {calcd.__version__}"
-
-
-def _help(context: CommandContext, name: str = "") -> str:
-    return help_line(context.language, name)
-
-
-def help_line(language: Language, name: str = "") -> str:
-    """Give the operations, or how one is used; raise ``RequestError`` if there is none of it."""
-    say = language.say
-    if name:
-        operation = operation_named(name)
-        also = "".join(f", {say('also')} {alias}" for alias in operation.names[1:])
-        usage = " ".join([operation.names[0], *map(say, operation.operands)])
-        example = f"{operation.example} -> {operation.answer}"
-        return f"{usage}: {say(operation.help)}{also}; {example}"
-    kinds = "; ".join(
-        f"{say(kind)}: {', '.join('|'.join(operation.names) for operation in rows)}"
-        for kind, rows in KINDS.items()
-    )
-    return f"{kinds}; {say('expressions: 2*(3+4), x = sqrt(2), = x^2; HELP SOMA tells more')}"
-
-
-def _quit(context: CommandContext) -> str:
-    context.quit = True
-    return "BYE"
 
 
 def _precision(context: CommandContext, digits: str = "") -> str:
     if digits:
         if not (digits.isdecimal() and len(digits) <= 4 and 1 <= int(digits) <= MAX_PRECISION):
-            template = "{} is not a whole number from 1 to {}"
-            raise RequestError("INVALID-NUMBER", template, quoted(digits), MAX_PRECISION)
+            template = "{} is not an integer from 1 to {}"
+            raise RequestError("INVALID-NUMBER", template, printable(digits), MAX_PRECISION)
         context.arithmetic = context.arithmetic.replace(precision=int(digits))
     return str(context.arithmetic.precision)
 
@@ -116,19 +110,38 @@ def _language(context: CommandContext, name: str = "") -> str:
 
 
 def _choice(text: str, choices: Collection[str]) -> str:
-    """Give what was chosen, in lower case; raise ``RequestError`` UNKNOWN-NAME."""
+    """Return the choice in lower case; raise ``RequestError`` UNKNOWN-NAME if it is none."""
     if text.lower() in choices:
         return text.lower()
-    raise RequestError("UNKNOWN-NAME", "{} is none of {}", quoted(text), ", ".join(choices))
+    raise RequestError("UNKNOWN-NAME", "{} is not one of {}", printable(text), ", ".join(choices))
 
 
 def _vars(context: CommandContext) -> str:
-    return context.variables.listing(context.arithmetic) or context.language.say(_NO_VARIABLES)
+    variables = context.variables.listing(context.arithmetic)
+    return variables or context.language.translate(_NO_VARIABLES)
 
 
 def _clear(context: CommandContext) -> str:
     context.variables.clear()
     return "OK"
+
+
+def _ping(context: CommandContext) -> str:
+    context.pings += 1
+    return "PONG"
+
+
+def _version(_: CommandContext) -> str:
+    return _VERSION
+
+
+def _help(context: CommandContext, name: str = "") -> str:
+    return help_line(context.language, name)
+
+
+def _quit(context: CommandContext) -> str:
+    context.quit = True
+    return "BYE"
 
 
 _TEXT = (
@@ -145,7 +158,7 @@ _SESSION = (
     Command(
         ("PRECISION",),
         ("[digits]",),
-        "how many digits a result has",
+        "show or set the precision, in digits",
         _precision,
         "PRECISION 34",
         "34",
@@ -153,7 +166,7 @@ _SESSION = (
     Command(
         ("ROUNDING",),
         ("[mode]",),
-        "how a result is rounded",
+        "show or set the rounding mode",
         _rounding,
         "ROUNDING half-even",
         "half-even",
@@ -161,32 +174,32 @@ _SESSION = (
     Command(
         ("EXACT",),
         ("[on|off]",),
-        "whether a result that would be rounded is an error",
+        "show or set whether rounding is an error",
         _exact,
         "EXACT off",
         "off",
     ),
-    Command(("LANGUAGE",), ("[en|pt]",), "the language of words", _language, "LANGUAGE en", "en"),
-    Command(("VARS",), (), "the variables and their values", _vars, "VARS", "no variables"),
-    Command(("CLEAR",), (), "forget the variables and ANS", _clear, "CLEAR", "OK"),
-    Command(("PING",), (), "PONG: a sign of life", _ping, "PING", "PONG"),
     Command(
-        ("VERSION",),
-        (),
-        "the server's name and version",
-        _version,
-        "VERSION",
-        f"calcd {calcd.__version__}",
+        ("LANGUAGE",),
+        ("[en|pt]",),
+        "show or set the language of errors and help",
+        _language,
+        "LANGUAGE en",
+        "en",
     ),
+    Command(("VARS",), (), "list the variables and their values", _vars, "VARS", _NO_VARIABLES),
+    Command(("CLEAR",), (), "remove the variables and ANS", _clear, "CLEAR", "OK"),
+    Command(("PING",), (), "check that the server answers", _ping, "PING", "PONG"),
+    Command(("VERSION",), (), "the server's name and version", _version, "VERSION", _VERSION),
     Command(
         ("HELP",),
         ("[operation]",),
-        "the operations, or how one is used",
+        "list the operations, or show how to use one",
         _help,
         "HELP PING",
-        "PING: PONG: a sign of life; PING -> PONG",
+        "PING: check that the server answers; PING -> PONG",
     ),
-    Command(("QUIT",), (), "BYE, and the end of the session", _quit, "QUIT", "BYE"),
+    Command(("QUIT",), (), "reply BYE and end the session", _quit, "QUIT", "BYE"),
 )
 KINDS: dict[str, tuple[Operation, ...]] = {
     "arithmetic": ARITHMETIC,
@@ -195,13 +208,3 @@ KINDS: dict[str, tuple[Operation, ...]] = {
 }
 TABLE = tuple(operation for rows in KINDS.values() for operation in rows)
 BY_NAME: dict[str, Operation] = {name: operation for operation in TABLE for name in operation.names}
-
-
-@cache
-def fixed_replies() -> frozenset[str]:
-    """Give every reply of a command that does not depend on what a client has sent."""
-    replies = {"PONG", "OK", "BYE", f"calcd {calcd.__version__}", *ROUNDINGS, *_SWITCH, *LANGUAGES}
-    for language in LANGUAGES.values():
-        replies.add(language.say(_NO_VARIABLES))
-        replies |= {help_line(language, name) for name in ("", *BY_NAME)}
-    return frozenset(replies)

@@ -27,7 +27,7 @@ _DATAGRAM_LIMIT = 20_000_000  # cost of a whole datagram: about a second
 
 _TOO_LONG = str(RequestError("REPLY-TOO-LONG", "use TCP"))  # short, as there may be many
 _NOT_OVER_UDP = RequestError(
-    "NOT-OVER-UDP", "a server could take this reply for a request: use TCP"
+    "NOT-OVER-UDP", "another server could take this reply for a request: use TCP"
 )
 # Blank, or a number as a server prints it, or a little wider.
 _NUMBER = re.compile(r"[ \t]*+(?:[-+]?[0-9.]++(?:[eE][-+]?[0-9]++)?[ \t]*+)?")

@@ -13,7 +13,7 @@ from itertools import repeat
 from operator import call
 
 from calcd.core.budget import Budget
-from calcd.core.errors import RequestError, quoted
+from calcd.core.errors import RequestError, printable
 from calcd.core.operations import DIVISIONS, EXP, FAST_PATH, Operation
 
 # decimal128: largest and smallest adjusted exponent, whatever the precision in force.
@@ -99,13 +99,11 @@ class Arithmetic:
                 return Decimal(operand, self.context)
             except decimal.InvalidOperation:
                 template = "{} has an exponent out of range"
-                raise RequestError("INVALID-NUMBER", template, quoted(operand)) from None
+                raise RequestError("INVALID-NUMBER", template, printable(operand)) from None
         if "," in operand:
-            template = (
-                "{} has a comma: write a point before the decimals, and a blank between operands"
-            )
-            raise RequestError("INVALID-NUMBER", template, quoted(operand))
-        raise RequestError("INVALID-NUMBER", "{} is not a decimal number", quoted(operand))
+            template = "{} has a comma: use a point before decimals, and a space between operands"
+            raise RequestError("INVALID-NUMBER", template, printable(operand))
+        raise RequestError("INVALID-NUMBER", "{} is not a decimal number", printable(operand))
 
     def run(self, operation: Operation, numbers: Sequence[Decimal]) -> Decimal:
         """Run an operation of the table; raise ``RequestError`` where there is no finite result.
@@ -133,18 +131,18 @@ class Arithmetic:
         return result
 
     def _undefined(self, operation: Operation, numbers: Sequence[Decimal]) -> RequestError:
-        shown = " ".join(quoted(str(number))[1:-1] for number in numbers)
-        template = "{} has no result of {} digits or less for {}"
+        shown = " ".join(printable(str(number))[1:-1] for number in numbers)
+        template = "{} has no result of {} digits or fewer for {}"
         return RequestError(
             "INVALID-OPERATION", template, operation.names[0], self.precision, shown
         )
 
     def _overflow(self) -> RequestError:
-        template = "the result is too large: numbers end below 1E+{}"
+        template = "the result is too large: it must be below 1E+{}"
         return RequestError("OVERFLOW", template, EMAX + 1)
 
     def _inexact(self) -> RequestError:
-        template = "the exact result does not fit into {} digits"
+        template = "the exact result does not fit in {} digits"
         return RequestError("INEXACT", template, self.precision)
 
     def rounded(self, number: Decimal) -> Decimal:

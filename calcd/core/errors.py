@@ -1,47 +1,59 @@
-"""What can go wrong, and how a client's own words are shown when it does."""
+"""Errors, and how text from a client is shown in them."""
 
 from collections.abc import Callable
 
-SHOWN = 40  # characters of a client's text that an error or a log line repeats
+MAX_SHOWN = 40  # characters of a client's text that an error or a log line repeats
 
 
 class RequestError(Exception):
-    """A request that has no result: ``code`` is stable, ``words`` are for a person.
+    """A request without a result.
 
-    ``words`` are a template in English, which may be translated, and what its braces stand for.
-    As text the error is the reply in English, without its line end.
+    ``code`` is for programs and never changes. ``template`` is for people: English, may be
+    translated, with braces for ``arguments``. ``str()`` is the reply in English without its line
+    end.
     """
 
-    def __init__(self, code: str, template: str, *shown: object) -> None:
-        super().__init__(code, template, *shown)
+    def __init__(self, code: str, template: str, *arguments: object) -> None:
+        super().__init__(code, template, *arguments)
         self.code = code
         self.template = template
-        self.shown = shown
+        self.arguments = arguments
 
     def __str__(self) -> str:
         return self.reply(str)
 
-    def reply(self, translated: Callable[[str], str]) -> str:
-        """Give the reply, its words translated, without its line end."""
-        shown = [translated(each) if isinstance(each, Word) else each for each in self.shown]
-        return f"ERR {self.code} {translated(self.template).format(*shown)}"
+    def reply(self, translate: Callable[[str], str]) -> str:
+        """Return the reply without its line end; ``translate`` is called with all its words."""
+        arguments = [
+            each.translated(translate) if isinstance(each, Words) else each
+            for each in self.arguments
+        ]
+        return f"ERR {self.code} {translate(self.template).format(*arguments)}"
 
 
-class Word(str):
-    """Something that an error shows, and that is translated as its template is."""
+class Words(tuple[str, ...]):
+    """An argument of an error that is translated, each of its parts by itself."""
 
     __slots__ = ()
 
+    def __new__(cls, *parts: str) -> "Words":
+        """Make one of its parts."""
+        return super().__new__(cls, parts)
 
-def quoted(text: str) -> str:
-    r"""Show what somebody sent or wrote: in quotes, in printable ASCII, cut to ``SHOWN``.
+    def translated(self, translate: Callable[[str], str]) -> str:
+        """Return the translated parts with blanks between them."""
+        return " ".join(map(translate, self))
 
-    A client's text has one character for each byte (latin-1), so its ``é`` in UTF-8 is shown
-    as ``\xc3\xa9``: nothing a client sends can move a terminal's cursor or forge a log line.
+
+def printable(text: str) -> str:
+    r"""Return text from outside in quotes, in printable ASCII, cut to ``MAX_SHOWN`` characters.
+
+    A client's text has one character for each byte (latin-1), so ``é`` in UTF-8 becomes
+    ``\xc3\xa9``. Nothing a client sends can move a terminal's cursor or forge a log line.
     """
-    cut = "..." if len(text) > SHOWN else ""
-    return f"'{text[:SHOWN].encode('unicode_escape').decode('ascii')}{cut}'"
+    cut = "..." if len(text) > MAX_SHOWN else ""
+    return f"'{text[:MAX_SHOWN].encode('unicode_escape').decode('ascii')}{cut}'"
 
 
 class StartError(Exception):
-    """The daemon cannot run; as text, one line that says why, and what to do."""
+    """The daemon cannot run. The text is one line: the reason, and what to do."""

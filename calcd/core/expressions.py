@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from calcd.core.decimal128 import UNSIGNED, Arithmetic
-from calcd.core.errors import RequestError, Word, quoted
+from calcd.core.errors import RequestError, Words, printable
 from calcd.core.operations import (
     ADD,
     ARITHMETIC,
@@ -142,18 +142,23 @@ class _Parser:
     def _unexpected(self, expected: str) -> RequestError:
         if self._kind == "end":
             return UnfinishedError(
-                "SYNTAX", "column {}: {} was expected, not the end", self._column, Word(expected)
+                "SYNTAX",
+                "column {}: expected {}, got the end of the line",
+                self._column,
+                Words(expected),
             )
         if self._ahead == ",":
-            template = "column {}: {} was expected, not a comma: decimals follow a point"
-            return RequestError("SYNTAX", template, self._column, Word(expected))
-        template = "column {}: {} was expected, not {}"
-        return RequestError("SYNTAX", template, self._column, Word(expected), quoted(self._ahead))
+            template = "column {}: expected {}, got a comma: use a point before decimals"
+            return RequestError("SYNTAX", template, self._column, Words(expected))
+        template = "column {}: expected {}, got {}"
+        return RequestError(
+            "SYNTAX", template, self._column, Words(expected), printable(self._ahead)
+        )
 
     def _deeper(self) -> None:
         self._depth += 1
         if self._depth > DEEPEST:
-            template = "column {}: more than {} parentheses or powers within each other"
+            template = "column {}: more than {} nested parentheses or powers"
             raise RequestError("SYNTAX", template, self._column, DEEPEST)
 
     def _sum(self) -> None:
@@ -207,8 +212,8 @@ class _Parser:
     def _call(self, name: str, column: int) -> None:
         operation = _FUNCTIONS.get(name.upper())
         if operation is None:
-            template = "column {}: {} is no function: HELP lists them"
-            raise RequestError("UNKNOWN-NAME", template, column, quoted(name))
+            template = "column {}: unknown function {}: HELP lists them"
+            raise RequestError("UNKNOWN-NAME", template, column, printable(name))
         self._deeper()
         self._next()
         count = 0

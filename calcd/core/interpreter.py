@@ -10,7 +10,7 @@ from decimal import Decimal
 from calcd.core.budget import BudgetExceeded
 from calcd.core.commands import BY_NAME, Command, CommandContext, operation_named
 from calcd.core.decimal128 import Arithmetic
-from calcd.core.errors import RequestError, quoted
+from calcd.core.errors import RequestError, printable
 from calcd.core.expressions import LONGEST_NAME, Name, evaluate, is_name, parse
 from calcd.core.operations import split_request
 from calcd.core.variables import ANSWER, CONSTANTS
@@ -60,7 +60,7 @@ class Interpreter:
             if not budget.full_line:
                 budget.expensive = True
                 raise
-            template = "this takes too long for one line: ask for fewer digits, or in parts"
+            template = "the request takes too long: use fewer digits, or split it"
             reply = self.fail("INVALID-OPERATION", template)
         except RequestError as error:
             self.errors += 1
@@ -69,7 +69,7 @@ class Interpreter:
         except Exception:  # a bug costs its request, not the session
             if self._on_bug is not None:
                 self._on_bug(request)
-            reply = self.fail("INTERNAL", "a fault of the server, which has logged it")
+            reply = self.fail("INTERNAL", "internal error: the server's log has the details")
         if self.on_request is not None:
             budget.spent += _LOG_COST
             self.on_request(request, reply)
@@ -77,7 +77,7 @@ class Interpreter:
 
     def translate(self, words: str) -> str:
         """Translate words into the session's language."""
-        return self.context.language.say(words)
+        return self.context.language.translate(words)
 
     def fail(self, code: str, template: str, *shown: object) -> str:
         """Count an error, and return the reply that tells it."""
@@ -169,11 +169,13 @@ class Interpreter:
     def _check_name(self, name: str) -> None:
         """Raise ``RequestError`` if nothing can be assigned to a name."""
         if not is_name(name):
-            template = "{} is no name: a letter, then letters, digits or _, {} at the most"
-            raise RequestError("SYNTAX", template, quoted(name), LONGEST_NAME)
+            template = (
+                "invalid name {}: use a letter, then letters, digits or _, at most {} characters"
+            )
+            raise RequestError("SYNTAX", template, printable(name), LONGEST_NAME)
         if name.lower() in (*CONSTANTS, ANSWER) or name.upper() in BY_NAME:
-            template = "{} has a meaning already: assign to another name"
-            raise RequestError("SYNTAX", template, quoted(name))
+            template = "{} is a reserved name: choose another"
+            raise RequestError("SYNTAX", template, printable(name))
         self.context.variables.check_room(name)
 
     def _operand(self, operand: str) -> Decimal:
@@ -187,9 +189,9 @@ class Interpreter:
         if value is not None:
             return value
         if name.name.lower() == ANSWER:
-            raise RequestError("UNKNOWN-NAME", "there is no answer yet")
-        template = "column {}: {} is not known: assign to it first"
-        raise RequestError("UNKNOWN-NAME", template, name.column, quoted(name.name))
+            raise RequestError("UNKNOWN-NAME", "ANS has no value yet")
+        template = "column {}: unknown variable {}: assign a value first"
+        raise RequestError("UNKNOWN-NAME", template, name.column, printable(name.name))
 
 
 def _is_assignment(name: str, rest: str) -> bool:

@@ -1,96 +1,100 @@
-"""The words of errors and help, in the languages that a session can choose. No I/O."""
+"""Texts of errors and help, in the languages that a session can choose."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 
 class Language(NamedTuple):
-    """A language, by its code of ISO 639-1, and its words by those in English."""
+    """A language, by its ISO 639-1 code, and its texts by those in English."""
 
     name: str
-    words: Mapping[str, str]
+    texts: Mapping[str, str]
 
-    def say(self, words: str) -> str:
-        """Translate words, or a template of such; those it does not know stay."""
-        return self.words.get(words, words)
+    def translate(self, text: str) -> str:
+        """Return a text or a template in this language; an unknown one stays as it is."""
+        return self.texts.get(text, text)
 
 
 _PORTUGUESE = {
     # errors
-    "{} is no operation: HELP lists them": "{} não é uma operação: HELP mostra todas",
-    "{} is no operation: begin an expression with =, as in: = 2*(3+4)": (
-        "{} não é uma operação: comece uma expressão com =, como em: = 2*(3+4)"
+    "unknown operation {}: HELP lists them": "operação desconhecida {}: HELP lista todas",
+    "unknown operation {}: begin an expression with =, as in: = 2*(3+4)": (
+        "operação desconhecida {}: comece a expressão com =, por exemplo: = 2*(3+4)"
     ),
-    "{} takes {} operands or more, {} came: {}": ("{} recebe {} operandos ou mais, vieram {}: {}"),
-    "{} takes {} to {} operands, {} came: {}": "{} recebe de {} a {} operandos, vieram {}: {}",
-    "{} takes {} operand, {} came: {}": "{} recebe {} operando, vieram {}: {}",
-    "{} takes {} operands, {} came: {}": "{} recebe {} operandos, vieram {}: {}",
-    "{} has a comma: write a point before the decimals, and a blank between operands": (
-        "{} tem vírgula: escreva um ponto antes dos decimais, e um espaço entre os operandos"
+    "{} needs at least {} {}, got {}: {}": "{} precisa de pelo menos {} {}, recebeu {}: {}",
+    "{} needs {} {}, got {}: {}": "{} precisa de {} {}, recebeu {}: {}",
+    "{} takes at most {} {}, got {}: {}": "{} aceita no máximo {} {}, recebeu {}: {}",
+    "{} takes no operands, got {}: {}": "{} não aceita operandos, recebeu {}: {}",
+    "operand": "operando",
+    "operands": "operandos",
+    "{} has a comma: use a point before decimals, and a space between operands": (
+        "{} tem vírgula: use ponto antes das casas decimais e espaço entre os operandos"
     ),
     "{} is not a decimal number": "{} não é um número decimal",
     "{} has an exponent out of range": "{} tem um expoente fora dos limites",
-    "{} is neither a decimal number nor a variable": "{} não é um número decimal nem uma variável",
-    "{} is not a whole number from 1 to {}": "{} não é um número inteiro de 1 a {}",
+    "{} is not an integer from 1 to {}": "{} não é um número inteiro de 1 a {}",
     "division by zero": "divisão por zero",
     "0 divided by 0 is undefined": "0 dividido por 0 é indefinido",
-    "{} has no result of {} digits or less for {}": (
-        "{} não tem resultado de {} dígitos ou menos para {}"
+    "{} has no result of {} digits or fewer for {}": (
+        "{} não tem resultado de até {} dígitos para {}"
     ),
-    "the result is too large: numbers end below 1E+{}": (
-        "o resultado é grande demais: os números terminam abaixo de 1E+{}"
+    "the result is too large: it must be below 1E+{}": (
+        "o resultado é grande demais: deve ser menor que 1E+{}"
     ),
-    "the exact result does not fit into {} digits": "o resultado exato não cabe em {} dígitos",
-    "{} is not UTF-8": "{} não é UTF-8",
-    "the reply would read as an error": "a resposta pareceria um erro",
-    "{} is none of {}": "{} não é nenhum de {}",
-    "{} is no name: a letter, then letters, digits or _, {} at the most": (
-        "{} não é um nome: uma letra, depois letras, dígitos ou _, {} no máximo"
+    "the exact result does not fit in {} digits": "o resultado exato não cabe em {} dígitos",
+    "{} is not UTF-8": "{} não está em UTF-8",
+    "the reply would look like an error": "a resposta pareceria um erro",
+    "{} is not one of {}": "{} não é uma destas opções: {}",
+    "invalid name {}: use a letter, then letters, digits or _, at most {} characters": (
+        "nome inválido {}: use uma letra, depois letras, dígitos ou _, até {} caracteres"
     ),
-    "{} has a meaning already: assign to another name": (
-        "{} já tem um significado: atribua a outro nome"
+    "{} is a reserved name: choose another": "{} é um nome reservado: escolha outro",
+    "there are already {} variables: CLEAR removes them": (
+        "já existem {} variáveis: CLEAR apaga todas"
     ),
-    "there are {} names: CLEAR forgets them": "há {} nomes: CLEAR esquece todos",
-    "column {}: {} was expected, not the end": "coluna {}: esperava-se {}, não o fim",
-    "column {}: {} was expected, not {}": "coluna {}: esperava-se {}, não {}",
-    "column {}: {} was expected, not a comma: decimals follow a point": (
-        "coluna {}: esperava-se {}, não uma vírgula: os decimais vêm depois de um ponto"
+    "column {}: expected {}, got the end of the line": (
+        "coluna {}: esperava-se {}, mas a linha acabou"
+    ),
+    "column {}: expected {}, got {}": "coluna {}: esperava-se {}, não {}",
+    "column {}: expected {}, got a comma: use a point before decimals": (
+        "coluna {}: esperava-se {}, não uma vírgula: use ponto antes das casas decimais"
     ),
     "an operator": "um operador",
     "an operator or a parenthesis": "um operador ou um parêntese",
     "a number, a name or a parenthesis": "um número, um nome ou um parêntese",
-    "column {}: more than {} parentheses or powers within each other": (
-        "coluna {}: mais de {} parênteses ou potências uns dentro dos outros"
+    "column {}: more than {} nested parentheses or powers": (
+        "coluna {}: mais de {} níveis de parênteses ou potências"
     ),
-    "column {}: {} is no function: HELP lists them": (
-        "coluna {}: {} não é uma função: HELP mostra todas"
+    "column {}: unknown function {}: HELP lists them": (
+        "coluna {}: função desconhecida {}: HELP lista todas"
     ),
-    "column {}: {} is not known: assign to it first": (
-        "coluna {}: {} não é conhecido: atribua-lhe um valor primeiro"
+    "column {}: unknown variable {}: assign a value first": (
+        "coluna {}: variável desconhecida {}: atribua um valor primeiro"
     ),
-    "there is no answer yet": "ainda não há resposta",
-    "this takes too long for one line: ask for fewer digits, or in parts": (
-        "isto demora demais para uma linha: peça menos dígitos, ou por partes"
+    "ANS has no value yet": "ANS ainda não tem valor",
+    "the request takes too long: use fewer digits, or split it": (
+        "o pedido demora demais: use menos dígitos ou divida-o em partes"
     ),
     "a line has at most {} bytes": "uma linha tem no máximo {} bytes",
-    "the line was not finished in time: end it with a newline": (
-        "a linha não terminou a tempo: termine-a com uma nova linha"
+    "the line was not completed in time: end it with a newline": (
+        "a linha não foi concluída a tempo: termine-a com uma quebra de linha"
     ),
-    "TLS alone is spoken here": "aqui só se fala TLS",
+    "this endpoint accepts only TLS": "este endereço só aceita TLS",
     "use TCP": "use TCP",
-    "a server could take this reply for a request: use TCP": (
-        "um servidor poderia tomar esta resposta por um pedido: use TCP"
+    "another server could take this reply for a request: use TCP": (
+        "outro servidor poderia tomar esta resposta por um pedido: use TCP"
     ),
-    "a fault of the server, which has logged it": "uma falha do servidor, que a registrou",
+    "internal error: the server's log has the details": (
+        "erro interno: o log do servidor tem os detalhes"
+    ),
     # help
     "also": "também",
     "arithmetic": "aritmética",
     "text": "texto",
     "session": "sessão",
-    "expressions: 2*(3+4), x = sqrt(2), = x^2; HELP SOMA tells more": (
-        "expressões: 2*(3+4), x = raiz(2), = x^2; HELP SOMA diz mais"
+    "expressions: 2*(3+4), x = sqrt(2), = x^2; HELP SOMA shows details": (
+        "expressões: 2*(3+4), x = raiz(2), = x^2; HELP SOMA mostra detalhes"
     ),
-    "no variables": "nenhuma variável",
     "augend": "parcela",
     "addend": "parcela",
     "[addend...]": "[parcela...]",
@@ -113,44 +117,48 @@ _PORTUGUESE = {
     "[en|pt]": "[en|pt]",
     "[operation]": "[operação]",
     "the sum of the numbers": "a soma dos números",
-    "the first number less the second": "o primeiro número menos o segundo",
+    "the first number minus the second": "o primeiro número menos o segundo",
     "the product of the numbers": "o produto dos números",
     "the first number divided by the second": "o primeiro número dividido pelo segundo",
     "the first number to the power of the second": "o primeiro número elevado ao segundo",
     "the square root": "a raiz quadrada",
-    "what an integer division leaves, with the sign of the dividend": (
-        "o que sobra de uma divisão inteira, com o sinal do dividendo"
+    "the remainder of an integer division, with the sign of the dividend": (
+        "o resto da divisão inteira, com o sinal do dividendo"
     ),
-    "the integer part of a division": "a parte inteira de uma divisão",
-    "the least of the numbers": "o menor dos números",
-    "the greatest of the numbers": "o maior dos números",
+    "the integer part of a division": "a parte inteira da divisão",
+    "the smallest of the numbers": "o menor dos números",
+    "the largest of the numbers": "o maior dos números",
     "the number without its sign": "o número sem o sinal",
-    "the number with the other sign": "o número com o outro sinal",
+    "the number with the opposite sign": "o número com o sinal trocado",
     "-1, 0 or 1: less, equal or greater": "-1, 0 ou 1: menor, igual ou maior",
-    "the number rounded to so many decimal places": "o número arredondado a tantas casas decimais",
+    "the number rounded to that many decimal places": (
+        "o número arredondado a esse número de casas decimais"
+    ),
     "e to the power of the number": "e elevado ao número",
     "the natural logarithm": "o logaritmo natural",
     "the logarithm to base 10": "o logaritmo de base 10",
-    "the factorial, where it is exact": "o fatorial, onde é exato",
+    "the factorial, if it is exact": "o fatorial, se for exato",
     "the text in upper case": "o texto em maiúsculas",
-    "how many digits a result has": "quantos dígitos tem um resultado",
-    "how a result is rounded": "como um resultado é arredondado",
-    "whether a result that would be rounded is an error": (
-        "se um resultado que seria arredondado é um erro"
+    "show or set the precision, in digits": "mostra ou define a precisão, em dígitos",
+    "show or set the rounding mode": "mostra ou define o modo de arredondamento",
+    "show or set whether rounding is an error": ("mostra ou define se arredondar é um erro"),
+    "show or set the language of errors and help": "mostra ou define o idioma de erros e ajuda",
+    "list the variables and their values": "lista as variáveis e os seus valores",
+    "no variables": "nenhuma variável",
+    "remove the variables and ANS": "apaga as variáveis e ANS",
+    "check that the server answers": "verifica se o servidor responde",
+    "PING: check that the server answers; PING -> PONG": (
+        "PING: verifica se o servidor responde; PING -> PONG"
     ),
-    "the language of words": "a língua das palavras",
-    "the variables and their values": "as variáveis e seus valores",
-    "forget the variables and ANS": "esquece as variáveis e ANS",
-    "PONG: a sign of life": "PONG: um sinal de vida",
     "the server's name and version": "o nome e a versão do servidor",
-    "the operations, or how one is used": "as operações, ou como uma é usada",
-    "BYE, and the end of the session": "BYE, e o fim da sessão",
+    "list the operations, or show how to use one": "lista as operações, ou mostra como usar uma",
+    "reply BYE and end the session": "responde BYE e encerra a sessão",
 }
 
 ENGLISH = Language("en", {})
 PORTUGUESE = Language(
-    # As all text of a session: one character for each byte, and those are of UTF-8.
+    # Like all text of a session, one character for each byte of UTF-8.
     "pt",
-    {english: words.encode().decode("latin-1") for english, words in _PORTUGUESE.items()},
+    {english: text.encode().decode("latin-1") for english, text in _PORTUGUESE.items()},
 )
 LANGUAGES = {language.name: language for language in (ENGLISH, PORTUGUESE)}

@@ -22,7 +22,7 @@ from calcd.core.elementary import (
     ln,
     round_to_places,
 )
-from calcd.core.errors import RequestError
+from calcd.core.errors import RequestError, Words
 
 _BLANKS = " \t"
 _FIELD = re.compile(r"[^ \t]+")
@@ -65,9 +65,9 @@ class Operation:
         return self.operands != () and self.operands[-1].endswith("...")
 
     @property
-    def usage(self) -> str:
-        """Return the form of a request, such as ``SUB minuend subtrahend``."""
-        return " ".join((self.names[0], *self.operands))
+    def usage(self) -> tuple[str, ...]:
+        """Return the form of a request, such as ``("SUB", "minuend", "subtrahend")``."""
+        return self.names[0], *self.operands
 
     def cost(self, precision: int, numbers: Sequence[Decimal]) -> float:
         """Estimate the cost of the operation on these numbers, in units of about 0.05 µs."""
@@ -94,18 +94,18 @@ class Operation:
         least, most = self.min_operands, self.max_operands
         if least <= count <= most:
             return
-        if most == math.inf:
-            template = "{} takes {} operands or more, {} came: {}"
-            raise RequestError("WRONG-OPERANDS", template, self.names[0], least, count, self.usage)
-        if least < most:
-            template = "{} takes {} to {} operands, {} came: {}"
-            raise RequestError(
-                "WRONG-OPERANDS", template, self.names[0], least, most, count, self.usage
-            )
-        template = "{} takes {} operand, {} came: {}"
-        if most != 1:
-            template = "{} takes {} operands, {} came: {}"
-        raise RequestError("WRONG-OPERANDS", template, self.names[0], most, count, self.usage)
+        if least == most == 0:
+            template = "{} takes no operands, got {}: {}"
+            raise RequestError("WRONG-OPERANDS", template, self.names[0], count, self.names[0])
+        limit = least if count < least else most
+        if least == most:
+            template = "{} needs {} {}, got {}: {}"
+        elif count < least:
+            template = "{} needs at least {} {}, got {}: {}"
+        else:
+            template = "{} takes at most {} {}, got {}: {}"
+        noun, usage = Words("operand" if limit == 1 else "operands"), Words(*self.usage)
+        raise RequestError("WRONG-OPERANDS", template, self.names[0], limit, noun, count, usage)
 
 
 def split_request(request: str) -> tuple[str, str]:
@@ -137,7 +137,7 @@ ADD = Operation(
 SUBTRACT = Operation(
     ("SUB",),
     ("minuend", "subtrahend"),
-    "the first number less the second",
+    "the first number minus the second",
     Context.subtract,
     "SUB 5 3",
     "2",
@@ -170,7 +170,7 @@ POWER = Operation(
 REMAINDER = Operation(
     ("RESTO", "MOD"),
     ("dividend", "divisor"),
-    "what an integer division leaves, with the sign of the dividend",
+    "the remainder of an integer division, with the sign of the dividend",
     Context.remainder,
     "RESTO -7 3",
     "-1",
@@ -208,7 +208,7 @@ ARITHMETIC = (
     Operation(
         ("MIN",),
         ("number", "number", "[number...]"),
-        "the least of the numbers",
+        "the smallest of the numbers",
         _each(Context.min),
         "MIN 3 1 2",
         "1",
@@ -216,7 +216,7 @@ ARITHMETIC = (
     Operation(
         ("MAX",),
         ("number", "number", "[number...]"),
-        "the greatest of the numbers",
+        "the largest of the numbers",
         _each(Context.max),
         "MAX 3 1 2",
         "3",
@@ -225,7 +225,12 @@ ARITHMETIC = (
         ("ABS",), ("number",), "the number without its sign", Context.abs, "ABS -2.50", "2.50"
     ),
     Operation(
-        ("NEG",), ("number",), "the number with the other sign", Context.minus, "NEG 2.50", "-2.50"
+        ("NEG",),
+        ("number",),
+        "the number with the opposite sign",
+        Context.minus,
+        "NEG 2.50",
+        "-2.50",
     ),
     Operation(
         ("COMP", "CMP"),
@@ -238,20 +243,14 @@ ARITHMETIC = (
     Operation(
         ("ARRED", "ROUND"),
         ("number", "places"),
-        "the number rounded to so many decimal places",
+        "the number rounded to that many decimal places",
         round_to_places,
         "ARRED 2.675 2",
         "2.68",
     ),
     EXP,
     Operation(
-        ("LN",),
-        ("number",),
-        "the natural logarithm",
-        ln,
-        "LN 1",
-        "0",
-        extra_cost=cost_of_ln,
+        ("LN",), ("number",), "the natural logarithm", ln, "LN 1", "0", extra_cost=cost_of_ln
     ),
     Operation(
         ("LOG", "LOG10"),
@@ -265,7 +264,7 @@ ARITHMETIC = (
     Operation(
         ("FAT", "FACT"),
         ("number",),
-        "the factorial, where it is exact",
+        "the factorial, if it is exact",
         factorial,
         "FAT 20",
         "2432902008176640000",

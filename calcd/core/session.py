@@ -158,7 +158,7 @@ class Session:
     def time_out(self) -> bytes:
         """End the session because the partial line was not completed in time."""
         self.close_reason = CloseReason.LINE_TIMEOUT
-        template = "the line was not finished in time: end it with a newline"
+        template = "the line was not completed in time: end it with a newline"
         self.requests += 1
         return (self.interpreter.fail("TIMEOUT", template) + "\n").encode("latin-1")
 

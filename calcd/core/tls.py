@@ -167,7 +167,7 @@ class TlsSession:
             self._error = (error.reason or "broken").lower().replace("_", "-")
             if self._first_byte[0] != _HANDSHAKE:  # such as telnet
                 self._rejected += 1
-                return f"{RequestError('FORBIDDEN', 'TLS alone is spoken here')}\n".encode()
+                return f"{RequestError('FORBIDDEN', 'this endpoint accepts only TLS')}\n".encode()
         return self._outgoing.read()
 
     def flush_partial_line(self) -> bytes:

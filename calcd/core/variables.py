@@ -32,7 +32,7 @@ class Variables:
     def check_room(self, name: str) -> None:
         """Raise ``RequestError`` TOO-MANY-NAMES if there is no room for a new variable."""
         if name.lower() not in self._values and len(self._values) >= MAX_VARIABLES:
-            template = "there are {} names: CLEAR forgets them"
+            template = "there are already {} variables: CLEAR removes them"
             raise RequestError("TOO-MANY-NAMES", template, MAX_VARIABLES)
 
     def assign(self, name: str, value: Decimal) -> None:

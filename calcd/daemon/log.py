@@ -1,6 +1,6 @@
 """Where log lines go, and what they look like there.
 
-Client bytes come to the log through ``errors.quoted``; as a second lock, no character that is
+Client bytes come to the log through ``errors.printable``; as a second lock, no character that is
 not printable leaves here, so a line in the log is always a line of the daemon's.
 """
 

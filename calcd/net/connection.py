@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from calcd.config.endpoints import joined
 from calcd.core.budget import TURN_LIMIT
 from calcd.core.decimal128 import Arithmetic
-from calcd.core.errors import RequestError, quoted
+from calcd.core.errors import RequestError, printable
 from calcd.core.interpreter import Interpreter
 from calcd.core.session import CloseReason, Session
 from calcd.daemon.ratelimit import bounded
@@ -319,8 +319,8 @@ def host_of(address: Address) -> str:
 
 
 def _log_request(name: str, request: str, reply: str) -> None:
-    log.debug("connection %s: %s -> %s", name, quoted(request), quoted(reply))
+    log.debug("connection %s: %s -> %s", name, printable(request), printable(reply))
 
 
 def _log_bug(name: str, request: str) -> None:
-    log.exception("connection %s: a bug, met at the request %s", name, quoted(request))
+    log.exception("connection %s: a bug, met at the request %s", name, printable(request))

@@ -12,7 +12,7 @@ from calcd.config.settings import Settings
 from calcd.core.budget import TURN_LIMIT, BudgetExceeded
 from calcd.core.datagram import DatagramSession
 from calcd.core.decimal128 import Arithmetic
-from calcd.core.errors import quoted
+from calcd.core.errors import printable
 from calcd.daemon.ratelimit import bounded
 from calcd.net.connection import host_of, name_of
 from calcd.net.listeners import Listener
@@ -171,8 +171,8 @@ def _answer(
 
 
 def _log_request(name: str, request: str, reply: str) -> None:
-    log.debug("datagram %s: %s -> %s", name, quoted(request), quoted(reply))
+    log.debug("datagram %s: %s -> %s", name, printable(request), printable(reply))
 
 
 def _log_bug(name: str, request: str) -> None:
-    log.exception("datagram %s: a bug, met at the request %s", name, quoted(request))
+    log.exception("datagram %s: a bug, met at the request %s", name, printable(request))

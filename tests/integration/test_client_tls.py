@@ -536,7 +536,7 @@ def test_a_farewell_that_a_reset_follows(
 def test_a_server_that_does_not_speak_tls(serve: Servers, trust: list[object]) -> None:
     def refuse(connection: socket.socket) -> None:
         connection.recv(1 << 16)
-        connection.sendall(b"ERR UNKNOWN-OPERATION '...' is no operation: HELP lists them\n")
+        connection.sendall(b"ERR UNKNOWN-OPERATION unknown operation '...': HELP lists them\n")
 
     def close(connection: socket.socket) -> None:
         connection.recv(1 << 16)

@@ -151,7 +151,7 @@ def test_both_kinds_of_endpoint_are_served_at_once(secured: Secured) -> None:
     assert secure.ask(b"SOMA 2 2\n") == b"4\n"
     with secure.plain() as connection:  # not its language
         connection.sendall(b"SOMA 2 2\n")
-        assert read_all(connection) == b"ERR FORBIDDEN TLS alone is spoken here\n"
+        assert read_all(connection) == b"ERR FORBIDDEN this endpoint accepts only TLS\n"
     secure.daemon.logs("how=tls-wrong-version-number")
 
 

@@ -9,7 +9,7 @@ from .connection import Connection
 Kind = Callable[[Connection], Awaitable[None]]
 
 _NO_OPERATION = (
-    b"ERR UNKNOWN-OPERATION 'ans' is no operation: begin an expression with =, as in: = 2*(3+4)\n"
+    b"ERR UNKNOWN-OPERATION unknown operation 'ans': begin an expression with =, as in: = 2*(3+4)\n"
 )
 _END = b"QUIT\n", b"BYE\n"
 _TELNET = b"\xff\xfd\x03", b"\xff\xfb\x18", b"\xff\xf1", b"\xff\xfa\x18\x00vt100\xff\xf0"

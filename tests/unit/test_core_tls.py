@@ -139,7 +139,7 @@ def test_a_handshake_that_is_not_finished_in_time_gets_no_words(clients: Clients
 
 def test_who_does_not_speak_tls_is_told_so_in_plain_text(clients: Clients) -> None:
     session = clients().session
-    assert session.receive(b"SOMA 2 2\n") == b"ERR FORBIDDEN TLS alone is spoken here\n"
+    assert session.receive(b"SOMA 2 2\n") == b"ERR FORBIDDEN this endpoint accepts only TLS\n"
     assert session.close_word == "tls-wrong-version-number"
     assert session.close() == b""
     assert (session.requests, session.errors) == (0, 1)

@@ -15,7 +15,7 @@ Server = tuple[int, str, int]  # precision, rounding, max_line
 
 A_THIRD = b"0." + b"3" * 34 + b"\n"
 TOO_LONG = b"ERR REPLY-TOO-LONG use TCP"
-NOT_OVER_UDP = b"ERR NOT-OVER-UDP a server could take this reply for a request: use TCP\n"
+NOT_OVER_UDP = b"ERR NOT-OVER-UDP another server could take this reply for a request: use TCP\n"
 
 
 def reply_to(
@@ -47,11 +47,11 @@ def reply_to(
         (b"DIV 1 0\n", b"ERR DIVISION-BY-ZERO division by zero\n"),
         (b"UPPER ol\xc3\xa1\r\nPING", NOT_OVER_UDP[:-1] + b"\r\nPONG\n"),
         (b"x = 1\nVARS\nCLEAR\nVARS", b"1\n" + NOT_OVER_UDP + b"OK\nno variables\n"),
-        (b"HELP PING", b"PING: PONG: a sign of life; PING -> PONG\n"),
+        (b"HELP PING", b"PING: check that the server answers; PING -> PONG\n"),
         (b"UPPER pong", b"PONG\n"),
         (b"PONG", b""),
         (b"4\r\nno variables\n\nhalf-even\nERR X y", b""),
-        (b"PONG\nPING", b"ERR UNKNOWN-OPERATION 'PONG' is no operation: HELP lists them\nPONG\n"),
+        (b"PONG\nPING", b"ERR UNKNOWN-OPERATION unknown operation 'PONG': HELP lists them\nPONG\n"),
         (b"\xff\xfd\x01PING\n", b"PONG\n"),
         (b"X" * 1025 + b"\nPING\n", b"ERR LINE-TOO-LONG a line has at most 1024 bytes\n"),
         (b"ERR UNKNOWN-OPERATION\n", b""),

@@ -241,62 +241,62 @@ def test_a_literal_is_taken_as_it_is_written() -> None:
 # What is no expression
 
 
-NUMBER = "a number, a name or a parenthesis was expected"
-OPERATOR = "an operator was expected"
-CLOSE = "an operator or a parenthesis was expected"
+NUMBER = "expected a number, a name or a parenthesis"
+OPERATOR = "expected an operator"
+CLOSE = "expected an operator or a parenthesis"
 
 
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("=", f"SYNTAX column 2: {NUMBER}, not the end"),
-        ("= ", f"SYNTAX column 3: {NUMBER}, not the end"),
-        ("2+", f"SYNTAX column 3: {NUMBER}, not the end"),
-        ("  2 +  ", f"SYNTAX column 8: {NUMBER}, not the end"),
-        ("2+*3", f"SYNTAX column 3: {NUMBER}, not '*'"),
-        ("2 3", f"SYNTAX column 3: {OPERATOR}, not '3'"),
-        ("2 x", f"SYNTAX column 3: {OPERATOR}, not 'x'"),
-        ("2)", f"SYNTAX column 2: {OPERATOR}, not ')'"),
-        ("(2", f"SYNTAX column 3: {CLOSE}, not the end"),
-        ("(2 3)", f"SYNTAX column 4: {CLOSE}, not '3'"),
-        ("()", f"SYNTAX column 2: {NUMBER}, not ')'"),
+        ("=", f"SYNTAX column 2: {NUMBER}, got the end of the line"),
+        ("= ", f"SYNTAX column 3: {NUMBER}, got the end of the line"),
+        ("2+", f"SYNTAX column 3: {NUMBER}, got the end of the line"),
+        ("  2 +  ", f"SYNTAX column 8: {NUMBER}, got the end of the line"),
+        ("2+*3", f"SYNTAX column 3: {NUMBER}, got '*'"),
+        ("2 3", f"SYNTAX column 3: {OPERATOR}, got '3'"),
+        ("2 x", f"SYNTAX column 3: {OPERATOR}, got 'x'"),
+        ("2)", f"SYNTAX column 2: {OPERATOR}, got ')'"),
+        ("(2", f"SYNTAX column 3: {CLOSE}, got the end of the line"),
+        ("(2 3)", f"SYNTAX column 4: {CLOSE}, got '3'"),
+        ("()", f"SYNTAX column 2: {NUMBER}, got ')'"),
         (
             "= 1,5",
-            "SYNTAX column 4: an operator was expected, not a comma: decimals follow a point",
+            "SYNTAX column 4: expected an operator, got a comma: use a point before decimals",
         ),
-        ("= (1,5)", f"SYNTAX column 5: {CLOSE}, not a comma: decimals follow a point"),
-        ("= ,5", f"SYNTAX column 3: {NUMBER}, not a comma: decimals follow a point"),
-        ("= max(1,)", f"SYNTAX column 9: {NUMBER}, not ')'"),
-        ("= max(1", f"SYNTAX column 8: {CLOSE}, not the end"),
-        ("2***3", f"SYNTAX column 4: {NUMBER}, not '*'"),
-        ("= 1..2", f"SYNTAX column 5: {OPERATOR}, not '.2'"),
-        ("= .", f"SYNTAX column 3: {NUMBER}, not '.'"),
-        ("= 1e", f"SYNTAX column 4: {OPERATOR}, not 'e'"),
-        ("= 1_000", f"SYNTAX column 4: {OPERATOR}, not '_'"),
-        ("= 0x10", f"SYNTAX column 4: {OPERATOR}, not 'x10'"),
-        ("= $", f"SYNTAX column 3: {NUMBER}, not '$'"),
-        ("= \x00", rf"SYNTAX column 3: {NUMBER}, not '\x00'"),
-        ("= \xe9", rf"SYNTAX column 3: {NUMBER}, not '\xe9'"),
-        ("x = ", f"SYNTAX column 5: {NUMBER}, not the end"),
-        ("x = y", "UNKNOWN-NAME column 5: 'y' is not known: assign to it first"),
-        ("= 2*(z)", "UNKNOWN-NAME column 6: 'z' is not known: assign to it first"),
-        ("= foo(2)", "UNKNOWN-NAME column 3: 'foo' is no function: HELP lists them"),
-        ("= ping()", "UNKNOWN-NAME column 3: 'ping' is no function: HELP lists them"),
-        ("= ans", "UNKNOWN-NAME there is no answer yet"),
-        ("= sqrt()", "WRONG-OPERANDS RAIZ takes 1 operand, 0 came: RAIZ number"),
-        ("= sqrt(1,2)", "WRONG-OPERANDS RAIZ takes 1 operand, 2 came: RAIZ number"),
-        ("= sub(1)", "WRONG-OPERANDS SUB takes 2 operands, 1 came: SUB minuend subtrahend"),
+        ("= (1,5)", f"SYNTAX column 5: {CLOSE}, got a comma: use a point before decimals"),
+        ("= ,5", f"SYNTAX column 3: {NUMBER}, got a comma: use a point before decimals"),
+        ("= max(1,)", f"SYNTAX column 9: {NUMBER}, got ')'"),
+        ("= max(1", f"SYNTAX column 8: {CLOSE}, got the end of the line"),
+        ("2***3", f"SYNTAX column 4: {NUMBER}, got '*'"),
+        ("= 1..2", f"SYNTAX column 5: {OPERATOR}, got '.2'"),
+        ("= .", f"SYNTAX column 3: {NUMBER}, got '.'"),
+        ("= 1e", f"SYNTAX column 4: {OPERATOR}, got 'e'"),
+        ("= 1_000", f"SYNTAX column 4: {OPERATOR}, got '_'"),
+        ("= 0x10", f"SYNTAX column 4: {OPERATOR}, got 'x10'"),
+        ("= $", f"SYNTAX column 3: {NUMBER}, got '$'"),
+        ("= \x00", rf"SYNTAX column 3: {NUMBER}, got '\x00'"),
+        ("= \xe9", rf"SYNTAX column 3: {NUMBER}, got '\xe9'"),
+        ("x = ", f"SYNTAX column 5: {NUMBER}, got the end of the line"),
+        ("x = y", "UNKNOWN-NAME column 5: unknown variable 'y': assign a value first"),
+        ("= 2*(z)", "UNKNOWN-NAME column 6: unknown variable 'z': assign a value first"),
+        ("= foo(2)", "UNKNOWN-NAME column 3: unknown function 'foo': HELP lists them"),
+        ("= ping()", "UNKNOWN-NAME column 3: unknown function 'ping': HELP lists them"),
+        ("= ans", "UNKNOWN-NAME ANS has no value yet"),
+        ("= sqrt()", "WRONG-OPERANDS RAIZ needs 1 operand, got 0: RAIZ number"),
+        ("= sqrt(1,2)", "WRONG-OPERANDS RAIZ needs 1 operand, got 2: RAIZ number"),
+        ("= sub(1)", "WRONG-OPERANDS SUB needs 2 operands, got 1: SUB minuend subtrahend"),
         ("= 1/0", "DIVISION-BY-ZERO division by zero"),
         ("= 1%0", "DIVISION-BY-ZERO division by zero"),
         ("= 0/0", "DIVISION-UNDEFINED 0 divided by 0 is undefined"),
-        ("= 9e6144*9", "OVERFLOW the result is too large: numbers end below 1E+6145"),
+        ("= 9e6144*9", "OVERFLOW the result is too large: it must be below 1E+6145"),
         (
             "= " + "(" * 51 + "1" + ")" * 51,
-            "SYNTAX column 53: more than 50 parentheses or powers within each other",
+            "SYNTAX column 53: more than 50 nested parentheses or powers",
         ),
         (
             "= " + "^".join(52 * ["1"]),
-            "SYNTAX column 104: more than 50 parentheses or powers within each other",
+            "SYNTAX column 104: more than 50 nested parentheses or powers",
         ),
     ],
 )
@@ -329,7 +329,7 @@ def test_any_tokens_get_one_reply(soup: str) -> None:
     if replies[1].startswith(("ERR SYNTAX ", "ERR UNKNOWN-NAME ")):
         column = re.search(r" column (\d+): ", replies[1])
         if column is None:
-            assert replies[1].endswith(("there is no answer yet", "64 at the most"))
+            assert replies[1].endswith(("ANS has no value yet", "at most 64 characters"))
             return
         assert 1 <= int(column[1]) <= len(line) + 1
 

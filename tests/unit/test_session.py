@@ -139,11 +139,11 @@ def test_each_error_has_its_code(request_: str, expected: str) -> None:
 
 
 def test_the_words_of_an_error_say_what_to_do() -> None:
-    assert b"SUB takes 2 operands, 1 came: SUB minuend subtrahend" in ask(b"SUB 1\n")
-    assert b"SOMA takes 2 operands or more, 1 came: SOMA augend addend [" in ask(b"ADD 1\n")
-    assert b"HELP takes 0 to 1 operands, 2 came" in ask(b"HELP a b\n")
+    assert b"SUB needs 2 operands, got 1: SUB minuend subtrahend" in ask(b"SUB 1\n")
+    assert b"SOMA needs at least 2 operands, got 1: SOMA augend addend [" in ask(b"ADD 1\n")
+    assert b"HELP takes at most 1 operand, got 2" in ask(b"HELP a b\n")
     assert b"'2,5' " in ask(b"SOMA 2,5 1\n")
-    assert rb"'SOM\xc3\x81' is no operation: HELP lists them" in ask("SOMÁ 2 2\n".encode())
+    assert rb"unknown operation 'SOM\xc3\x81': HELP lists them" in ask("SOMÁ 2 2\n".encode())
 
 
 def test_text_that_is_not_utf8() -> None:

@@ -141,7 +141,7 @@ def test_there_is_an_end_to_names() -> None:
     session = new_session()
     ask(*(f"x{number} = {number}" for number in range(MAX_VARIABLES)), session=session)
     refused, changed, last = ask("y = 1", "x7 = 8", "= x7+x99", session=session)
-    assert refused == "ERR TOO-MANY-NAMES there are 100 names: CLEAR forgets them"
+    assert refused == "ERR TOO-MANY-NAMES there are already 100 variables: CLEAR removes them"
     assert (changed, last) == ("8", "107")
     assert ask("CLEAR", "y = 1", session=session) == ["OK", "1"]
 
@@ -150,7 +150,7 @@ def test_there_is_an_end_to_names() -> None:
 def test_an_expression_that_begins_with_a_letter_is_told_to_begin_with_a_sign(line: str) -> None:
     reply = ask("x = 2", line)[1]
     if line == "2x":
-        assert reply == "ERR SYNTAX column 2: an operator was expected, not 'x'"
+        assert reply == "ERR SYNTAX column 2: expected an operator, got 'x'"
     else:
         assert re.match(r"ERR UNKNOWN-OPERATION .*: begin an expression with =", reply)
 
@@ -207,6 +207,14 @@ def test_each_example_is_answered_as_the_table_says(operation: Operation) -> Non
     assert operation.example.split()[0] in operation.names
 
 
+@pytest.mark.parametrize("operation", TABLE, ids=lambda operation: operation.names[0])
+def test_each_example_is_answered_in_portuguese_as_its_help_says(operation: Operation) -> None:
+    if operation.names == ("LANGUAGE",):
+        return  # its example sets English
+    _, shown, reply = ask("LANGUAGE pt", f"HELP {operation.names[0]}", operation.example)
+    assert shown.endswith(f"; {operation.example} -> {reply}")
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_help_lists_all_in_one_line(language: str) -> None:
     everything, *each = ask(f"LANGUAGE {language}", "HELP", *(f"HELP {name}" for name in BY_NAME))[
@@ -223,7 +231,7 @@ def test_help_lists_all_in_one_line(language: str) -> None:
 # Words
 
 
-GIVEN = ("RequestError", "UnfinishedError", "fail", "_unexpected", "say")
+GIVEN = ("RequestError", "UnfinishedError", "fail", "_unexpected", "translate", "Words")
 
 
 def called(node: ast.Call) -> str:
@@ -249,10 +257,10 @@ def test_every_word_has_a_translation_with_as_many_braces() -> None:
     words = given_words()
     assert len(words) > 25
     for operation in TABLE:
-        words |= {operation.help, *operation.operands} - {"PONG"}
-    missing = words - set(PORTUGUESE.words)
+        words |= {operation.help, *operation.operands}
+    missing = words - set(PORTUGUESE.texts)
     assert not missing
-    for english, portuguese in PORTUGUESE.words.items():
+    for english, portuguese in PORTUGUESE.texts.items():
         assert english.count("{}") == portuguese.count("{}"), english
         assert english.count("{") == portuguese.count("{")
         portuguese.encode("latin-1").decode("utf-8")
@@ -262,14 +270,28 @@ def test_errors_are_told_in_the_language_that_was_chosen() -> None:
     lines = ["LANGUAGE pt", "DIV 1 0", "2+", "SOMA 1,5 2", "FOO", "HELP PING", "LANGUAGE en", "2+"]
     assert ask(*lines)[1:] == [
         "ERR DIVISION-BY-ZERO divisão por zero",
-        "ERR SYNTAX coluna 3: esperava-se um número, um nome ou um parêntese, não o fim",
-        "ERR INVALID-NUMBER '1,5' tem vírgula: escreva um ponto antes dos decimais, "
-        "e um espaço entre os operandos",
-        "ERR UNKNOWN-OPERATION 'FOO' não é uma operação: HELP mostra todas",
-        "PING: PONG: um sinal de vida; PING -> PONG",
+        "ERR SYNTAX coluna 3: esperava-se um número, um nome ou um parêntese, mas a linha acabou",
+        "ERR INVALID-NUMBER '1,5' tem vírgula: use ponto antes das casas decimais "
+        "e espaço entre os operandos",
+        "ERR UNKNOWN-OPERATION operação desconhecida 'FOO': HELP lista todas",
+        "PING: verifica se o servidor responde; PING -> PONG",
         "en",
-        "ERR SYNTAX column 3: a number, a name or a parenthesis was expected, not the end",
+        "ERR SYNTAX column 3: expected a number, a name or a parenthesis, got the end of the line",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("SOMA 1", "SOMA precisa de pelo menos 2 operandos, recebeu 1: SOMA parcela parcela [par"),
+        ("SUB 1", "SUB precisa de 2 operandos, recebeu 1: SUB minuendo subtraendo"),
+        ("RAIZ", "RAIZ precisa de 1 operando, recebeu 0: RAIZ número"),
+        ("HELP a b", "HELP aceita no máximo 1 operando, recebeu 2: HELP [operação]"),
+        ("PING 1", "PING não aceita operandos, recebeu 1: PING"),
+    ],
+)
+def test_the_use_of_an_operation_is_told_in_portuguese(line: str, error: str) -> None:
+    assert ask("LANGUAGE pt", line)[1].startswith(f"ERR WRONG-OPERANDS {error}")
 
 
 # A session is a connection's own
