@@ -49,6 +49,8 @@ log = logging.getLogger("calcd")
 
 DONE, COULD_NOT_RUN, WRONG_SETTINGS = 0, 1, 2
 _NO_SYSLOG = f"no syslog at {SYSLOG}: log lines are lost; --log-to FILE keeps them"
+# GIL switch interval, in seconds: a thread that computes must not delay the serving loop.
+_SWITCH_INTERVAL = 0.0001
 _POLL = 0.5  # seconds between rounds of the serving loop when no client comes
 
 
@@ -191,12 +193,14 @@ class Daemon:
         at_end.callback(notifier.close)
         beat, trim = Beat(notifier), Trim()
 
-        def look_round(connections: int) -> None:
+        sys.setswitchinterval(_SWITCH_INTERVAL)
+
+        def on_tick(connections: int) -> None:
             beat(connections)
             LOG_RATE.tell()
             trim(connections)
 
-        server = Server(listeners, fitting(self._settings), look_round, self._tls)
+        server = Server(listeners, fitting(self._settings), on_tick, self._tls)
         log.info("settings in force: %s", server.settings)
         poll = min(_POLL, beat.seconds)
         # A daemon thread: nothing that goes wrong here may leave it behind, serving alone.
@@ -223,6 +227,7 @@ class Daemon:
         log.info("stopping: %s, done in %g s at most", signal.Signals(received).name, seconds)
         notifier.send("STOPPING=1")
         cut = server.drain(seconds)
+        server.server_close()
         LOG_RATE.tell(at_once=True)
         log.log(logging.WARNING if cut else logging.INFO, "stopped: %d connections cut", cut)
         return COULD_NOT_RUN if self._loop_died else DONE

@@ -1,5 +1,6 @@
 """How many connections may be open: in all, and from one host."""
 
+import logging
 import resource
 import threading
 from collections import Counter
@@ -7,16 +8,19 @@ from dataclasses import replace
 
 from calcd.config.networks import counted_as
 from calcd.config.settings import Settings
-from calcd.daemon.ratelimit import bounded
 
-log = bounded(__name__)
+log = logging.getLogger(__name__)
 
-# Descriptors beyond one for each connection: standard streams, log, listeners, what threads
-# wait for at the stop, and the connections that were told their last word and may read it yet.
+# Descriptors beyond one for each connection: standard streams, log, listeners, wake-up
+# descriptors, and connections in their lingering close.
 SPARE_DESCRIPTORS = 512
 
 
-class Places:
+class LimitReachedError(Exception):
+    """A connection beyond a limit; as text, the reason in words for the client."""
+
+
+class ConnectionLimiter:
     """Counts open connections. A limit that is reached is logged once, and so is its end.
 
     A host is an IPv4 address or an IPv6 network of /64: each of these is what one client has.
@@ -26,63 +30,66 @@ class Places:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._taken = 0
-        self._taken_by: Counter[str] = Counter()
+        self._active = 0
+        self._active_by: Counter[str] = Counter()
         self._full = False
         self._full_for: set[str] = set()
 
-    def take(self, host: str, most: int, most_for_host: int) -> str:
-        """Take a place for a client from ``host``, ``""`` where it has no address.
+    def acquire(self, host: str, limit: int, limit_per_host: int) -> None:
+        """Count a client from ``host`` in; ``""`` where it has no address. A limit of 0 is none.
 
-        Return ``""``, or why there is none, in words for the client. 0 is no limit.
+        Raise ``LimitReachedError``, whose words are for the client.
         """
         host = counted_as(host)
         with self._lock:
-            if most and self._taken >= most:
+            if limit and self._active >= limit:
                 if not self._full:
                     self._full = True
                     log.warning(
-                        "limit reached: max_connections=%d: new clients are told BUSY", most
+                        "limit reached: max_connections=%d: new clients are told BUSY", limit
                     )
-                return f"{most} connections are open, the server's limit"
-            if host and most_for_host and self._taken_by[host] >= most_for_host:
+                raise LimitReachedError(f"{limit} connections are open, the server's limit")
+            if host and limit_per_host and self._active_by[host] >= limit_per_host:
                 if host not in self._full_for:
                     self._full_for.add(host)
                     log.warning(
                         "limit reached: max_connections_per_host=%d: clients from %s are told BUSY",
-                        most_for_host,
+                        limit_per_host,
                         host,
                     )
                 yours = "your /64 network" if ":" in host else "your address"
-                return f"{most_for_host} connections are open from {yours}, its limit"
-            self._taken += 1
-            self._taken_by[host] += 1
-            return ""
+                words = f"{limit_per_host} connections are open from {yours}, its limit"
+                raise LimitReachedError(words)
+            self._active += 1
+            self._active_by[host] += 1
 
-    def free(self, host: str, most: int, most_for_host: int) -> None:
-        """Give a place back."""
+    def release(self, host: str, limit: int, limit_per_host: int) -> None:
+        """Count a client out; the limits are those now in force."""
         host = counted_as(host)
         with self._lock:
-            self._taken -= 1
-            self._taken_by[host] -= 1
-            if not self._taken_by[host]:
-                del self._taken_by[host]
-            if self._full and _well_below(self._taken, most):
+            self._active -= 1
+            self._active_by[host] -= 1
+            if not self._active_by[host]:
+                del self._active_by[host]
+            if self._full and _well_below(self._active, limit):
                 self._full = False
-                log.info("limit left: %d of max_connections=%d are open", self._taken, most)
-            if host in self._full_for and _well_below(self._taken_by[host], most_for_host):
+                log.info("limit left: %d of max_connections=%d are open", self._active, limit)
+            if host in self._full_for and _well_below(self._active_by[host], limit_per_host):
                 self._full_for.discard(host)
-                log.info("limit left: %d from %s are open", self._taken_by[host], host)
+                log.info("limit left: %d from %s are open", self._active_by[host], host)
 
     @property
-    def taken(self) -> int:
+    def active(self) -> int:
         """How many connections are open."""
-        return self._taken
+        return self._active
 
 
-def _well_below(taken: int, most: int) -> bool:
-    """Say whether a limit is left for good: a client more or less must not fill the log."""
-    return not most or taken <= most - max(1, most // 10)
+def _well_below(active: int, limit: int) -> bool:
+    """Return True once the count is well below the limit.
+
+    The gap keeps the log from filling up at the boundary.
+    """
+    return not limit or active <= limit - max(1, limit // 10)
 
 
 def fitting(settings: Settings) -> Settings:

@@ -1,10 +1,9 @@
-"""Closing connections without a reset.
+"""Lingering close: a connection ends with FIN, and without a reset.
 
-A connection that is closed with input unread is reset, and so is one whose client sends more
-after the close; a reset drops replies on their way. So a connection whose end the server
-decides is sent FIN first. Then what its client still sends is read and thrown away until the
-client closes too, or all replies have arrived and it has been quiet, or its time is over. One
-thread does this for all of them.
+Linux resets a connection that is closed with input unread, or whose client sends more after the
+close. A reset drops replies on their way. So FIN is sent first. Then input is read and discarded
+until the client closes too, or all replies are acknowledged and nothing has come for a while, or
+the time is over. One thread does this for all connections. nginx and Apache call it so.
 """
 
 import socket
@@ -12,32 +11,32 @@ import threading
 from contextlib import suppress
 from time import monotonic
 
-from calcd.net.sockopt import undelivered
+from calcd.net.sockopt import bytes_unacked
 
-QUIET = 1.0  # seconds without a byte, either way, after which nobody waits for anything
-LONGEST = 10.0  # seconds for a client that keeps sending, and takes no more replies
-MOST = 256  # connections parting at once; the oldest makes way for one more
-_LOOK = 0.05  # seconds between looks at them
-_CHUNK, _CHUNKS = 1 << 16, 16  # bytes, and how often, one connection is read from at a look
+LINGER_TIMEOUT = 1.0  # seconds without a byte, once all replies are acknowledged
+LINGER_TIME = 10.0  # seconds for a client that keeps sending, and takes no more replies
+LIMIT = 256  # connections at once; the oldest is closed for one more
+_CHECK = 0.05  # seconds between two checks of them
+_CHUNK, _CHUNKS = 1 << 16, 16  # bytes of one read, and reads of one connection at a check
 
 
-class Parting(threading.Thread):
-    """The thread that sees connections out."""
+class LingeringCloser(threading.Thread):
+    """The thread that closes connections. Methods may be called from any thread."""
 
     def __init__(self) -> None:
-        super().__init__(name="parting", daemon=True)
-        self.quiet = QUIET
-        self.most: float = MOST
+        super().__init__(name="lingering", daemon=True)
+        self.timeout = LINGER_TIMEOUT
+        self.limit: float = LIMIT
         self._changed = threading.Condition()
         self._coming: list[socket.socket] = []
         self._end_at: float | None = None  # the stop's deadline, once there is one
         self._ended = False
-        # The thread's own: since when each connection has taken no more replies, when it was
-        # last heard of, and how many bytes it has still to take.
-        self._parting: dict[socket.socket, tuple[float, float, int]] = {}
+        # The thread's own: since when the client has taken no more replies, when it last sent
+        # something, and how many bytes it has not acknowledged.
+        self._lingering: dict[socket.socket, tuple[float, float, int]] = {}
 
-    def see_out(self, connection: socket.socket, closed: bool = False) -> None:
-        """Take over a connection to which everything has been sent. Any thread may call this.
+    def close(self, connection: socket.socket, closed: bool = False) -> None:
+        """Close a connection to which everything has been sent.
 
         ``closed`` says that its client is known to have closed it.
         """
@@ -58,41 +57,41 @@ class Parting(threading.Thread):
             self._changed.notify()
 
     def finish(self, seconds: float) -> None:
-        """See the last connections out, within ``seconds``, and end the thread."""
+        """Close the last connections, within ``seconds``, and end the thread."""
         with self._changed:
             self._end_at = monotonic() + seconds
             self._changed.notify()
         self.join()
 
     def run(self) -> None:
-        """Read away and close, until ``finish`` is called and nobody is left."""
-        next_look = 0.0
+        """Read, discard and close, until ``finish`` is called and no connection is left."""
+        next_check = 0.0
         while not self._is_over():
             with self._changed:
-                if not self._coming and (self._parting or self._end_at is None):
-                    wait = max(0, next_look - monotonic()) if self._parting else None
+                if not self._coming and (self._lingering or self._end_at is None):
+                    wait = max(0, next_check - monotonic()) if self._lingering else None
                     self._changed.wait(wait)
                 coming, self._coming = self._coming, []
             now = monotonic()
-            self._parting.update((connection, (now, now, 0)) for connection in coming)
-            while len(self._parting) > self.most:
-                self._close(next(iter(self._parting)))
-            if now >= next_look:
-                next_look = now + _LOOK
-                for connection in list(self._parting):
-                    self._look_at(connection, now)
-        for connection in (*self._parting, *self._coming):
+            self._lingering.update((connection, (now, now, 0)) for connection in coming)
+            while len(self._lingering) > self.limit:
+                self._close(next(iter(self._lingering)))
+            if now >= next_check:
+                next_check = now + _CHECK
+                for connection in list(self._lingering):
+                    self._check(connection, now)
+        for connection in (*self._lingering, *self._coming):
             connection.close()
 
     def _is_over(self) -> bool:
         with self._changed:
             if self._end_at is not None:
-                anybody = self._parting or self._coming
-                self._ended = not anybody or monotonic() >= self._end_at
+                left = self._lingering or self._coming
+                self._ended = not left or monotonic() >= self._end_at
             return self._ended
 
-    def _look_at(self, connection: socket.socket, now: float) -> None:
-        since, heard, left = self._parting[connection]
+    def _check(self, connection: socket.socket, now: float) -> None:
+        since, heard, left = self._lingering[connection]
         try:
             with suppress(BlockingIOError):
                 for _ in range(_CHUNKS):
@@ -100,21 +99,21 @@ class Parting(threading.Thread):
                         self._close(connection)
                         return
                     heard = now
-            still_left = undelivered(connection)
-        except MemoryError:  # the next look is soon enough
+            still_left = bytes_unacked(connection)
+        except MemoryError:  # the next check is soon enough
             return
         except OSError:  # its client has reset it
             self._close(connection)
             return
         if still_left < left:
             since = now  # its client still reads, however long it takes
-        if (now > heard + self.quiet and not still_left) or now > since + LONGEST:
+        if (now > heard + self.timeout and not still_left) or now > since + LINGER_TIME:
             self._close(connection)
         else:
-            self._parting[connection] = (since, heard, still_left)
+            self._lingering[connection] = (since, heard, still_left)
 
     def _close(self, connection: socket.socket) -> None:
-        del self._parting[connection]
+        del self._lingering[connection]
         connection.close()
 
 

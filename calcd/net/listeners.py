@@ -12,7 +12,7 @@ from calcd.config.endpoints import Endpoint
 from calcd.core.errors import StartError
 from calcd.daemon.systemd import inherited_sockets
 from calcd.net import unixsocket
-from calcd.net.sockopt import tell_destination
+from calcd.net.sockopt import enable_pktinfo
 
 # The kernel cuts this to net.core.somaxconn. While the serving loop is busy, or the service
 # restarts behind a socket unit, clients wait here.
@@ -46,7 +46,7 @@ class Listener:
         sock.setblocking(False)
         udp = sock.type == socket.SOCK_DGRAM
         if udp:
-            tell_destination(sock)
+            enable_pktinfo(sock)
         elif sock.family != socket.AF_UNIX:
             # Accepted sockets take these over, which saves a system call each.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

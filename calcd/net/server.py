@@ -1,139 +1,235 @@
-"""The server: accepts clients, within limits, and hands each to a thread."""
+"""The server: accepts clients within limits, and serves each in the serving loop or a thread.
+
+It is half-sync/half-async. The serving loop answers every client that never makes it wait: to
+hand a client to a thread, and the GIL from thread to thread, costs more than to answer a request.
+A client that begins a line, takes no replies, asks a great deal or falls silent gets a thread.
+"""
 
 import errno
+import logging
 import math
 import os
 import select
 import socket
 import socketserver
-import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from calcd.config.settings import Settings
-from calcd.daemon.ratelimit import bounded
-from calcd.net.connection import Address, Handler, host_of, name_of, send_refusal
-from calcd.net.limits import Places
-from calcd.net.lingering import Parting
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.errors import RequestError, printable
+from calcd.core.interpreter import Interpreter
+from calcd.core.session import Session
+from calcd.net.addresses import Address, host_of, name_of
+from calcd.net.connection import Connection, Wait
+from calcd.net.limits import ConnectionLimiter, LimitReachedError
+from calcd.net.lingering import LingeringCloser
 from calcd.net.listeners import BACKLOG, Listener
-from calcd.net.lobby import Lobby
-from calcd.net.registry import Connections
-from calcd.net.threads import IdleThreads
+from calcd.net.registry import Registry
 from calcd.net.turns import Turns
 from calcd.net.udp import Datagrams
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-log = bounded(__name__)
+    from calcd.core.tls import TlsSession
+
+log = logging.getLogger(__name__)
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_ROOM_PAUSE = 0.1  # seconds to the next accept: without a pause the loop would spin
-# Clients that are accepted before others are served. One alone would cost a call of the
-# system's more for each, and those who wait to be accepted come together.
-_AT_ONCE = 8
-_ROUND = 0.05  # seconds between two looks at what need not be done for each client
-_QUIET_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
-# For so long a thread may compute while another waits for the interpreter: briefly, so that a
-# client who asks a great deal keeps nobody waiting. But each that waits wakes as often to look
-# for it, and where thousands wait this alone would fill the machine: so from some dozens on it
-# grows with them.
-_TURN, _TURN_FOR_EACH, _FEW = 0.0001, 0.0001, 50  # seconds; connections
-_LAST_THREADS = 1.0  # seconds that threads have to end when their connections are gone
+_ACCEPTS = 8  # clients that are accepted before others are served: they come together
+_TICK = 0.05  # seconds between two rounds of housekeeping
+_LOOP_READ = 1 << 14  # bytes of a read of the serving loop's, which has others to serve
+_IDLE = 0.2  # seconds without a request after which a client gets a thread
+_LINGER_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
+
+
+class ConnectionHandler(socketserver.BaseRequestHandler):
+    """Serves a connection in its thread, to its end."""
+
+    server: "Server"
+
+    def handle(self) -> None:
+        """Run the connection that the server has made for this socket."""
+        connection = self.server.registry.get(self.request)
+        if connection is not None:
+            connection.run(self.server.turns)
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Serves the clients of any number of listeners, each client in a thread; and datagrams.
+    """Serves the clients of any number of listeners, and datagrams.
 
-    ``settings`` may be replaced at any time: limits hold at once, the rest for new clients.
-    ``tls``, which is what connections to TLS listeners begin with, may be replaced too.
-    ``beat`` is called with the number of open connections, as long as the serving loop goes
-    round: every 0.05 s while there are clients to be answered in it.
+    ``settings`` may be replaced at any time: limits hold at once, the rest for new clients. So may
+    ``tls``, the context for connections of TLS listeners. ``on_tick`` is called with the number of
+    open connections as long as the serving loop runs: every 0.05 s while it has clients, else
+    every ``poll_interval``.
     """
+
+    daemon_threads = True  # a connection that does not end must not hold up the exit
 
     def __init__(
         self,
         listeners: Sequence[Listener],
         settings: Settings,
-        beat: Callable[[int], None] = lambda _: None,
+        on_tick: Callable[[int], None] = lambda _: None,
         tls: "SSLContext | None" = None,
     ) -> None:
         # Not TCPServer's own __init__: it makes a socket, which a sandbox may forbid; ours
         # come bound, and there may be several.
-        socketserver.BaseServer.__init__(self, "", Handler)
+        socketserver.BaseServer.__init__(self, listeners[0].socket.getsockname(), ConnectionHandler)
         self._listener = listeners[0]  # the one that is ready
-        self.settings = settings
-        self.tls = tls
-        self.places = Places()
-        self.stopping = False
-        self.turns = Turns()
         self._listeners = listeners
-        self._beat = beat
+        self.settings, self.tls = settings, tls
+        self.limiter = ConnectionLimiter()
+        self.registry = Registry(settings.max_connections)
+        self.turns = Turns()
+        udp_ports = {each.endpoint.port for each in listeners if each.endpoint.udp}
+        self._datagrams = Datagrams(self.turns, udp_ports)
+        self._lingering = LingeringCloser()
+        self._on_tick = on_tick
+        self._in_loop: dict[int, Connection] = {}  # by descriptor; who asked last comes last
         self._no_room = False
         self._accept_again = 0.0  # when, after a pause; 0: there is none
+        self._by_fd = {listener.socket.fileno(): listener for listener in listeners}
         self._poll = select.epoll()
-        self._awaited = {listener.socket.fileno(): listener for listener in listeners}
-        for fd in self._awaited:
+        for fd in self._by_fd:
             self._poll.register(fd, select.EPOLLIN)
-        self._lobby = Lobby(self._poll, self._hand_on)
-        # A pipe whose other end is closed is ready: so a stop need not wait for a poll.
-        self._stop_seen, self._stop = os.pipe()
-        self._poll.register(self._stop_seen, select.EPOLLIN)
-        self._draining = False
+        self._shutdown_fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self._poll.register(self._shutdown_fd, select.EPOLLIN)
+        self._shutdown_requested = False
         self._loop_ended = threading.Event()
-        self.connections = Connections(settings.max_connections)
-        self._pool = IdleThreads("connection")
-        udp_ports = {each.endpoint.port for each in listeners if each.endpoint.udp}
-        self._datagrams = Datagrams(self._pool, self.turns, udp_ports)
-        self._parting = Parting()
-        self._parting.start()
+        self._loop_ended.set()
+        self._closing = threading.Lock()
+        self._drained = self._closed = False
+        self._lingering.start()
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when there is something to serve."""
+        return self._poll.fileno()
+
+    # The serving loop
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
-        """Accept clients until ``drain`` is called; ``poll_interval`` is in seconds.
+        """Serve until ``shutdown`` or ``drain`` is called; ``poll_interval`` is in seconds.
 
         Not BaseServer's own, which waits for one listener alone.
         """
-        wait, look_round_at = 0.0, 0.0
+        self._loop_ended.clear()
+        wait, next_tick = 0.0, 0.0
         try:
-            while not self._draining:
+            while not (self._shutdown_requested or self._drained):
                 self._serve_ready(wait)
-                wait = _ROUND
-                if (now := monotonic()) >= look_round_at:
-                    look_round_at = now + _ROUND
-                    wait = self._look_round(now, poll_interval)
+                wait = _TICK
+                if (now := monotonic()) >= next_tick:
+                    next_tick = now + _TICK
+                    wait = self._tick(now, poll_interval)
         finally:
+            self._shutdown_requested = False
             self._loop_ended.set()
 
-    def _look_round(self, now: float, poll_interval: float) -> float:
+    def shutdown(self) -> None:
+        """End ``serve_forever``, and wait for that; not to be called from its thread.
+
+        Where it does not run yet, it ends as soon as it is called.
+        """
+        self._shutdown_requested = True
+        os.eventfd_write(self._shutdown_fd, 1)
+        self._loop_ended.wait()
+
+    def handle_request(self) -> None:
+        """Serve what is ready, or what comes within ``timeout`` seconds; None: wait for ever."""
+        self._serve_ready(-1 if self.timeout is None else self.timeout)
+
+    def _tick(self, now: float, poll_interval: float) -> float:
         """Do what need not be done for each client; return how long to wait for the next."""
         self.service_actions()
         if self._accept_again and now >= self._accept_again:
             self._accept_again = 0.0
-            self._await_clients(select.EPOLLIN)
-        anybody_here = self._lobby.send_on()
-        return _ROUND if anybody_here or self._accept_again else poll_interval
+            self._watch_listeners(select.EPOLLIN)
+        self._evict_idle(now - _IDLE)
+        return _TICK if self._in_loop or self._accept_again else poll_interval
+
+    def service_actions(self) -> None:
+        """Do the housekeeping; called at each tick of the serving loop."""
+        self._datagrams.report_dropped()
+        self._on_tick(self.limiter.active)
 
     def _serve_ready(self, seconds: float) -> bool:
-        """Wait so long for whoever comes, and serve them; say whether anybody new came."""
+        """Wait so long for clients, and serve them; return whether any new one came."""
         new = False
         for fd, _ in self._poll.poll(seconds):
-            if (listener := self._awaited.get(fd)) and listener.endpoint.udp:
+            listener = self._by_fd.get(fd)
+            if listener is None:
+                self._on_readable(fd)
+            elif listener.endpoint.udp:
                 new |= self._datagrams.serve(listener, self.settings)
-            elif listener:
-                self._listener = listener
-                for _ in range(_AT_ONCE):
+            else:
+                self._listener, new = listener, True
+                for _ in range(_ACCEPTS):
                     if not self._accept():
                         break
-                new = True
-            else:
-                self._lobby.look(fd)
         return new
 
+    def _on_readable(self, fd: int) -> None:
+        """Answer a client of the loop that has sent something."""
+        connection = self._in_loop.pop(fd, None)
+        if connection is None:  # a shutdown's event
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._shutdown_fd)
+            return
+        wait = self._step(connection)
+        if wait is Wait.READ and connection.is_prompt:
+            self._in_loop[fd] = connection
+        else:
+            self._leave_loop(connection, wait)
+
+    def _step(self, connection: Connection) -> Wait | None:
+        """Serve a client without waiting; return what it waits for, None if it has ended."""
+        try:
+            return connection.step(_LOOP_READ)
+        except Exception:
+            self.handle_error(connection.sock, connection.name)
+            connection.end("bug")
+            return None
+
+    def _evict_idle(self, before: float) -> None:
+        """Give threads to the clients of the loop that have asked nothing since then."""
+        while self._in_loop:
+            fd, connection = next(iter(self._in_loop.items()))
+            if connection.idle_since > before:
+                return
+            del self._in_loop[fd]
+            self._leave_loop(connection, Wait.READ)
+
+    def _leave_loop(self, connection: Connection, wait: Wait | None) -> None:
+        if not connection.closed_by_client:  # else its descriptor is closed at once
+            self._poll.unregister(connection.sock)
+        self._hand_over(connection, wait)
+
+    def _hand_over(self, connection: Connection, wait: Wait | None) -> None:
+        """Give a client a thread; one that has ended needs none."""
+        sock = connection.sock
+        if wait is None:
+            self.shutdown_request(sock)
+            return
+        try:
+            super().process_request(sock, connection.name)
+        except (RuntimeError, MemoryError) as error:  # the system refuses a thread
+            log.error("limit reached: %s", str(error) or "no memory")
+            if not connection.was_answered:  # else the client would take it for a reply
+                _refuse(sock, "BUSY", "the server's machine has no thread left", connection.tls)
+            connection.reject()
+            self.shutdown_request(sock)
+
+    # Accepting
+
     def _accept(self) -> bool:
-        """Let a client of the listener that is ready in; say whether there was one."""
+        """Accept a client of the listener that is ready; return whether there was one."""
         try:
             request, client_address = self.get_request()
         except (OSError, MemoryError):
@@ -149,7 +245,7 @@ class Server(socketserver.ThreadingTCPServer):
         return True
 
     def get_request(self) -> tuple[socket.socket, Address]:
-        """Accept a client of the listener that is ready; OSError if its client is gone."""
+        """Accept a client of the listener that is ready; OSError if it is gone."""
         try:
             accepted = self._listener.socket.accept()
         except (OSError, MemoryError) as error:
@@ -161,132 +257,136 @@ class Server(socketserver.ThreadingTCPServer):
         return accepted
 
     def _pause_without_room(self, error: OSError | MemoryError) -> None:
-        """Let new clients wait in the backlog while the system has no descriptor or memory."""
+        """Leave new clients in the backlog while the system has no descriptor or memory."""
         number = getattr(error, "errno", errno.ENOMEM)
         if number in _NO_ROOM:
             if not self._no_room:
                 self._no_room = True
                 log.error("limit reached: cannot accept: %s: clients wait", os.strerror(number))
             self._accept_again = monotonic() + _NO_ROOM_PAUSE
-            self._await_clients(0)
+            self._watch_listeners(0)
 
-    def _await_clients(self, events: int) -> None:
-        for fd, listener in self._awaited.items():
+    def _watch_listeners(self, events: int) -> None:
+        for fd, listener in self._by_fd.items():
             if not listener.endpoint.udp:  # datagrams need no descriptor
                 self._poll.modify(fd, events)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Give the client a place, or tell it politely why there is none for it."""
-        host = host_of(client_address)
-        settings = self.settings
-        if not settings.allow.allows(host):
-            code, words = "FORBIDDEN", f"clients from {host} may not connect here"
-        elif words := self.places.take(
-            host, settings.max_connections, settings.max_connections_per_host
-        ):
-            code = "BUSY"
-        else:
-            return True
+        """Count the client in, or tell it why it is not served."""
+        host, settings = host_of(client_address), self.settings
+        code = "FORBIDDEN"
+        words = f"clients from {host} may not connect here"
+        if settings.allow.allows(host):
+            try:
+                self.limiter.acquire(
+                    host, settings.max_connections, settings.max_connections_per_host
+                )
+            except LimitReachedError as error:
+                code, words = "BUSY", str(error)
+            else:
+                return True
         how = "connection %s ended: requests=0 errors=1 seconds=0.000 how=%s"
         log.info(how, name_of(client_address), code.lower())
-        send_refusal(request, code, words, self._listener.tls)
+        _refuse(request, code, words, self._listener.tls)
         return False
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve the client here, as far as that needs no waiting for it, nor a handshake."""
+        """Serve the client in the loop, as far as that needs no waiting for it, nor a handshake."""
         tls = self.tls if self._listener.tls else None
         try:
-            handler = Handler(request, client_address, self, tls)
-            self.connections.add(handler)
-        except BaseException:  # else nobody would know that the connection has a place
-            self._free_place(client_address)
+            connection = self._connect(request, client_address, tls)
+            self.registry.add(connection)
+        except BaseException:  # else nobody would know that the connection is counted
+            self._release(host_of(client_address))
             raise
-        if tls:
-            self._hand_on(handler)
+        wait = Wait.READ if tls else self._step(connection)
+        if tls or wait is not Wait.READ or not connection.is_prompt:
+            self._hand_over(connection, wait)
         else:
-            self._lobby.enter(handler)
+            self._poll.register(request, select.EPOLLIN)
+            self._in_loop[request.fileno()] = connection
 
-    def _hand_on(self, handler: Handler) -> None:
-        """Let a client have a thread that is idle or new; one that has ended needs none."""
-        if handler.ended:
-            self._carry_on(handler)
-            return
-        try:
-            self._pool.run(partial(self._carry_on, handler))
-        except (RuntimeError, MemoryError) as error:  # the system refuses a thread
-            log.error("limit reached: %s", str(error) or "no memory")
-            handler.turn_away("the server's machine has no thread left")
-            self._carry_on(handler)
+    def _connect(
+        self, sock: socket.socket, address: Address, tls: "SSLContext | None"
+    ) -> Connection:
+        """Make a connection with the settings in force: it keeps them."""
+        settings, name = self.settings, name_of(address)
+        debug = log.isEnabledFor(logging.DEBUG)
+        if debug:
+            log.debug("connection %s opened: open=%d", name, self.limiter.active)
+        interpreter = Interpreter(
+            Arithmetic(settings.precision, settings.rounding),
+            partial(_log_request, name) if debug else None,
+            partial(_log_bug, name),
+        )
+        session = _secured(tls, Session(interpreter, settings.max_line))
+        stop_fd = self.registry.stop_fd(sock)
+        return Connection(sock, name, host_of(address), session, settings, stop_fd, tls is not None)
 
-    def _carry_on(self, handler: Handler) -> None:
-        """Serve a client to its end."""
+    # The end of a connection
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in its thread, and close it."""
         try:
-            try:
-                handler.handle()
-            finally:
-                handler.finish()
+            self.finish_request(request, client_address)
         except Exception:
-            self.handle_error(handler.request, handler.client_address)
+            self.handle_error(request, client_address)
         finally:
-            self.shutdown_request(handler.request)
+            self.shutdown_request(request)
 
     def shutdown_request(self, request: Any) -> None:
-        """Free a connection's place, and close it without a reset."""
-        handler = self.connections.handler_of(request)
-        closed = handler is not None and handler.client_has_closed
-        if handler is not None:
-            # First of all: a client that sees its connection end may come again at once.
-            self._free_place(handler.client_address)
-        self._parting.see_out(request, closed)
-        self.connections.forget(request)  # and last of all
+        """Log a connection's end, release its place, and close it without a reset."""
+        connection = self.registry.get(request)
+        if connection is not None:
+            try:
+                connection.log_end()
+            except Exception:
+                self.handle_error(request, connection.name)
+            # Before the close: a client that sees its connection end may come again at once.
+            self._release(connection.host)
+        self._lingering.close(request, connection is not None and connection.closed_by_client)
+        self.registry.remove(request)  # the last thing: a drain waits for it
 
-    def _free_place(self, client_address: Any) -> None:
-        host, settings = host_of(client_address), self.settings
-        self.places.free(host, settings.max_connections, settings.max_connections_per_host)
+    def _release(self, host: str) -> None:
+        settings = self.settings
+        self.limiter.release(host, settings.max_connections, settings.max_connections_per_host)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log a bug that ended a connection; called where it is caught."""
-        log.exception("connection %s: a bug ended it", name_of(client_address))
+        connection = self.registry.get(request)
+        name = connection.name if connection else name_of(client_address)
+        log.exception("connection %s: a bug ended it", name)
 
-    def service_actions(self) -> None:
-        """Give a sign of life, each time the serving loop looks round."""
-        taken = self.places.taken
-        sys.setswitchinterval(max(_TURN, (taken - _FEW) * _TURN_FOR_EACH))
-        self._datagrams.tell()
-        self._beat(taken)
+    # The stop
 
     def drain(self, seconds: float) -> int:
         """Stop accepting, answer everything that has arrived, close everything.
 
-        Return how many connections were cut because they were not done in ``seconds``.
-        Not to be called from the serving loop's thread.
+        Return how many connections were cut because they were not done in ``seconds``. Not to be
+        called from the serving loop's thread. A second call does nothing.
         """
-        deadline = monotonic() + seconds
-        # At the stop nobody new comes, so nobody has to make way for the next to part.
-        self._parting.quiet, self._parting.most = _QUIET_AT_STOP, math.inf
-        # Before all that waits: threads that are busy end at once then, and leave the
-        # interpreter to the serving loop, which among many of them gets it but seldom.
-        self.stopping = True
-        self._draining = True
-        os.close(self._stop)
-        self._loop_ended.wait()
-        self._accept_those_who_wait(deadline)
-        self._lobby.send_on(0)
-        self._datagrams.finish(deadline)
-        self.server_close()
-        cut = self.connections.stop(deadline)
-        self._parting.finish(deadline - monotonic())
-        self._pool.end(_LAST_THREADS)
-        self.connections.close()
-        return cut
+        with self._closing:
+            if self._drained:
+                return 0
+            self._drained = True
+            deadline = monotonic() + seconds
+            # No new client comes, so none has to make way for the next one that lingers.
+            self._lingering.timeout, self._lingering.limit = _LINGER_AT_STOP, math.inf
+            self.shutdown()
+            self._accept_backlog(deadline)
+            self._evict_idle(math.inf)
+            self._datagrams.finish(deadline)
+            for listener in self._listeners:
+                listener.close()
+            cut = self.registry.drain(deadline)
+            self._lingering.finish(deadline - monotonic())
+            return cut
 
-    def _accept_those_who_wait(self, deadline: float) -> None:
+    def _accept_backlog(self, deadline: float) -> None:
         """Accept the clients that the kernel has connected already: closing would reset them.
 
         Those of an inherited listener wait for the next instance instead.
         """
-        self._poll.unregister(self._stop_seen)
-        os.close(self._stop_seen)
         for listener in self._listeners:
             if listener.inherited:
                 self._poll.unregister(listener.socket)
@@ -295,7 +395,39 @@ class Server(socketserver.ThreadingTCPServer):
                 break
 
     def server_close(self) -> None:
-        """Close the listeners."""
-        self._poll.close()
-        for listener in self._listeners:
-            listener.close()
+        """Close the listeners, and cut every connection that is still open."""
+        self.drain(0)
+        with self._closing:
+            if not self._closed:
+                self._closed = True
+                self._poll.close()
+                os.close(self._shutdown_fd)
+                self.registry.close()
+
+
+def _secured(tls: "SSLContext | None", session: Session) -> "Session | TlsSession":
+    """Return the session, or with a context for TLS one that has it inside TLS records."""
+    if tls is None:
+        return session
+    from calcd.core.tls import TlsSession  # a daemon without TLS need not import ssl
+
+    return TlsSession(tls, session)
+
+
+def _refuse(sock: socket.socket, code: str, words: str, tls: bool) -> None:
+    """Tell a client that it is not served, if it is still there; before a handshake, by alert."""
+    said = f"{RequestError(code, words)}\n".encode()
+    if tls:
+        from calcd.core.tls import refusal  # a daemon without TLS need not import ssl
+
+        said = refusal(code)
+    with suppress(OSError):
+        sock.send(said, socket.MSG_DONTWAIT)
+
+
+def _log_request(name: str, request: str, reply: str) -> None:
+    log.debug("connection %s: %s -> %s", name, printable(request), printable(reply))
+
+
+def _log_bug(name: str, request: str) -> None:
+    log.exception("connection %s: a bug, met at the request %s", name, printable(request))

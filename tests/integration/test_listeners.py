@@ -18,7 +18,7 @@ from listening import failure, listening, needs_ipv6
 from calcd.config.endpoints import parse_endpoint
 from calcd.net import listeners as module
 from calcd.net.listeners import EndpointError, Listener, listen
-from calcd.net.sockopt import undelivered
+from calcd.net.sockopt import bytes_unacked
 
 
 def resolving(*addresses: tuple[Any, ...]) -> Callable[..., list[tuple[Any, ...]]]:
@@ -227,7 +227,7 @@ def test_the_kernel_holds_little_for_a_client_that_does_not_read(
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             accepted.setblocking(False)
             assert _fill(accepted) <= 256 << 10
-            assert undelivered(accepted) <= 256 << 10
+            assert bytes_unacked(accepted) <= 256 << 10
 
 
 def _fill(connection: socket.socket) -> int:

@@ -9,7 +9,6 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -20,8 +19,10 @@ from serving import serving
 
 from calcd.config.networks import Networks, parse_network
 from calcd.config.settings import Settings
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.interpreter import Interpreter
 from calcd.core.session import Session
-from calcd.net.connection import CHUNK, Handler
+from calcd.net.connection import Connection
 from calcd.net.listeners import Listener
 from calcd.net.turns import Turns
 
@@ -54,37 +55,27 @@ def test_many_clients_at_once_each_get_their_own_replies(shared_daemon: Daemon) 
             assert client.recv(100) == b"%d\n" % (number * 3)
 
 
+class CountingSocket(socket.socket):
+    """Counts what is sent with one call."""
+
+    def __init__(self, plain: socket.socket) -> None:
+        super().__init__(fileno=plain.detach())
+        self.writes: list[bytes] = []
+
+    def send(self, data: bytes, flags: int = 0, /) -> int:  # type: ignore[override]
+        self.writes.append(data)
+        return super().send(data, flags)
+
+
 def test_one_read_becomes_one_write() -> None:
-    class Connection:
-        """A socket that notes what is done to it."""
-
-        def __init__(self) -> None:
-            self.reads = [b"SOMA 1 1\n" * 1000, b""]
-            self.writes: list[bytes] = []
-
-        def recv(self, size: int, _: int) -> bytes:
-            assert size == CHUNK
-            return self.reads.pop(0)
-
-        def send(self, data: bytes, *_: int) -> int:
-            self.writes.append(data)
-            return len(data)
-
-        def setsockopt(self, *_: object) -> None:
-            pass
-
-        def close(self) -> None:
-            pass
-
-    class QuietServer:
-        settings = Settings()
-        stopping = False
-        turns = Turns()
-
-    connection = Connection()
-    handler = Handler(connection, ("127.0.0.1", 1), QuietServer())  # type: ignore[arg-type]
-    handler.handle()
-    assert connection.writes == [b"2\n" * 1000]
+    ours, theirs = socket.socketpair()
+    with CountingSocket(ours) as sock, theirs:
+        theirs.sendall(b"SOMA 1 1\n" * 1000)
+        theirs.shutdown(socket.SHUT_WR)
+        Connection(sock, "a client", "", Session(Interpreter(Arithmetic())), Settings(), 0).run(
+            Turns()
+        )
+        assert sock.writes == [b"2\n" * 1000]
 
 
 def test_half_close_gets_every_reply(shared_daemon: Daemon) -> None:
@@ -527,7 +518,10 @@ def test_a_thread_that_the_system_refuses_is_a_polite_busy(
         with connect() as first:
             first.sendall(b"PIN")  # who has begun a line has a thread
             wait_until(
-                lambda: any(each.name == "connection" for each in threading.enumerate()), "a thread"
+                lambda: any(
+                    "process_request_thread" in each.name for each in threading.enumerate()
+                ),
+                "a thread",
             )
             assert ask(first, b"G\n") == b"PONG\n"
 
@@ -545,7 +539,7 @@ def test_a_thread_that_the_system_refuses_is_a_polite_busy(
             assert ask(first, b"PING\n") == b"PONG\n"
         with connect() as fourth:
             assert [ask(fourth, b"PING\n") for _ in range(2)] == 2 * [b"PONG\n"]
-        wait_until(lambda: server.places.taken == 0, "the places to be free")
+        wait_until(lambda: server.limiter.active == 0, "the places to be free")
     assert "can't start new thread" in caplog.text
 
 
@@ -582,25 +576,5 @@ def test_a_bug_outside_requests_ends_its_connection_alone(
                 assert read_all(connection) == b""
         with connect() as connection:
             assert ask(connection, b"PING\n") == b"PONG\n"
-        wait_until(lambda: server.places.taken == 0, "the places to be free")
+        wait_until(lambda: server.limiter.active == 0, "the places to be free")
     assert "a bug ended it" in caplog.text
-
-
-@pytest.fixture
-def switch_interval() -> Iterator[None]:
-    """Give the process its own back: a server sets it for all of it."""
-    before = sys.getswitchinterval()
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("switch_interval")
-def test_threads_look_for_the_interpreter_the_more_seldom_the_more_there_are() -> None:
-    with serving() as (server, _):
-        for connections, seconds in ((0, 0.0001), (50, 0.0001), (1050, 0.1), (0, 0.0001)):
-            while server.places.taken < connections:
-                server.places.take("", 0, 0)
-            while server.places.taken > connections:
-                server.places.free("", 0, 0)
-            server.service_actions()
-            assert sys.getswitchinterval() == pytest.approx(seconds)

@@ -13,7 +13,7 @@ from calcd.core.session import Session
 
 def threads() -> int:
     """Count the threads that connections have, or have had."""
-    return sum(thread.name == "connection" for thread in threading.enumerate())
+    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
 
 
 def test_whoever_asks_once_needs_no_thread() -> None:
@@ -22,7 +22,7 @@ def test_whoever_asks_once_needs_no_thread() -> None:
         for requests, replies in ((b"SOMA 2 2\n", b"4\n"), (b"QUIT\n", b"BYE\n"), (b"", b"")):
             with connect() as connection:
                 assert ask_all(connection, requests) == replies
-        wait_until(lambda: server.places.taken == 0, "the places to be free")
+        wait_until(lambda: server.limiter.active == 0, "the places to be free")
         assert threads() == before
 
 
@@ -32,7 +32,7 @@ def test_a_bulk_of_requests_with_their_end_needs_none_either() -> None:
         connection.sendall(400 * b"SOMA 2 2\n")
         connection.shutdown(socket.SHUT_WR)
         assert read_all(connection) == 400 * b"4\n"
-        wait_until(lambda: server.places.taken == 0, "the place to be free")
+        wait_until(lambda: server.limiter.active == 0, "the place to be free")
         assert threads() == before
 
 
@@ -108,7 +108,7 @@ def test_a_reset_and_a_bug_end_only_their_connection(
             assert read_all(connection) == b""
         with connect() as connection:
             assert ask(connection, b"SOMA 2 2\n") == b"4\n"
-        wait_until(lambda: server.places.taken == 0, "the places to be free")
+        wait_until(lambda: server.limiter.active == 0, "the places to be free")
     assert "a bug ended it" in caplog.text
     assert [caplog.text.count(f"how={end}") for end in ("reset", "bug", "closed")] == [1, 1, 1]
 

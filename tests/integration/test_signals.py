@@ -317,7 +317,7 @@ def test_end_of_the_serving_loop_is_status_1(tmp_path: Path) -> None:
     code = """
 import sys, calcd.daemon.main
 def service_actions(server):
-    if server.places.taken:
+    if server.limiter.active:
         raise RuntimeError("injected")
 calcd.daemon.main.Server.service_actions = service_actions
 sys.exit(calcd.daemon.main.main())

@@ -24,7 +24,7 @@ from calcd.config.endpoints import parse_endpoint
 from calcd.config.settings import Settings
 from calcd.daemon import systemd
 from calcd.daemon.systemd import Beat, Notifier
-from calcd.net.connection import Address
+from calcd.net.addresses import Address
 from calcd.net.listeners import inherited, listen
 from calcd.net.server import Server
 
@@ -434,5 +434,6 @@ def test_a_loop_that_is_stuck_does_not_beat(
     finally:
         free.set()
         server.drain(PATIENCE)
+        server.server_close()
         loop.join()
         notifier.close()

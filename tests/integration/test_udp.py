@@ -21,7 +21,6 @@ from calcd.config.settings import Settings
 from calcd.core.datagram import MAX_SIZE
 from calcd.net import udp as datagrams
 from calcd.net.listeners import Listener
-from calcd.net.threads import IdleThreads
 from calcd.net.turns import Turns
 from calcd.net.udp import Datagrams
 
@@ -164,8 +163,8 @@ def test_nobody_else_hears_a_word(start_daemon: Daemons) -> None:
         port = other.socket.getsockname()[1]
         assert daemon.stop() == 0
     told = re.findall(
-        r"warning: datagrams dropped: (\d+), as their senders are not allowed; "
-        rf"the last from 127\.0\.0\.1:{port}$",
+        r"warning: (\d+) datagrams dropped: sender is not allowed "
+        rf"\(last from 127\.0\.0\.1:{port}\)$",
         daemon.log,
         re.MULTILINE,
     )
@@ -189,7 +188,7 @@ def test_a_server_is_not_answered(start_daemon: Daemons) -> None:
             server.socket.settimeout(0)
             with pytest.raises(BlockingIOError):
                 server.socket.recv(100)
-    daemon.logs(f"datagrams dropped: {len(ports)}, as they come from a server's port")
+    daemon.logs(f"{len(ports)} datagrams dropped: source port is reserved")
 
 
 # Endpoints
@@ -337,11 +336,9 @@ class Failing(socket.socket):
 @contextmanager
 def serving(kind: type[socket.socket] = socket.socket) -> Iterator[tuple[Datagrams, Listener]]:
     """Give what answers datagrams, and a listener for it."""
-    threads = IdleThreads("datagram")
     with kind(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        yield Datagrams(threads, Turns(), ()), Listener(sock)
-        threads.end(PATIENCE)
+        yield Datagrams(Turns(), ()), Listener(sock)
 
 
 def ask(listener: Listener, asked: bytes) -> socket.socket:
@@ -357,11 +354,11 @@ def test_an_answer_that_cannot_be_sent_is_counted(caplog: pytest.LogCaptureFixtu
         for _ in range(3):
             ask(listener, b"PING").close()
             assert answering.serve(listener, DEFAULTS)
-            answering.tell()
-        answering.tell(at_once=True)
-    told = [message.rpartition("; ")[0] for message in caplog.messages]
+            answering.report_dropped()
+        answering.report_dropped(at_once=True)
+    told = [message.rpartition(" (last from")[0] for message in caplog.messages]
     assert told == [
-        f"datagrams dropped: {count}, as their answers cannot be sent: no buffer space available"
+        f"{count} datagrams dropped: cannot send the answer: no buffer space available"
         for count in (1, 2)
     ]
 
@@ -414,7 +411,7 @@ def test_no_more_than_some_large_ones_are_answered_at_once(
         assert [client.recv(100) for client in clients[:8]] == [b"done\n"] * 8
         answering.finish(time.monotonic() + PATIENCE)
     (told,) = caplog.messages
-    assert told.startswith("datagrams dropped: 2, as too many that ask much came at once; ")
+    assert told.startswith("2 datagrams dropped: too many large ones at once (last from ")
 
 
 def test_without_a_thread_what_asks_much_is_dropped(
@@ -430,4 +427,4 @@ def test_without_a_thread_what_asks_much_is_dropped(
             answering.serve(listener, DEFAULTS)
         answering.finish(time.monotonic() + PATIENCE)
     (told,) = caplog.messages
-    assert told.startswith("datagrams dropped: 10, as can't start new thread; ")
+    assert told.startswith("10 datagrams dropped: can't start new thread (last from ")

@@ -30,3 +30,4 @@ def serving(
     finally:
         server.drain(5)
         loop.join()
+        server.server_close()

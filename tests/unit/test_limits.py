@@ -1,4 +1,4 @@
-"""Places: limits on connections, and what the log says of them."""
+"""Limits on connections, and what the log says of them."""
 
 import os
 import subprocess
@@ -7,16 +7,27 @@ import sys
 import pytest
 from helpers import PATIENCE, clean_environment
 
-from calcd.net.limits import SPARE_DESCRIPTORS, Places
+from calcd.net.limits import SPARE_DESCRIPTORS, ConnectionLimiter, LimitReachedError
+
+
+class Places(ConnectionLimiter):
+    """Says why there is no place, in place of raising it."""
+
+    def take(self, host: str, limit: int, limit_per_host: int) -> str:
+        try:
+            self.acquire(host, limit, limit_per_host)
+        except LimitReachedError as error:
+            return str(error)
+        return ""
 
 
 def test_a_place_freed_is_given_again() -> None:
     places = Places()
     assert [places.take("", 2, 0) for _ in range(2)] == ["", ""]
     assert "2 connections are open" in places.take("", 2, 0)
-    places.free("", 2, 0)
+    places.release("", 2, 0)
     assert places.take("", 2, 0) == ""
-    assert places.taken == 2
+    assert places.active == 2
 
 
 def test_each_host_has_its_own_limit_and_none_has_no_limit() -> None:
@@ -25,7 +36,7 @@ def test_each_host_has_its_own_limit_and_none_has_no_limit() -> None:
     assert "your address" in places.take("a", 9, 1)
     assert places.take("b", 9, 1) == ""
     assert [places.take("", 9, 1) for _ in range(3)] == ["", "", ""]
-    assert places.taken == 5
+    assert places.active == 5
 
 
 def test_an_ipv6_host_has_a_network(caplog: pytest.LogCaptureFixture) -> None:
@@ -36,17 +47,17 @@ def test_an_ipv6_host_has_a_network(caplog: pytest.LogCaptureFixture) -> None:
     assert places.take("2001:db8:0:1::1", 9, 2) == ""
     assert "clients from 2001:db8::/64 are told BUSY" in caplog.text
     for host in ("2001:db8::2", "2001:db8::1"):
-        places.free(host, 9, 2)
+        places.release(host, 9, 2)
     assert "limit left: 1 from 2001:db8::/64 are open" in caplog.text
     assert places.take("2001:db8::9", 9, 1) == ""
-    assert places.taken == 2
+    assert places.active == 2
 
 
 def test_an_ipv4_host_is_the_same_one_in_ipv6() -> None:
     places = Places()
     assert places.take("::ffff:192.0.2.1", 9, 1) == ""
     assert "your address" in places.take("192.0.2.1", 9, 1)
-    places.free("::ffff:192.0.2.1", 9, 1)
+    places.release("::ffff:192.0.2.1", 9, 1)
     assert places.take("192.0.2.1", 9, 1) == ""
 
 
@@ -55,11 +66,11 @@ def test_a_hosts_limit_that_is_set_later_counts_those_who_are_there() -> None:
     for host in ("a", "2001:db8::1"):
         assert places.take(host, 9, 0) == places.take(host, 9, 0) == ""
         assert places.take(host, 9, 2)
-        places.free(host, 9, 0)
+        places.release(host, 9, 0)
         assert places.take(host, 9, 2) == ""
-        places.free(host, 9, 2)
-        places.free(host, 9, 2)
-    assert places.taken == 0
+        places.release(host, 9, 2)
+        places.release(host, 9, 2)
+    assert places.active == 0
 
 
 def test_a_limit_is_logged_once_each_way(caplog: pytest.LogCaptureFixture) -> None:
@@ -69,11 +80,11 @@ def test_a_limit_is_logged_once_each_way(caplog: pytest.LogCaptureFixture) -> No
         places.take("a", 20, 0)
     for _ in range(5):  # at the limit, clients come and go
         assert places.take("a", 20, 0)
-        places.free("a", 20, 0)
+        places.release("a", 20, 0)
         places.take("a", 20, 0)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     for _ in range(5):
-        places.free("a", 20, 0)
+        places.release("a", 20, 0)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
@@ -82,7 +93,7 @@ def test_a_hosts_limit_is_logged_once_each_way(caplog: pytest.LogCaptureFixture)
     places = Places()
     for _ in range(3):
         places.take("a", 0, 1)
-    places.free("a", 0, 1)
+    places.release("a", 0, 1)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 

@@ -1,4 +1,4 @@
-"""Parting: connections are closed after a FIN, and without a reset."""
+"""LingeringCloser: connections are closed after a FIN, and without a reset."""
 
 import socket
 import time
@@ -8,13 +8,13 @@ from contextlib import suppress
 import pytest
 from helpers import PATIENCE, read_all, wait_until
 
-from calcd.net.lingering import Parting
+from calcd.net.lingering import LingeringCloser
 
 
 @pytest.fixture
-def parting() -> Iterator[Parting]:
+def closer() -> Iterator[LingeringCloser]:
     """Give a running thread that sees connections out."""
-    thread = Parting()
+    thread = LingeringCloser()
     thread.start()
     yield thread
     thread.finish(5)
@@ -37,41 +37,41 @@ def send_until_full(server: socket.socket) -> int:
     return sent
 
 
-def test_the_last_word_arrives_however_much_is_unread(parting: Parting) -> None:
+def test_the_last_word_arrives_however_much_is_unread(closer: LingeringCloser) -> None:
     client, server = connected()
     with client:
         client.sendall(b"x" * 100_000)
         server.sendall(b"the last word")
-        parting.see_out(server)
+        closer.close(server)
         client.sendall(b"x" * 2_000_000)
         assert read_all(client) == b"the last word"
 
 
-def test_it_ends_when_the_client_closes(parting: Parting) -> None:
-    parting.quiet = PATIENCE
+def test_it_ends_when_the_client_closes(closer: LingeringCloser) -> None:
+    closer.timeout = PATIENCE
     client, server = connected()
-    parting.see_out(server)
+    closer.close(server)
     client.close()
     began = time.monotonic()
-    parting.finish(PATIENCE)
+    closer.finish(PATIENCE)
     assert time.monotonic() - began < 2
     assert server.fileno() == -1
 
 
-def test_it_ends_when_the_client_has_been_quiet(parting: Parting) -> None:
-    parting.quiet = 0.2
+def test_it_ends_when_the_client_has_been_quiet(closer: LingeringCloser) -> None:
+    closer.timeout = 0.2
     client, server = connected()
     with client:
         began = time.monotonic()
-        parting.see_out(server)
-        parting.finish(PATIENCE)
+        closer.close(server)
+        closer.finish(PATIENCE)
         assert 0.15 < time.monotonic() - began < 5
 
 
 def test_it_ends_in_its_time_although_the_client_keeps_sending(
-    parting: Parting, monkeypatch: pytest.MonkeyPatch
+    closer: LingeringCloser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calcd.net.lingering.LONGEST", 0.3)
+    monkeypatch.setattr("calcd.net.lingering.LINGER_TIME", 0.3)
     client, server = connected()
 
     def closed_on_us() -> bool:
@@ -83,17 +83,17 @@ def test_it_ends_in_its_time_although_the_client_keeps_sending(
 
     with client:
         began = time.monotonic()
-        parting.see_out(server)
+        closer.close(server)
         wait_until(closed_on_us, "the server to close")
         assert 0.2 < time.monotonic() - began < 2
 
 
-def test_the_oldest_makes_way(parting: Parting) -> None:
-    parting.quiet, parting.most = PATIENCE, 2
+def test_the_oldest_makes_way(closer: LingeringCloser) -> None:
+    closer.timeout, closer.limit = PATIENCE, 2
     pairs = [connected() for _ in range(4)]
     for _, server in pairs:
-        parting.see_out(server)
-        wait_until(lambda: not parting._coming, "the thread to take it over")
+        closer.close(server)
+        wait_until(lambda: not closer._coming, "the thread to take it over")
     wait_until(lambda: pairs[1][1].fileno() == -1, "two to make way")
     assert [server.fileno() == -1 for _, server in pairs] == [True, True, False, False]
     for client, _ in pairs:
@@ -101,35 +101,35 @@ def test_the_oldest_makes_way(parting: Parting) -> None:
 
 
 def test_a_connection_that_comes_too_late_is_closed_at_once() -> None:
-    ended = Parting()
+    ended = LingeringCloser()
     ended.start()
     ended.finish(1)
     client, server = connected()
     with client:
-        ended.see_out(server)
+        ended.close(server)
         assert server.fileno() == -1
         assert read_all(client) == b""
 
 
-def test_a_client_that_has_not_taken_all_of_it_is_not_quiet(parting: Parting) -> None:
-    parting.quiet = 0.1
+def test_a_client_that_has_not_taken_all_of_it_is_not_quiet(closer: LingeringCloser) -> None:
+    closer.timeout = 0.1
     client, server = connected()
     with client:
         sent = send_until_full(server)
-        parting.see_out(server)
+        closer.close(server)
         time.sleep(0.5)
         client.sendall(b"more")  # which would be answered with a reset, were it closed
         assert len(read_all(client)) == sent
 
 
 def test_a_client_that_takes_its_replies_slowly_and_keeps_sending_loses_none(
-    parting: Parting, monkeypatch: pytest.MonkeyPatch
+    closer: LingeringCloser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("calcd.net.lingering.LONGEST", 0.3)
+    monkeypatch.setattr("calcd.net.lingering.LINGER_TIME", 0.3)
     client, server = connected()
     with client:
         sent = send_until_full(server)
-        parting.see_out(server)
+        closer.close(server)
         received = 0
         while part := client.recv(max(sent // 20, 1)):
             received += len(part)
@@ -141,7 +141,7 @@ def test_a_client_that_takes_its_replies_slowly_and_keeps_sending_loses_none(
 
 def test_the_end_is_seen_whenever_it_is_told() -> None:
     for _ in range(200):
-        short = Parting()
+        short = LingeringCloser()
         short.start()
         short.finish(PATIENCE)
         assert not short.is_alive()
