@@ -1,1 +1,1 @@
-"""Settings: text becomes values."""
+"""Settings: from text to values."""

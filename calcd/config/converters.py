@@ -1,7 +1,7 @@
-"""Casts: from a setting's text to its value.
+"""Converters: from a setting's text to its value.
 
-Each returns the value, or raises ``ValueError`` with words that say what is wrong and what would
-be right: one argument, so one line for the operator, for each fault.
+Each returns the value, or raises ``ValueError`` with one argument for each fault: a line that
+shows the text and says what was expected.
 """
 
 import os
@@ -13,7 +13,7 @@ from calcd.config.endpoints import Endpoint, parse_endpoint
 from calcd.config.networks import Networks, parse_network
 from calcd.core.errors import printable
 
-LEAST_SECONDS = 0.001  # poll() counts in milliseconds
+MIN_SECONDS = 0.001  # poll() counts in milliseconds
 YEAR = 366 * 24 * 60 * 60
 
 _DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
@@ -26,59 +26,59 @@ _SWITCHES = {
 _T = TypeVar("_T")
 
 try:
-    _STARTED_IN = os.getcwd()  # with -d the daemon leaves it, and may read its settings again
+    _START_DIRECTORY = os.getcwd()  # with -d the daemon leaves it, and may reload later
 except FileNotFoundError:  # it has been removed
-    _STARTED_IN = "/"
+    _START_DIRECTORY = "/"
 
 
 def absolute(path: str) -> str:
-    """Make a path absolute that is relative to where the program was started."""
-    return os.path.normpath(os.path.join(_STARTED_IN, path))
+    """Return an absolute path; a relative one starts where the program was started."""
+    return os.path.normpath(os.path.join(_START_DIRECTORY, path))
 
 
 def _wrong(text: str, expected: str) -> ValueError:
     return ValueError(f"{printable(text)}: expected {expected}")
 
 
-def seconds(least: float = LEAST_SECONDS) -> Callable[[str], float]:
-    """Make a cast for a time. Where ``least`` is 0, that means none or for ever."""
-    zero = "" if least else "0, or "
-    expected = f"seconds without a unit: {zero}a number from {LEAST_SECONDS} to {YEAR}"
+def seconds(minimum: float = MIN_SECONDS) -> Callable[[str], float]:
+    """Return a converter for seconds. A ``minimum`` of 0 also allows 0: no time, or no limit."""
+    zero = "" if minimum else "0, or "
+    expected = f"seconds without a unit: {zero}a number from {MIN_SECONDS} to {YEAR}"
 
-    def cast(text: str) -> float:
+    def convert(text: str) -> float:
         if _DECIMAL.fullmatch(text):
             value = float(text)
-            if value == least or LEAST_SECONDS <= value <= YEAR:
+            if value == minimum or MIN_SECONDS <= value <= YEAR:
                 return value
         raise _wrong(text, expected)
 
-    return cast
+    return convert
 
 
-def integer(least: int, most: int) -> Callable[[str], int]:
-    """Make a cast for a count."""
+def integer(minimum: int, maximum: int) -> Callable[[str], int]:
+    """Return a converter for a whole number."""
 
-    def cast(text: str) -> int:
-        if _COUNT.fullmatch(text) and least <= int(text) <= most:
+    def convert(text: str) -> int:
+        if _COUNT.fullmatch(text) and minimum <= int(text) <= maximum:
             return int(text)
-        raise _wrong(text, f"a whole number from {least} to {most}, in digits")
+        raise _wrong(text, f"a whole number from {minimum} to {maximum}, in digits")
 
-    return cast
+    return convert
 
 
 def choice(*choices: str) -> Callable[[str], str]:
-    """Make a cast for one of a few words."""
+    """Return a converter for one of a few words."""
 
-    def cast(text: str) -> str:
+    def convert(text: str) -> str:
         if text.lower() in choices:
             return text.lower()
         raise _wrong(text, f"one of {', '.join(choices)}")
 
-    return cast
+    return convert
 
 
 def switch(text: str) -> bool:
-    """Cast what is on or off."""
+    """Convert yes or no."""
     try:
         return _SWITCHES[text.lower()]
     except KeyError:
@@ -86,7 +86,7 @@ def switch(text: str) -> bool:
 
 
 def _each(words: list[str], parse: Callable[[str], _T]) -> tuple[_T, ...]:
-    """Parse words, and gather what is wrong with them."""
+    """Parse each word; raise ``ValueError`` with every fault."""
     found, faults = [], []
     for word in words:
         try:
@@ -99,33 +99,35 @@ def _each(words: list[str], parse: Callable[[str], _T]) -> tuple[_T, ...]:
 
 
 def endpoints(text: str) -> tuple[Endpoint, ...]:
-    """Cast URLs that are separated by blanks or newlines."""
+    """Convert URLs that are separated by blanks or newlines."""
     return _each(text.split() or [""], parse_endpoint)
 
 
 def networks(text: str) -> Networks:
-    """Cast networks that are separated by blanks or newlines; an empty text is none."""
+    """Convert networks that are separated by blanks or newlines; an empty text is none."""
     return Networks(_each(text.split(), parse_network))
 
 
 def path(text: str) -> str:
-    """Cast a path to an absolute one; an empty text stays."""
+    """Convert a path to an absolute one; an empty text stays."""
     if text.isprintable():
         return absolute(text) if text else ""
     raise _wrong(text, "a path of printable characters")
 
 
 def log_target(text: str) -> str:
-    """Cast a place for the log; an empty text stays."""
+    """Convert the log's target; an empty text stays."""
     if text in ("", "stderr", "syslog"):
         return text
-    if "/" in text and not text.endswith("/"):  # a bare word is rather a slip than a file
+    if "/" in text and not text.endswith(
+        "/"
+    ):  # a bare word is more likely a misspelling than a file
         return path(text)
     raise _wrong(text, "stderr, syslog or a file's path, such as /var/log/calcd.log or ./calcd.log")
 
 
 def account(text: str) -> str:
-    """Cast a user's or group's name; an empty text stays."""
+    """Convert the name of a user or group; an empty text stays."""
     if text.isprintable() and " " not in text:
         return text
     raise _wrong(text, "a name without blanks")

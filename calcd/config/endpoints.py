@@ -1,4 +1,4 @@
-"""Endpoint URLs: where clients are awaited."""
+"""Endpoint URLs: where the server listens."""
 
 import os
 import re
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from calcd.core.errors import printable
 
-_UNIX_PATH_MOST = 107  # bytes: sun_path less its final NUL
-UNIX_MODE = 0o666  # as open as a port: its directory is what keeps people out
+_MAX_UNIX_PATH = 107  # bytes: sun_path less its final NUL
+UNIX_MODE = 0o666  # open to all, like a port; the directory restricts access
 
 _LABEL = "[0-9A-Za-z_-]{1,63}"
 _NETWORK = re.compile(
@@ -15,7 +15,7 @@ _NETWORK = re.compile(
     rf"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|({_LABEL}(?:\.{_LABEL})*\.?)):([0-9]{{1,5}})"
 )
 _UNIX = re.compile(r"unix://(/[^?#]*[^/?#])(?:\?([^#]*))?")
-# What may follow a Unix socket's path: the grammar of each, and what an error says of it.
+# Parameters of a Unix socket: the grammar of each, and what an error says was expected.
 _PARAMETERS = {
     "mode": (re.compile("0?[0-7]{3}"), "a mode in octal digits, such as mode=0660"),
     "group": (re.compile("[^=?/]{1,32}"), "a group's name or number, such as group=calcd"),
@@ -24,9 +24,9 @@ _PARAMETERS = {
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where clients are awaited: ``host`` and ``port`` for tcp, tls and udp, ``path`` for unix.
+    """An address to listen on: ``host`` and ``port`` for tcp, tls and udp, ``path`` for unix.
 
-    A Unix socket's file has a ``mode``, and a ``group`` by name or number; ``""``: the daemon's.
+    A Unix socket's file has a ``mode`` and a ``group``, by name or number; ``""``: the daemon's.
     """
 
     host: str = ""
@@ -40,29 +40,29 @@ class Endpoint:
     def __str__(self) -> str:
         if not self.path:
             scheme = "tls" if self.tls else "udp" if self.udp else "tcp"
-            return f"{scheme}://{joined(self.host, self.port)}"
+            return f"{scheme}://{join_host_port(self.host, self.port)}"
         given = [f"mode={self.mode:04o}"] if self.mode != UNIX_MODE else []
         given += [f"group={self.group}"] if self.group else []
         return f"unix://{self.path}" + ("?" + "&".join(given) if given else "")
 
 
-def joined(host: str, port: int) -> str:
-    """Write an address and port as a URL does: an IPv6 address in brackets."""
+def join_host_port(host: str, port: int) -> str:
+    """Return host and port as in a URL, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def parse_endpoint(url: str) -> Endpoint:
-    """Read an endpoint URL; raise ``ValueError`` that completes "expected ..."."""
+    """Parse an endpoint URL. The text of a ``ValueError`` says what was expected."""
     if (found := _NETWORK.fullmatch(url)) and int(found[4]) < 1 << 16:
         scheme, address, name, port = found.groups()
         return Endpoint(address or name, int(port), tls=scheme == "tls", udp=scheme == "udp")
     unix = _UNIX.fullmatch(url) if url.isprintable() else None
-    if unix and len(os.fsencode(unix[1])) <= _UNIX_PATH_MOST:
+    if unix and len(os.fsencode(unix[1])) <= _MAX_UNIX_PATH:
         given = {} if unix[2] is None else _parameters(unix[2])
         mode = int(given["mode"], 8) if "mode" in given else UNIX_MODE
         return Endpoint(path=unix[1], mode=mode, group=given.get("group", ""))
     if url.startswith("unix:"):
-        raise ValueError(f"unix:// and an absolute path of at most {_UNIX_PATH_MOST} bytes")
+        raise ValueError(f"unix:// and an absolute path of at most {_MAX_UNIX_PATH} bytes")
     raise ValueError(
         "tcp://HOST:PORT, or the same with tls:// or udp://, with [] round an IPv6 address, "
         "or unix:///PATH"
@@ -70,7 +70,7 @@ def parse_endpoint(url: str) -> Endpoint:
 
 
 def _parameters(query: str) -> dict[str, str]:
-    """Read what follows the ? of a Unix socket's URL."""
+    """Parse what follows the ? in the URL of a Unix socket."""
     given: dict[str, str] = {}
     for part in query.split("&"):
         name, _, text = part.partition("=")
@@ -78,8 +78,8 @@ def _parameters(query: str) -> dict[str, str]:
             raise ValueError(f"mode=, group= or both with & after the ?, not {printable(part)}")
         if name in given:
             raise ValueError(f"{name}= only once after the ?, not {printable(part)} too")
-        grammar, right = _PARAMETERS[name]
+        grammar, expected = _PARAMETERS[name]
         if not grammar.fullmatch(text):
-            raise ValueError(f"{right}, not {printable(part)}")
+            raise ValueError(f"{expected}, not {printable(part)}")
         given[name] = text
     return given

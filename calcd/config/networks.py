@@ -1,4 +1,4 @@
-"""Networks of clients: who may connect, and who counts as one."""
+"""Networks of clients: which may connect, and which addresses count as one host."""
 
 import socket
 from dataclasses import dataclass, field
@@ -14,36 +14,39 @@ _MAPPED = bytes(10) + b"\xff\xff"  # begins an IPv6 address that stands for an I
 
 @dataclass(frozen=True)
 class Networks:
-    """Networks that clients may come from; none: from anywhere."""
+    """Networks that clients may connect from; none: all."""
 
     networks: tuple["Network", ...] = ()
-    # The leading bits of their addresses, by the address's length in bytes and the number of
-    # bits that follow: however many networks there are, a client is looked up a few times.
-    _heads: dict[int, dict[int, set[int]]] = field(
+    # Prefixes as integers, by address length in bytes and number of host bits. The number of
+    # look-ups for a client depends on the number of prefix lengths, not of networks.
+    _prefixes: dict[int, dict[int, set[int]]] = field(
         init=False, repr=False, compare=False, default_factory=lambda: {4: {}, 16: {}}
     )
 
     def __post_init__(self) -> None:
         for network in self.networks:
-            rest = network.max_prefixlen - network.prefixlen
-            heads = self._heads[network.max_prefixlen // 8].setdefault(rest, set())
-            heads.add(int(network.network_address) >> rest)
+            host_bits = network.max_prefixlen - network.prefixlen
+            prefixes = self._prefixes[network.max_prefixlen // 8].setdefault(host_bits, set())
+            prefixes.add(int(network.network_address) >> host_bits)
 
     def __str__(self) -> str:
         return ",".join(map(str, self.networks))
 
     def allows(self, host: str) -> bool:
-        """Say whether a client may connect from ``host``; ``""``, a Unix socket, always may."""
+        """Return True if ``host`` may connect; ``""``, a client of a Unix socket, always may."""
         if not self.networks or not host:
             return True
         address = packed(host)
         number = int.from_bytes(address)
-        return any(number >> rest in heads for rest, heads in self._heads[len(address)].items())
+        return any(
+            number >> host_bits in prefixes
+            for host_bits, prefixes in self._prefixes[len(address)].items()
+        )
 
 
 def parse_network(text: str) -> "Network":
-    """Read a network, or an address as one; raise ``ValueError`` that completes "expected ..."."""
-    from ipaddress import IPv4Network, ip_interface  # takes a while, and few name networks
+    """Parse a network, or an address as one. A ``ValueError`` says what was expected."""
+    from ipaddress import IPv4Network, ip_interface  # slow to import, seldom needed
 
     if "%" in text:
         raise ValueError("an address without %: it is allowed on every interface")
@@ -61,7 +64,7 @@ def parse_network(text: str) -> "Network":
 
 
 def packed(host: str) -> bytes:
-    """Give an address as bytes: 4, also of an IPv4 one that is written as IPv6, or 16."""
+    """Return an address as 16 bytes, or 4 for IPv4, also when it is mapped to IPv6."""
     if ":" not in host:
         return socket.inet_aton(host)
     address = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
@@ -69,15 +72,15 @@ def packed(host: str) -> bytes:
 
 
 def counted_as(host: str) -> str:
-    """Say what a client's address counts as: itself, or the /64 network that is a host's in IPv6.
+    """Return what a client's address counts as: itself, or its /64 network for IPv6.
 
-    An interface stays part of it: a link-local address means nothing without.
+    A scope (``%eth0``) is kept: a link-local address is not unique without it.
     """
     if ":" not in host:
         return host
     address = packed(host)
     if len(address) == 4:
         return socket.inet_ntoa(address)
-    _, percent, interface = host.partition("%")
+    _, percent, scope = host.partition("%")
     network = socket.inet_ntop(socket.AF_INET6, address[:8] + bytes(8))
-    return f"{network}{percent}{interface}/64"
+    return f"{network}{percent}{scope}/64"

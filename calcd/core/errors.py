@@ -53,7 +53,3 @@ def printable(text: str) -> str:
     """
     cut = "..." if len(text) > MAX_SHOWN else ""
     return f"'{text[:MAX_SHOWN].encode('unicode_escape').decode('ascii')}{cut}'"
-
-
-class StartError(Exception):
-    """The daemon cannot run. The text is one line: the reason, and what to do."""

@@ -1,41 +1,38 @@
-"""Into the background, with python-daemon, and what the shell is told of it.
+"""Run in the background (-d): wait for the start, become another user, detach.
 
-python-daemon's parent exits with 0 at once, whatever becomes of the daemon. So before anything
-else a process of ours is forked off, and the one that the shell started stays and waits for
-what is to be said: it holds nothing of the daemon's, and may be interrupted.
+python-daemon's parent exits with 0 at once, before anything can fail. So calcd forks first. The
+process that the shell started waits at a pipe, the startup pipe, until the daemon serves or
+fails. It holds nothing of the daemon's, so it may be interrupted.
 """
 
+import grp
 import os
+import pwd
 import signal
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 
-from calcd.core.errors import StartError
-from calcd.daemon.log import complain
-from calcd.daemon.owner import Owner
+from calcd.config.errors import ConfigError
+from calcd.daemon.log import print_error
 
 _UMASK = 0o022
 
 
-class BackgroundError(StartError):
-    """The background cannot be reached; as text, why, and what to do."""
+class StartupPipe:
+    """The daemon's end of the pipe to the process that the shell waits for.
 
-
-class Shell:
-    """The command that started the daemon, waiting in the shell for how that goes.
-
-    It is told the status to exit with, one digit, and words for stderr, if there are any.
+    A message is an exit status, one digit, and then words for stderr, or none.
     """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
     def succeed(self, warning: str = "") -> None:
-        """End its waiting: the daemon serves.
+        """End the waiting process with status 0: the daemon serves.
 
-        Where nobody waits any more the daemon stops: who interrupts the command that starts it
-        calls the start off.
+        If that process is gone, somebody interrupted the start: stop the daemon.
         """
         try:
             os.write(self.fd, f"0{warning}".encode())
@@ -44,52 +41,87 @@ class Shell:
         os.close(self.fd)
         self.fd = -1
 
-    def fail(self, words: str) -> None:
-        """Say what went wrong. Its waiting ends with this process, when everything is undone."""
-        with suppress(OSError):  # nobody waits any more
-            os.write(self.fd, f"1{words}".encode())
+    def fail(self, reason: str) -> None:
+        """Pass on why the start failed. The process waits on, until this one has ended."""
+        with suppress(OSError):  # the waiting process is gone
+            os.write(self.fd, f"1{reason}".encode())
 
 
-def leave_shell() -> Shell:
-    """Carry on in a new process; the one that called prints and exits as it is told by ``Shell``.
+def fork_and_wait() -> StartupPipe:
+    """Continue in a new process; the calling process waits for its message, and exits.
 
-    Call it before anything is held that must not be held, or given back, twice.
+    Call this before taking anything that two processes must not hold or release.
     """
-    listen, tell = os.pipe()
+    read_end, write_end = os.pipe()
     if os.fork():
-        os.close(tell)
-        with os.fdopen(listen, encoding="utf-8") as pipe:
-            told = pipe.read() or "1the daemon died before it served: its log may say more"
-        status, words = int(told[0]), told[1:]
-        if words:
-            complain(words)
-        sys.exit(status)
-    os.close(listen)
-    return Shell(tell)
+        os.close(write_end)
+        with os.fdopen(read_end, encoding="utf-8") as pipe:
+            message = pipe.read() or "1the daemon died before it served: its log may say more"
+        if message[1:]:
+            print_error(message[1:])
+        sys.exit(int(message[0]))
+    os.close(read_end)
+    return StartupPipe(write_end)
 
 
-def detach(keep: Iterable[int], owner: Owner | None) -> None:
-    """Become a daemon, with no descriptors open but ``keep``, and as ``owner``.
+@dataclass(frozen=True)
+class Account:
+    """A user, and the group to run as; ``name`` is the user's, for supplementary groups."""
 
-    Raise ``BackgroundError`` where that fails, or python-daemon is not installed.
+    name: str
+    uid: int
+    gid: int
+
+
+def find_account(user: str, group: str) -> Account | None:
+    """Return the account to become; without a group, with the user's own.
+
+    Return None if both are empty, or if this process runs as that account already. Raise
+    ``ConfigError`` if one does not exist, or if this process is not allowed to become it.
+    """
+    if not (user or group):
+        return None
+    try:
+        entry = pwd.getpwnam(user) if user else pwd.getpwuid(os.getuid())
+    except KeyError:
+        raise ConfigError(f"'{user}': there is no such user", setting="user") from None
+    try:
+        gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
+    except KeyError:
+        raise ConfigError(f"'{group}': there is no such group", setting="group") from None
+    if os.getuid() != 0:
+        if (entry.pw_uid, gid) == (os.getuid(), os.getgid()):
+            return None
+        raise ConfigError(
+            "only root can become another user or group",
+            "start calcd as root",
+            setting="user" if user else "group",
+        )
+    return Account(entry.pw_name, entry.pw_uid, gid)
+
+
+def detach(keep: Iterable[int], account: Account | None) -> None:
+    """Become a daemon that runs as ``account`` and keeps only the descriptors ``keep``.
+
+    Raise ``ConfigError`` if that fails, or if python-daemon is not installed.
     """
     try:
         from daemon import DaemonContext
     except ImportError:
-        raise BackgroundError(
-            "-d needs python-daemon: pip install python-daemon, or leave -d out"
+        raise ConfigError(
+            "-d needs python-daemon", "pip install python-daemon, or leave -d out"
         ) from None
     try:
-        if owner:
-            # Not by python-daemon's own initgroups=True, which leaves the group as it is.
-            os.initgroups(owner.name, owner.gid)
+        if account:
+            # python-daemon's own initgroups=True leaves the group unchanged.
+            os.initgroups(account.name, account.gid)
         DaemonContext(
             files_preserve=list(keep),
-            uid=owner.uid if owner else None,
-            gid=owner.gid if owner else None,
+            uid=account.uid if account else None,
+            gid=account.gid if account else None,
             umask=_UMASK,
             signal_map={},
             detach_process=True,
         ).open()
     except Exception as error:
-        raise BackgroundError(f"cannot go into the background: {error}") from None
+        raise ConfigError(f"cannot go into the background: {error}") from None

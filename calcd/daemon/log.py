@@ -15,7 +15,7 @@ from logging.handlers import SysLogHandler
 
 from calcd.daemon.logsinks import Sink, StreamSink, SyslogSink, open_file, stderr_sink, takes_data
 from calcd.daemon.logwriter import LogWriter
-from calcd.daemon.ratelimit import LOG_RATE
+from calcd.daemon.ratelimit import RATE_LIMIT
 
 SYSLOG = "/dev/log"
 _PATIENCE = 1.0  # seconds to wait for a log or a stderr that takes nothing
@@ -43,8 +43,8 @@ def open_log(target: str, level: str) -> None:
     the log then goes where it went before.
     """
     writer = _new_writer(target)
-    LOG_RATE.tell(at_once=True)  # to where it was left out
-    _HANDLER.filters = [] if level == "debug" else [LOG_RATE]
+    RATE_LIMIT.report(now=True)  # to where it was left out
+    _HANDLER.filters = [] if level == "debug" else [RATE_LIMIT]
     before = _HANDLER.switch(writer, target) if writer else None
     root = logging.getLogger()
     others, root.handlers = root.handlers, [_HANDLER]
@@ -67,7 +67,7 @@ def close_log() -> None:
     target = _HANDLER.target
     before = _HANDLER.switch(None, "")
     if before and (lost := before.close(_PATIENCE)) and target != "stderr":
-        complain(f"{lost} log records were lost at the end: the log did not take them")
+        print_error(f"{lost} log records were lost at the end: the log did not take them")
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def log_closed_at_end() -> Iterator[None]:
         close_log()
 
 
-def complain(words: str) -> None:
+def print_error(words: str) -> None:
     """Say on stderr, in one line, what is not for the log or cannot get there.
 
     A stderr that takes nothing within a second is left alone.
@@ -162,7 +162,7 @@ def _new_writer(target: str) -> LogWriter | None:
         level = {"levelno": logging.WARNING, "levelname": "WARNING"}
         return formatter.format(logging.makeLogRecord({"msg": words, **level}))
 
-    return LogWriter(sink, describe_loss, _do_nothing if target == "stderr" else complain)
+    return LogWriter(sink, describe_loss, _do_nothing if target == "stderr" else print_error)
 
 
 def _do_nothing(_: str) -> None:

@@ -1,7 +1,7 @@
-"""The C library's memory: how many arenas it has, and what is free given back to the system.
+"""Memory of the C library: limit its arenas, and return free memory to the system.
 
-It keeps what a rush of clients has left free for the next one, in pieces between what is in use,
-so that over days a daemon comes to hold the most that any moment has needed, in each arena.
+The allocator keeps what a peak of clients has freed, as fragments between blocks in use. Without
+trimming, a daemon holds the peak of each arena for ever.
 """
 
 import ctypes
@@ -9,37 +9,38 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 
-_M_ARENA_MAX, _ARENAS = -8, 2  # the number that malloc.h has for it
-EVERY = 10.0  # seconds between two times, while there are clients
-AFTER = 1.0  # seconds between two times, when the last client has gone
+_M_ARENA_MAX, _ARENAS = -8, 2  # the option's number in malloc.h; its value
+BUSY_INTERVAL = 10.0  # seconds between two trims while clients are connected
+IDLE_INTERVAL = 1.0  # seconds from a trim to the next once the last client has gone
 
 
-class Trim:
-    """Gives memory back; to be called every now and then with the number of connections."""
+class MemoryTrimmer:
+    """Returns free memory to the system, at intervals."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._due = False  # somebody has been there since the last time
+        self._due = False  # clients were connected since the last trim
         self._last = 0.0
 
-    def __call__(self, connections: int) -> None:
-        """Give back what is free, if somebody has been there and it is time."""
+    def on_tick(self, connections: int) -> None:
+        """Trim, if clients were connected since the last trim and the interval is over."""
         self._due = self._due or connections > 0
-        if self._due and self._clock() - self._last >= (EVERY if connections else AFTER):
+        interval = BUSY_INTERVAL if connections else IDLE_INTERVAL
+        if self._due and self._clock() - self._last >= interval:
             self._due, self._last = connections > 0, self._clock()
-            give_back()
+            trim()
 
 
 def limit_arenas() -> None:
-    """Let all threads share two arenas, where the C library has such (mallopt(3), of glibc).
+    """Let all threads share two arenas, with glibc (mallopt(3)); the default is 8 per core.
 
-    It would make up to eight for each core. Threads take turns by the GIL, so they seldom meet.
+    The GIL lets one thread run at a time, so they seldom compete for an arena.
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
-def give_back() -> None:
-    """Give back what is free, where the C library can (malloc_trim(3), of glibc)."""
+def trim() -> None:
+    """Return free memory to the system, with glibc (malloc_trim(3))."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,15 +1,14 @@
-"""How fast clients can make the log grow.
+"""Rate limit for log lines that clients cause.
 
-Who was answered has a line in any case: it is what the log is there for, and its client had to
-make a connection for it and to ask, with more bytes on the wire than the line has. But whoever
-is refused, asks nothing or gets nothing but errors would have a line for next to nothing, many
-thousands a second. So would a limit that is reached and left again and again, or a bug that a
-client has found, with its traceback.
+A client that is refused, that sends nothing or that gets only errors could cause thousands of
+lines a second at little cost. So could a limit that is reached again and again, or a bug that a
+client triggers, with its traceback. All these lines come from loggers of ``calcd.net``, and each
+kind of line has a token bucket. A kind is a message before its values are filled in, so a flood
+of one kind does not suppress another. Suppressed lines are counted and reported, with the last
+of them as an example.
 
-So of each kind of such lines only ``BURST`` come at once, and ``RATE`` a second in the long run.
-The rest is counted, and told with the last of them as an example: nothing is lost in silence.
-A kind is a message before its values are filled in: there are only so many, and a flood of one
-hides no other. At debug there is no bound: whoever looks for something there wants all of it.
+Lines of served clients, of ``calcd.access``, are not limited: such a client has sent more bytes
+than its line has. At log level debug there is no rate limit.
 """
 
 import logging
@@ -18,78 +17,70 @@ from collections import defaultdict
 from collections.abc import Callable
 from time import monotonic
 
-BURST = 100  # lines: what a normal day has at once, such as clients that all are cut off
-RATE = 10  # lines a second: some 1 KB/s, so 100 MB a day
-TELL = 10.0  # seconds between two lines that tell of those left out
+BURST = 100  # lines: room for a normal event, such as many clients cut off at once
+RATE = 10  # lines a second: about 1 KB/s, or 100 MB a day
+REPORT_INTERVAL = 10.0  # seconds between two reports of suppressed lines
+
+_LIMITED = "calcd.net."  # names of loggers begin with this
 
 log = logging.getLogger(__name__)
 
-_bounded: set[str] = set()  # names of loggers
 
-
-def bounded(name: str) -> logging.Logger:
-    """Give the logger of this name, for lines that clients cause: they are bounded."""
-    _bounded.add(name)
-    return logging.getLogger(name)
-
-
-class _Kind:
-    """How many more lines of a kind may come."""
-
+class _TokenBucket:
     def __init__(self, now: float) -> None:
-        self._room, self._at = float(BURST), now
+        self._tokens, self._at = float(BURST), now
 
-    def has_room(self, now: float) -> bool:
-        """Say whether one more may come now; if so it has."""
-        self._room = min(BURST, self._room + (now - self._at) * RATE)
+    def take(self, now: float) -> bool:
+        """Take a token; return False if there is none."""
+        self._tokens = min(BURST, self._tokens + (now - self._at) * RATE)
         self._at = now
-        if self._room < 1:
+        if self._tokens < 1:
             return False
-        self._room -= 1
+        self._tokens -= 1
         return True
 
 
-class LogRate(logging.Filter):
-    """A filter for a log's handler. Methods may be called from any thread.
+class RateLimit(logging.Filter):
+    """A filter for the log's handler. Its methods may be called from any thread.
 
-    ``tell`` is to be called every now and then, and when the log goes elsewhere or ends.
+    Call ``report`` regularly, and before the log is switched or closed.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         super().__init__()
         self._clock = clock
         self._lock = threading.Lock()
-        self._kinds: defaultdict[str, _Kind] = defaultdict(lambda: _Kind(self._clock()))
-        self._left_out: dict[str, tuple[int, logging.LogRecord]] = {}  # how many, the last one
-        self._since = 0.0  # when the first of those was left out
+        self._buckets = defaultdict[str, _TokenBucket](lambda: _TokenBucket(self._clock()))
+        self._suppressed: dict[str, tuple[int, logging.LogRecord]] = {}  # count and last record
+        self._since = 0.0  # when the first of those came
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether a line may be written; count it if not."""
-        if not record.name.startswith("calcd.net."):
+        """Return True if the line may be written; else count it."""
+        if not record.name.startswith(_LIMITED):
             return True
         kind = record.msg
         with self._lock:
             now = self._clock()
-            if self._kinds[kind].has_room(now):
+            if self._buckets[kind].take(now):
                 return True
-            if not self._left_out:
+            if not self._suppressed:
                 self._since = now
-            count = self._left_out[kind][0] if kind in self._left_out else 0
-            self._left_out[kind] = count + 1, record
+            count = self._suppressed[kind][0] if kind in self._suppressed else 0
+            self._suppressed[kind] = count + 1, record
             return False
 
-    def tell(self, at_once: bool = False) -> None:
-        """Log how many lines were left out, if there were any and it is time or ``at_once``."""
-        if not self._left_out:  # as nearly always: no need for the lock
+    def report(self, now: bool = False) -> None:
+        """Log how many lines were suppressed, if any were and the interval is over or ``now``."""
+        if not self._suppressed:  # nearly always: skip the lock
             return
         with self._lock:
             seconds = self._clock() - self._since
-            if seconds < TELL and not at_once:
+            if seconds < REPORT_INTERVAL and not now:
                 return
-            left_out, self._left_out = self._left_out, {}
-        for count, last in left_out.values():
-            words = "lines left out in the last %.0f s: %d, such as: %s"
-            log.log(last.levelno, words, max(1, seconds), count, last.getMessage())
+            suppressed, self._suppressed = self._suppressed, {}
+        for count, last in suppressed.values():
+            message = "%d lines suppressed in the last %.0f s, such as: %s"
+            log.log(last.levelno, message, count, max(1, seconds), last.getMessage())
 
 
-LOG_RATE = LogRate()
+RATE_LIMIT = RateLimit()

@@ -1,4 +1,4 @@
-"""Endpoints become sockets on which clients are awaited."""
+"""Listening sockets: bound to endpoints, or inherited from systemd."""
 
 import errno
 import os
@@ -9,67 +9,74 @@ from dataclasses import replace
 from typing import Any
 
 from calcd.config.endpoints import Endpoint
-from calcd.core.errors import StartError
-from calcd.daemon.systemd import inherited_sockets
+from calcd.config.errors import ConfigError
 from calcd.net import unixsocket
 from calcd.net.sockopt import enable_pktinfo
 
-# The kernel cuts this to net.core.somaxconn. While the serving loop is busy, or the service
-# restarts behind a socket unit, clients wait here.
+# Clients wait in this queue while the serving loop is busy, or while the service restarts behind
+# its socket unit. The kernel cuts it to net.core.somaxconn.
 BACKLOG = 4096
-# Bytes that the kernel is asked to hold of what a TCP client does not read, and of what it sends
-# and is not read; it takes twice as much, its own records included. Left alone it raises them to
-# tcp_wmem's and tcp_rmem's maxima, 4 MiB and more for each client. Unix sockets have a fixed size.
+# Bytes of a TCP socket's send and receive buffers. The kernel doubles this for its own records.
+# By default buffers grow to the maxima of tcp_wmem and tcp_rmem: 4 MiB and more for each client.
+# The buffers of Unix sockets do not grow.
 _BUFFER = 64 << 10
-# Tries to find a free port that all addresses of one name have free.
-_PORT_TRIES = 16
-_PLAIN = Endpoint()
-
-
-class EndpointError(StartError):
-    """An endpoint that cannot be listened on; as text, why, and what to do."""
+# Attempts to find a port that is free on all addresses of a name.
+_PORT_ATTEMPTS = 16
+_FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+_IP = (socket.AF_INET, socket.AF_INET6)
+_HINTS = {
+    errno.EADDRINUSE: "stop the program that listens there, or choose another endpoint",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EACCES: "only root can use ports below 1024 and other users' directories",
+    errno.ENOENT: "make its directory first",
+    errno.EEXIST: "remove it or choose another path",
+    errno.ESTALE: "check who may write to its directory",
+}
 
 
 class Listener:
-    """A socket for clients, with its endpoint as it really is (the port taken for port 0).
+    """A listening socket, or a UDP socket, with its endpoint as bound: port 0 is replaced.
 
-    It listens for connections, or takes datagrams where the endpoint is one for ``udp``.
-
-    ``asked`` is the endpoint that was asked for: it knows what cannot be seen from a socket.
+    ``configured`` is the endpoint of the settings: TLS, mode and group cannot be read from a
+    socket.
     """
 
     def __init__(
-        self, sock: socket.socket, asked: Endpoint = _PLAIN, inherited: bool = False
+        self, sock: socket.socket, configured: Endpoint | None = None, inherited: bool = False
     ) -> None:
-        # The serving loop learns from the kernel which listener is ready, and a client may be
-        # gone again by then: accept() must not wait for the next one.
+        # A client that epoll reported may be gone before accept(), which must not block then.
         sock.setblocking(False)
         udp = sock.type == socket.SOCK_DGRAM
         if udp:
             enable_pktinfo(sock)
         elif sock.family != socket.AF_UNIX:
-            # Accepted sockets take these over, which saves a system call each.
+            # Accepted sockets inherit these options, which saves system calls for each.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-            # A telnet client sends some commands as urgent data: they are to be read in their
-            # place, not to leave half of themselves behind.
+            # A telnet client sends part of some commands as urgent data. Out of line, recv()
+            # would skip it and leave half a command in the stream.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        configured = configured or Endpoint()
         self.socket = sock
         self.inherited = inherited
-        self.tls = asked.tls and not udp
+        self.tls = configured.tls and not udp
         self.endpoint = replace(
-            _endpoint_of(sock), tls=self.tls, udp=udp, mode=asked.mode, group=asked.group
+            _endpoint_of(sock),
+            tls=self.tls,
+            udp=udp,
+            mode=configured.mode,
+            group=configured.group,
         )
         has_file = self.endpoint.path.startswith("/") and not inherited
         self._file = unixsocket.identity(self.endpoint.path) if has_file else None
 
     def close(self) -> None:
-        """Close the socket; remove its file, unless it was inherited or is another's by now."""
-        # The file first: as long as the socket lives, nobody takes it for stale and replaces it.
+        """Close the socket; remove its file, unless it was inherited or has been replaced."""
+        # The file first: while the socket is open, no other daemon takes the file for stale.
         if self._file is not None and unixsocket.identity(self.endpoint.path) == self._file:
-            with suppress(OSError):  # whoever may not remove it leaves it, for the next start
+            with suppress(OSError):  # without permission the file stays: the next start removes it
                 os.unlink(self.endpoint.path)
         self._file = None
         self.socket.close()
@@ -81,7 +88,7 @@ def listen(
     """Listen on every address of every endpoint.
 
     Return the listeners, and a line for each address that was left out because this machine
-    lacks its family. Raise ``EndpointError`` where one cannot be had; nothing stays open then.
+    lacks its address family. Raise ``ConfigError`` if an endpoint fails; nothing stays open then.
     """
     listeners: list[Listener] = []
     left_out: list[str] = []
@@ -96,33 +103,92 @@ def listen(
                     if not listener.endpoint.udp:
                         listener.socket.listen(BACKLOG)
             except OSError as error:
-                raise EndpointError(f"cannot listen on {endpoint}: {_advice(error)}") from None
+                raise _config_error(endpoint, error) from None
             listeners += bound
             left_out += missing
         undo.pop_all()
     return listeners, left_out
 
 
+def check(endpoint: Endpoint, reuse_port: bool) -> None:
+    """Raise ``ConfigError`` if the endpoint cannot be listened on.
+
+    An address in use is not an error: the running daemon may be the one that uses it.
+    """
+    try:
+        if endpoint.path:
+            unixsocket.check(endpoint)
+        else:
+            for sock in _bind(endpoint, reuse_port)[0]:
+                sock.close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise _config_error(endpoint, error) from None
+
+
 def inherited() -> list[Listener]:
-    """Take over the sockets handed over by systemd; those it calls ``tls`` are for TLS."""
+    """Return listeners for the sockets from systemd; those named ``tls`` are for TLS."""
     try:
         return [
             Listener(sock, Endpoint(tls=name == "tls"), inherited=True)
             for sock, name in inherited_sockets()
         ]
     except (OSError, ValueError) as error:
-        raise StartError(f"a socket from systemd cannot be used: {error}") from None
+        raise ConfigError(f"a socket from systemd cannot be used: {error}") from None
+
+
+def inherited_sockets() -> list[tuple[socket.socket, str]]:
+    """Return the sockets from systemd, each with its FileDescriptorName= or ``""``.
+
+    They are for this process only if LISTEN_PID is its pid (sd_listen_fds(3)). Child processes do
+    not inherit them. Raise ``ValueError`` if one is neither a listening stream socket nor UDP.
+    """
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count, names = (os.environ.get(name, "") for name in ("LISTEN_FDS", "LISTEN_FDNAMES"))
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
+    if not count.isdecimal():
+        raise ValueError(f"LISTEN_FDS is {count!r} and should be a number")
+    socket_names = names.split(":") if names else [""] * int(count)
+    if len(socket_names) != int(count):
+        raise ValueError(f"LISTEN_FDNAMES is {names!r} and should have {count} names")
+    with ExitStack() as undo:
+        sockets = [
+            (undo.enter_context(_inherited_socket(fd)), name)
+            for fd, name in enumerate(socket_names, start=_FIRST_FD)
+        ]
+        undo.pop_all()
+    return sockets
+
+
+def _inherited_socket(fd: int) -> socket.socket:
+    with ExitStack() as undo:
+        try:
+            os.set_inheritable(fd, False)
+            sock = undo.enter_context(socket.socket(fileno=fd))
+        except OSError as error:
+            raise ValueError(f"descriptor {fd}: {error.strerror}") from None
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        is_udp = sock.type == socket.SOCK_DGRAM and sock.family in _IP
+        if not (is_udp or (listens and sock.type == socket.SOCK_STREAM)):
+            raise ValueError(
+                f"descriptor {fd} is neither a listening stream socket nor a UDP socket: its unit "
+                "needs ListenStream= and Accept=no, or ListenDatagram= with a port"
+            )
+        undo.pop_all()
+    return sock
 
 
 def _bind(endpoint: Endpoint, reuse_port: bool) -> tuple[list[socket.socket], list[str]]:
-    """Bind all that an endpoint stands for; for port 0, all of it to the same free port."""
+    """Bind every address of an endpoint; for port 0, all of them to the same free port."""
     if endpoint.path:
         return [unixsocket.bind(endpoint)], []
     found = socket.getaddrinfo(endpoint.host, endpoint.port, type=_kind(endpoint))
-    # A name may have an address twice, by two lines of the hosts file.
+    # Two lines of the hosts file may give a name the same address twice.
     addresses = list(dict.fromkeys((family, address) for family, *_, address in found))
-    for _ in range(_PORT_TRIES - 1 if endpoint.port == 0 else 0):
-        with suppress(OSError):  # which the last try does not
+    for _ in range(_PORT_ATTEMPTS - 1 if endpoint.port == 0 else 0):
+        with suppress(OSError):  # the last attempt, below, raises
             return _bind_addresses(endpoint, addresses, reuse_port)
     return _bind_addresses(endpoint, addresses, reuse_port)
 
@@ -157,7 +223,7 @@ def _kind(endpoint: Endpoint) -> int:
 def _bind_one(family: int, kind: int, address: tuple[Any, ...], reuse_port: bool) -> socket.socket:
     with ExitStack() as undo:
         sock = undo.enter_context(socket.socket(family, kind))
-        if kind == socket.SOCK_STREAM:  # for datagrams it would let two daemons have one port
+        if kind == socket.SOCK_STREAM:  # for UDP it would let two daemons bind the same port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -169,7 +235,7 @@ def _bind_one(family: int, kind: int, address: tuple[Any, ...], reuse_port: bool
 
 
 def _machine_has(family: int) -> bool:
-    """Tell whether this machine has a loopback address of the family."""
+    """Return True if this machine has a loopback address of the family."""
     try:
         loopback = "::1" if family == socket.AF_INET6 else "127.0.0.1"
         _bind_one(family, socket.SOCK_STREAM, (loopback, 0), False).close()
@@ -181,39 +247,13 @@ def _machine_has(family: int) -> bool:
 def _endpoint_of(sock: socket.socket) -> Endpoint:
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        # The NUL of an abstract address, which systemd may hand over, is written as @.
+        # The NUL of an abstract address, which systemd may pass on, is written as @.
         return Endpoint(path=os.fsdecode(name).replace("\0", "@", 1))
     return Endpoint(host=name[0], port=name[1])
 
 
-def _advice(error: OSError) -> str:
-    """Say what is wrong and what to do about it."""
-    if isinstance(error, socket.gaierror):
-        return f"{error.strerror}: is the name right?"
-    hints = {
-        errno.EADDRINUSE: "stop the program that listens there, or choose another endpoint",
-        errno.EADDRNOTAVAIL: "this machine has no such address",
-        errno.EACCES: "a port below 1024 or another's directory needs root",
-        errno.ENOENT: "make its directory first",
-        errno.EEXIST: "remove it or choose another path",
-        errno.ESTALE: "see who may write its directory",
-    }
-    hint = hints.get(error.errno or 0)
-    return f"{error.strerror}: {hint}" if hint else f"{error.strerror}"
-
-
-def check(endpoint: Endpoint, reuse_port: bool) -> str:
-    """Say what would keep the endpoint from being listened on; ``""``: nothing.
-
-    That it is in use is no fault: the daemon whose settings these are may be running.
-    """
-    try:
-        if endpoint.path:
-            unixsocket.check(endpoint)
-        else:
-            for sock in _bind(endpoint, reuse_port)[0]:
-                sock.close()
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            return f"cannot listen on {endpoint}: {_advice(error)}"
-    return ""
+def _config_error(endpoint: Endpoint, error: OSError) -> ConfigError:
+    unresolved = isinstance(error, socket.gaierror)
+    hint = "is the name right?" if unresolved else _HINTS.get(error.errno or 0, "")
+    reason = f"cannot listen on {endpoint}: {error.strerror}"
+    return ConfigError(reason, hint, setting="listen")

@@ -1,7 +1,7 @@
-"""Unix sockets: files that are made, taken over when they are stale, and checked.
+"""Unix sockets: create the file, replace a stale one, check beforehand.
 
-The daemon's user may own the directory, and put something else in a socket's place at any time.
-Root changes a file only through a descriptor of it, opened without following a link.
+The daemon's user may own the directory, and replace the file at any time. So root changes the
+file only through a descriptor that was opened without following a link.
 """
 
 import errno
@@ -13,25 +13,26 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from calcd.config.endpoints import Endpoint
+from calcd.config.errors import ConfigError
 
-_NO_GID = (1 << 32) - 1  # stands for: leave the group as it is
-_DESCRIPTORS = "/proc/self/fd"  # has a name for each descriptor: proc_pid_fd(5)
+_NO_GID = (1 << 32) - 1  # chown(2): leave the group unchanged
+_DESCRIPTORS = "/proc/self/fd"  # a link for each descriptor: proc_pid_fd(5)
 
 
 def bind(endpoint: Endpoint) -> socket.socket:
-    """Return a socket bound to a file that has the endpoint's mode and group exactly.
+    """Return a socket bound to a file with exactly the endpoint's mode and group.
 
-    It takes the place of a stale one. Call it before any thread is started: the umask is the
-    process's. Raise ``OSError`` where it fails; no file is left then.
+    A stale file is replaced. Call this before any thread starts: the umask belongs to the
+    process. Raise ``OSError`` or ``ConfigError`` on failure; no file is left then.
     """
-    path, group = endpoint.path, endpoint.group
-    gid = _gid_of(group) if group else _NO_GID
+    path = endpoint.path
+    gid = _gid_of(endpoint) if endpoint.group else _NO_GID
     with ExitStack() as undo:
         sock = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         if _is_stale(path):
             os.unlink(path)
-        # Linux makes the file with the socket's mode less the umask. Nobody can connect yet:
-        # that is for listen(2) to allow.
+        # Linux creates the file with the socket's mode less the umask. Nobody can connect before
+        # listen(2).
         os.fchmod(sock.fileno(), endpoint.mode)
         umask = os.umask(0)
         try:
@@ -44,12 +45,36 @@ def bind(endpoint: Endpoint) -> socket.socket:
                 _set_access(file, endpoint, gid)
                 undo.pop_all()
                 return sock
-        raise OSError(errno.ESTALE, "somebody replaced the socket when it had just been made")
+        raise OSError(errno.ESTALE, "another process replaced the new socket file")
+
+
+def check(endpoint: Endpoint) -> None:
+    """Raise ``OSError`` or ``ConfigError`` if a socket cannot be created there."""
+    _is_stale(endpoint.path)
+    directory = os.path.dirname(endpoint.path)
+    os.stat(directory)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if endpoint.group:
+        gid = _gid_of(endpoint)
+        if os.geteuid() != 0 and gid not in {os.getegid(), *os.getgroups()}:
+            raise _not_a_member(endpoint)
+        if not os.path.isdir(_DESCRIPTORS):
+            raise _without_proc(endpoint)
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Return device and inode of a file, which tell it from a later one; None: no file."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
 def _descriptor(path: str) -> Iterator[int]:
-    """Give a descriptor of what is at ``path``: of the link, if it is one."""
+    """Open what is at ``path``, a link itself and not its target; give the descriptor."""
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         yield fd
@@ -58,16 +83,28 @@ def _descriptor(path: str) -> Iterator[int]:
 
 
 def _is_ours(file: int) -> bool:
-    """Tell whether a file is a socket of this user with one name."""
+    """Return True for a socket of this user without a second hard link."""
     status = os.fstat(file)
     ours = status.st_uid == os.geteuid() and status.st_nlink == 1
     return ours and stat.S_ISSOCK(status.st_mode)
 
 
+def _is_stale(path: str) -> bool:
+    """Return True for a socket file on which no process listens."""
+    try:
+        with _descriptor(path) as file, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            if not stat.S_ISSOCK(os.fstat(file).st_mode):
+                raise FileExistsError(errno.EEXIST, "the file exists and is not a socket")
+            probe.setblocking(False)  # with a full backlog connect() blocks: not stale either
+            return probe.connect_ex(f"{_DESCRIPTORS}/{file}") == errno.ECONNREFUSED
+    except FileNotFoundError:
+        return False
+
+
 def _set_access(file: int, endpoint: Endpoint, gid: int) -> None:
-    """Give the file its group, and its mode where a default ACL of its directory changed that."""
-    # fchown(2) and fchmod(2) do not take an O_PATH descriptor (open(2)); this name leads to its
-    # file, whatever is at the path by now.
+    """Set the file's group; set its mode again if the directory's default ACL changed it."""
+    # fchown(2) and fchmod(2) refuse an O_PATH descriptor (open(2)). Its name in /proc leads to
+    # the same file, even if another file is at the path by now.
     name = f"{_DESCRIPTORS}/{file}"
     try:
         if endpoint.group:
@@ -75,63 +112,32 @@ def _set_access(file: int, endpoint: Endpoint, gid: int) -> None:
         if stat.S_IMODE(os.fstat(file).st_mode) != endpoint.mode:
             os.chmod(name, endpoint.mode)
     except PermissionError:
-        raise _not_a_member(endpoint.group) from None
+        raise _not_a_member(endpoint) from None
     except FileNotFoundError:
-        raise _without_proc() from None
+        raise _without_proc(endpoint) from None
 
 
-def _gid_of(group: str) -> int:
-    """Look up a group by name, or take its number."""
+def _gid_of(endpoint: Endpoint) -> int:
+    """Return the number of the endpoint's group, which is given by name or number."""
+    group = endpoint.group
     if group.isascii() and group.isdigit():
         if int(group) < _NO_GID:
             return int(group)
     else:
         with suppress(KeyError):
             return grp.getgrnam(group).gr_gid
-    raise OSError(errno.EINVAL, f"there is no group '{group}': make it first, or name another")
+    raise _refused(endpoint, f"there is no group '{group}'", "make it first, or name another")
 
 
-def _not_a_member(group: str) -> PermissionError:
-    words = f"only root or a member of group '{group}' can give it the socket: name another"
-    return PermissionError(errno.EPERM, words)
+def _not_a_member(endpoint: Endpoint) -> ConfigError:
+    reason = f"only root or a member of group '{endpoint.group}' can give it the socket"
+    return _refused(endpoint, reason, "name another")
 
 
-def _without_proc() -> OSError:
-    return OSError(errno.ENOSYS, "mode and group of a socket cannot be set without /proc: mount it")
+def _without_proc(endpoint: Endpoint) -> ConfigError:
+    reason = "mode and group of a socket cannot be set without /proc"
+    return _refused(endpoint, reason, "mount it")
 
 
-def _is_stale(path: str) -> bool:
-    """Tell whether a socket file is there that nobody listens on any more."""
-    try:
-        with _descriptor(path) as file, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            if not stat.S_ISSOCK(os.fstat(file).st_mode):
-                words = "a file of that name is there that is no socket"
-                raise FileExistsError(errno.EEXIST, words)
-            probe.setblocking(False)  # a live daemon with a full backlog is alive too
-            return probe.connect_ex(f"{_DESCRIPTORS}/{file}") == errno.ECONNREFUSED
-    except FileNotFoundError:
-        return False
-
-
-def identity(path: str) -> tuple[int, int] | None:
-    """Tell files apart that had the same name one after the other; None: there is none."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def check(endpoint: Endpoint) -> None:
-    """Raise the OSError that would keep a socket from being made there."""
-    _is_stale(endpoint.path)
-    directory = os.path.dirname(endpoint.path)
-    os.stat(directory)
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    if endpoint.group:
-        gid = _gid_of(endpoint.group)
-        if os.geteuid() != 0 and gid not in {os.getegid(), *os.getgroups()}:
-            raise _not_a_member(endpoint.group)
-        if not os.path.isdir(_DESCRIPTORS):
-            raise _without_proc()
+def _refused(endpoint: Endpoint, reason: str, hint: str) -> ConfigError:
+    return ConfigError(f"cannot listen on {endpoint}: {reason}", hint, setting="listen")

@@ -16,7 +16,8 @@ import pytest
 from background_daemon import Background, background_in
 from helpers import PATIENCE, ROOT, wait_until
 
-from calcd.daemon.owner import OwnerError, owner_of
+from calcd.config.errors import ConfigError
+from calcd.daemon.detach import find_account
 
 USER = pwd.getpwnam("daemon")  # is on every system, and owns nothing that matters
 
@@ -305,10 +306,10 @@ def test_without_root_it_serves_as_who_it_is(of_user: Background) -> None:
 def test_only_root_becomes_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: USER.pw_uid)
     monkeypatch.setattr(os, "getgid", lambda: USER.pw_gid)
-    assert owner_of("", "") is None
-    assert owner_of(USER.pw_name, "") is None  # it is who we are
-    with pytest.raises(OwnerError, match="start calcd as root"):
-        owner_of("nobody", "")
+    assert find_account("", "") is None
+    assert find_account(USER.pw_name, "") is None  # it is who we are
+    with pytest.raises(ConfigError, match="start calcd as root"):
+        find_account("nobody", "")
 
 
 # The foreground

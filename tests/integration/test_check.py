@@ -12,7 +12,7 @@ import pytest
 from helpers import PATIENCE, Daemons, clean_environment
 
 from calcd.config.settings import read_settings
-from calcd.daemon.check import problems
+from calcd.daemon.actions import configuration_errors
 
 # Root may write everything: to be shown a file that may not be, it gives that up.
 _WITHOUT_OVERRIDE = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
@@ -155,7 +155,7 @@ def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     settings = read_settings(None, {"listen": "tcp://calcd.example:12000"})
-    assert list(problems(settings)) == [
+    assert [*map(str, configuration_errors(settings))] == [
         "listen: cannot listen on tcp://calcd.example:12000: Name or service not known: "
         "is the name right?"
     ]
@@ -204,7 +204,9 @@ def test_a_unix_socket_of_a_group_that_does_not_exist(tmp_path: Path) -> None:
 def test_a_unix_socket_in_a_directory_of_anothers(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     (fault,) = faults("-l", f"unix://{tmp_path}/sock")
-    assert fault.endswith("Permission denied: a port below 1024 or another's directory needs root")
+    assert fault.endswith(
+        "Permission denied: only root can use ports below 1024 and other users' directories"
+    )
     tmp_path.chmod(0o755)
 
 
@@ -212,9 +214,7 @@ def test_a_regular_file_in_the_sockets_place(tmp_path: Path) -> None:
     path = tmp_path / "sock"
     path.write_text("precious")
     (fault,) = faults("-l", f"unix://{path}")
-    assert fault.endswith(
-        "a file of that name is there that is no socket: remove it or choose another path"
-    )
+    assert fault.endswith("the file exists and is not a socket: remove it or choose another path")
     assert path.read_text() == "precious"
 
 

@@ -11,7 +11,7 @@ from listening import listening, needs_ipv6
 
 from calcd.config.endpoints import Endpoint
 from calcd.config.settings import Settings, read_settings
-from calcd.daemon import exposure
+from calcd.daemon.main import warn_if_public
 from calcd.net.listeners import Listener
 
 CERTIFICATE = {"tls_certificate": "/c"}
@@ -22,7 +22,7 @@ def warned(
 ) -> list[tuple[str, str]]:
     """Give level and endpoint of the warnings with these settings."""
     caplog.clear()
-    exposure.warn(listeners, read_settings(None, settings))
+    warn_if_public(listeners, read_settings(None, settings))
     return [
         (record.levelname, record.getMessage().split(" is open ")[0]) for record in caplog.records
     ]
@@ -88,10 +88,10 @@ def test_a_socket_that_was_handed_over_is_looked_at_too(
 def test_after_a_reload_only_what_is_new_is_told(caplog: pytest.LogCaptureFixture) -> None:
     closed = read_settings(None, {"allow": "::1"})
     with listening("tcp://0.0.0.0:0") as listeners:
-        exposure.warn(listeners, Settings(), Settings())
-        exposure.warn(listeners, closed, Settings())
+        warn_if_public(listeners, Settings(), Settings())
+        warn_if_public(listeners, closed, Settings())
         assert caplog.messages == []
-        exposure.warn(listeners, Settings(), closed)
+        warn_if_public(listeners, Settings(), closed)
         assert caplog.messages == [
             f"{listeners[0].endpoint} is open to everybody who can reach it: set allow to the "
             "networks of its clients, or use tls:// with tls_client_ca"

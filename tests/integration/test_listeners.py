@@ -16,8 +16,9 @@ from helpers import PATIENCE, Daemon, Daemons, read_all, run_calcd, wait_until
 from listening import failure, listening, needs_ipv6
 
 from calcd.config.endpoints import parse_endpoint
+from calcd.config.errors import ConfigError
 from calcd.net import listeners as module
-from calcd.net.listeners import EndpointError, Listener, listen
+from calcd.net.listeners import Listener, listen
 from calcd.net.sockopt import bytes_unacked
 
 
@@ -130,7 +131,7 @@ def test_a_name_with_no_address_but_of_a_missing_family_is_an_error(
     monkeypatch.setattr(socket, "getaddrinfo", resolving(("::1", 0, 0), ("::2", 0, 0)))
     monkeypatch.setattr(socket, "socket", WithoutIPv6)
     assert failure("tcp://calcd.example:0") == (
-        "cannot listen on tcp://calcd.example:0: Cannot assign requested address: "
+        "listen: cannot listen on tcp://calcd.example:0: Cannot assign requested address: "
         "this machine has no such address"
     )
 
@@ -140,7 +141,7 @@ def test_a_literal_address_of_a_missing_family_is_an_error(
 ) -> None:
     monkeypatch.setattr(socket, "socket", WithoutIPv6)
     assert failure("tcp://[::1]:0") == (
-        "cannot listen on tcp://[::1]:0: Address family not supported by protocol"
+        "listen: cannot listen on tcp://[::1]:0: Address family not supported by protocol"
     )
 
 
@@ -174,7 +175,7 @@ def test_localhost_where_ipv6_is_turned_off(tmp_path: Path) -> None:
 @needs_ipv6
 def test_the_ipv6_wildcard_is_ipv6_only() -> None:
     for _ in range(20):
-        with suppress(EndpointError):  # somebody else has the port in IPv4 already
+        with suppress(ConfigError):  # somebody else has the port in IPv4 already
             with listening("tcp://[::]:0") as (six,):
                 port = six.endpoint.port
                 with pytest.raises(ConnectionRefusedError):
@@ -245,7 +246,7 @@ def test_a_port_that_is_taken_ends_the_start_with_advice() -> None:
         ended = run_calcd("-l", url)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (
-        f"calcd: cannot listen on {url}: Address already in use: "
+        f"calcd: --listen: cannot listen on {url}: Address already in use: "
         "stop the program that listens there, or choose another endpoint\n"
     )
 

@@ -20,10 +20,10 @@ import pytest
 from background_daemon import Background
 from helpers import PATIENCE, clean_environment, wait_until
 
-from calcd.daemon import actions as control
-from calcd.daemon import pidfile
-from calcd.daemon.owner import Owner
-from calcd.daemon.pidfile import Pidfile, PidfileError, holder
+from calcd.config.errors import ConfigError
+from calcd.daemon import actions, pidfile
+from calcd.daemon.detach import Account
+from calcd.daemon.pidfile import Pidfile, find_holder
 
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="only root can start processes of others")
 USER = pwd.getpwnam("daemon") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
@@ -141,14 +141,14 @@ def test_it_holds_the_pid_until_it_is_removed(path: Path) -> None:
 
 
 def test_holder_is_known_by_its_locks(path: Path) -> None:
-    assert holder(str(path)) is None
+    assert find_holder(str(path)) is None
     with other(DAEMON, path) as daemon:
-        assert holder(str(path)) == 0  # it may fork yet
+        assert find_holder(str(path)) == 0  # it may fork yet
         daemon.go_on()
-        assert holder(str(path)) == daemon.pid
-    assert holder(str(path)) is None
+        assert find_holder(str(path)) == daemon.pid
+    assert find_holder(str(path)) is None
     path.write_text("1\n")
-    assert holder(str(path)) is None
+    assert find_holder(str(path)) is None
 
 
 LEFT_OVERS = {
@@ -171,10 +171,10 @@ def test_what_another_left_in_it_does_not_matter(text: str, path: Path) -> None:
 
 def test_second_holder_is_told_of_the_first(path: Path) -> None:
     with other(DAEMON, path) as first:
-        with pytest.raises(PidfileError, match="starting just now"):
+        with pytest.raises(ConfigError, match="it is just starting"):
             Pidfile(str(path))
         first.go_on()
-        with pytest.raises(PidfileError, match=rf"pid {first.pid}\): stop it with calcd -s stop"):
+        with pytest.raises(ConfigError, match=rf"pid {first.pid}\): stop it with calcd -s stop"):
             Pidfile(str(path))
 
 
@@ -185,7 +185,7 @@ def test_locks_of_those_who_can_only_read_it_name_nobody(path: Path) -> None:
         # A lock of the open file, as this process's own would not be seen.
         lock = struct.pack("hhqqi0q", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
-        assert holder(str(path)) == 0
+        assert find_holder(str(path)) == 0
 
 
 def test_holder_without_a_pid_here_is_told(path: Path) -> None:
@@ -193,8 +193,8 @@ def test_holder_without_a_pid_here_is_told(path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         lock = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)  # for which the kernel gives -1
-        with pytest.raises(PidfileError, match="not visible here"):
-            holder(str(path))
+        with pytest.raises(ConfigError, match="not visible here"):
+            find_holder(str(path))
 
 
 def test_record_lock_of_another_is_told(path: Path) -> None:
@@ -202,17 +202,17 @@ def test_record_lock_of_another_is_told(path: Path) -> None:
     with (
         other(code, path),
         held(path) as pidfile,
-        pytest.raises(PidfileError, match="another process has a record lock"),
+        pytest.raises(ConfigError, match="another process has a record lock"),
     ):
         pidfile.write()
 
 
 def test_shared_lock_that_stays_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pidfile, "_TRIES", 2)
+    monkeypatch.setattr(pidfile, "_ATTEMPTS", 2)
     path.touch()
     with path.open() as looker:
         fcntl.flock(looker, fcntl.LOCK_SH)
-        with pytest.raises(PidfileError, match="keeps a shared lock"):
+        with pytest.raises(ConfigError, match="keeps a shared lock"):
             Pidfile(str(path))
 
 
@@ -225,7 +225,7 @@ def test_who_only_looks_does_not_keep_a_daemon_out(path: Path) -> None:
             taken.set()
 
     with path.open() as looker:
-        fcntl.flock(looker, fcntl.LOCK_SH)  # as holder() does for a moment
+        fcntl.flock(looker, fcntl.LOCK_SH)  # as find_holder() does for a moment
         thread = threading.Thread(target=take)
         thread.start()
         assert not taken.wait(0.05)
@@ -245,19 +245,19 @@ def test_file_that_goes_just_before_it_is_locked_is_made_again(
 
     monkeypatch.setattr(fcntl, "flock", lock_too_late)
     with held(path):
-        assert holder(str(path)) == 0
+        assert find_holder(str(path)) == 0
 
 
 def test_missing_directory_is_made_and_given_to_the_owner(tmp_path: Path) -> None:
     path = tmp_path / "run" / "calcd.pid"
-    owner = Owner("nobody", 65534, 65534) if os.getuid() == 0 else None
-    pidfile = Pidfile(str(path), owner)
-    assert path.parent.stat().st_uid == (owner.uid if owner else os.getuid())
+    account = Account("nobody", 65534, 65534) if os.getuid() == 0 else None
+    pidfile = Pidfile(str(path), account)
+    assert path.parent.stat().st_uid == (account.uid if account else os.getuid())
     pidfile.remove()
 
 
 def test_directory_of_another_stays_as_it_is(tmp_path: Path) -> None:
-    Pidfile(str(tmp_path / "calcd.pid"), Owner("nobody", 65534, 65534)).remove()
+    Pidfile(str(tmp_path / "calcd.pid"), Account("nobody", 65534, 65534)).remove()
     assert tmp_path.stat().st_uid == os.getuid()
 
 
@@ -285,8 +285,8 @@ def test_directory_that_is_replaced_is_not_given_away(
         replace(Path(path), victim)
 
     monkeypatch.setattr(os, "mkdir", mkdir_and_replace)
-    with pytest.raises(PidfileError, match="cannot write the pidfile"):
-        Pidfile(str(tmp_path / "run" / "calcd.pid"), Owner("x", USER.pw_uid, USER.pw_gid))
+    with pytest.raises(ConfigError, match="cannot be written"):
+        Pidfile(str(tmp_path / "run" / "calcd.pid"), Account("x", USER.pw_uid, USER.pw_gid))
     assert (tmp_path / "run").stat().st_uid == os.getuid()
     assert not (tmp_path / "run" / "calcd.pid").exists()
 
@@ -306,7 +306,7 @@ def fifo(path: Path, _: Path) -> None:
 PLANTED = [
     (hard_link, "it has another name"),
     (symbolic_link, "it is a symbolic link"),
-    (fifo, "it is no regular file"),
+    (fifo, "it is not a regular file"),
 ]
 
 
@@ -323,14 +323,14 @@ def test_what_calcd_would_not_have_made_is_refused(
         victim.write_text(f"{named.pid}")
         plant(background.pidfile, victim)
         before = background.pidfile.lstat().st_ino
-        for action in control.ACTIONS:
-            assert control.act(action, str(background.pidfile), 0) == 1
+        for action in actions.ACTIONS:
+            assert actions.act(action, str(background.pidfile), 0) == 1
         assert named.signals() == []
-    told = f"calcd: cannot use the pidfile {background.pidfile}: {reason}"
-    assert capfd.readouterr().err.count(told) == len(control.ACTIONS)
+    told = f"calcd: pidfile: '{background.pidfile}' cannot be used: {reason}"
+    assert capfd.readouterr().err.count(told) == len(actions.ACTIONS)
     for start in background.start(), background.run("-t"):
         assert (start.returncode, start.stdout) == (2 if "-t" in start.args else 1, "")
-        assert f"cannot use the pidfile {background.pidfile}: {reason}" in start.stderr
+        assert f"calcd: --pidfile: '{background.pidfile}' cannot be used: {reason}" in start.stderr
         assert start.stderr.count("\n") == 1
     assert victim.read_text() == f"{named.pid}"
     assert background.pidfile.lstat().st_ino == before
@@ -340,14 +340,14 @@ def test_what_calcd_would_not_have_made_is_refused(
 def test_root_does_not_use_a_file_of_another_user(path: Path) -> None:
     path.write_text("precious")
     os.chown(path, USER.pw_uid, USER.pw_gid)
-    with pytest.raises(PidfileError, match=f"it belongs to uid {USER.pw_uid}"):
+    with pytest.raises(ConfigError, match=f"it belongs to uid {USER.pw_uid}"):
         Pidfile(str(path))
     assert path.read_text() == "precious"
 
 
 def test_directory_in_its_place_is_left_alone(path: Path) -> None:
     path.mkdir()
-    with pytest.raises(PidfileError, match="name another with --pidfile"):
+    with pytest.raises(ConfigError, match="name another with --pidfile"):
         Pidfile(str(path))
     assert stat.S_ISDIR(path.lstat().st_mode)
 
@@ -372,7 +372,7 @@ def test_file_that_cannot_be_removed_is_emptied(
         patch.setattr(os, "unlink", refuse)
         pidfile.remove()
     assert path.read_text() == ""
-    assert holder(str(path)) is None
+    assert find_holder(str(path)) is None
 
 
 # Daemons that want it
@@ -380,7 +380,7 @@ def test_file_that_cannot_be_removed_is_emptied(
 
 def test_daemon_holds_it_until_it_has_stopped(background: Background) -> None:
     background.serve()
-    assert background.processes() == [background.pid] == [holder(str(background.pidfile))]
+    assert background.processes() == [background.pid] == [find_holder(str(background.pidfile))]
     assert background.act("stop") == (0, "", "")
     assert not background.pidfile.exists()
 
@@ -444,7 +444,7 @@ def test_stop_returns_when_the_daemon_has_ended(background: Background) -> None:
     assert background.act("status")[0] == 1
 
 
-@pytest.mark.parametrize("action", control.ACTIONS)
+@pytest.mark.parametrize("action", actions.ACTIONS)
 def test_nothing_runs(action: str, background: Background) -> None:
     status, out, err = background.act(action)
     assert (status, out) == (1, "")
@@ -458,7 +458,7 @@ def test_pid_of_another_is_not_signalled(
     command = [sys.executable, "-c", "input()"]  # ended by either signal
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as another:
         path.write_text(f"{another.pid}\n")
-        assert control.act(action, str(path), 5) == 1
+        assert actions.act(action, str(path), 5) == 1
         another.communicate("a line\n", PATIENCE)
     assert another.returncode == 0
     assert "not running" in capfd.readouterr().err
@@ -474,16 +474,16 @@ def test_holder_is_signalled_whatever_pid_its_user_writes(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(control, "_STOP_MARGIN", 0.05)  # the holder does not end by it
+    monkeypatch.setattr(actions, "_STOP_MARGIN", 0.05)  # the holder does not end by it
     with other() as victim, forger(path, victim.pid) as user:
-        assert control.act(action, str(path), 0) == (1 if action == "stop" else 0)
+        assert actions.act(action, str(path), 0) == (1 if action == "stop" else 0)
         assert (victim.signals(), user.signals()) == ([], sent)
     told = f"calcd: {path} says {victim.pid}, but pid {user.pid} holds it: "
     assert told + f"{action} is for pid {user.pid}\n" in capfd.readouterr().err
 
 
 @root_only
-@pytest.mark.parametrize("action", control.ACTIONS)
+@pytest.mark.parametrize("action", actions.ACTIONS)
 def test_pidfile_that_its_user_made_is_not_believed_by_root(
     action: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -492,7 +492,7 @@ def test_pidfile_that_its_user_made_is_not_believed_by_root(
         os.chown(directory, USER.pw_uid, USER.pw_gid)
         path = directory / "calcd.pid"
         with other() as victim, forger(path, victim.pid, "before") as user:
-            assert control.act(action, str(path), 0) == 1
+            assert actions.act(action, str(path), 0) == 1
             assert (victim.signals(), user.signals()) == ([], [])
         assert f"it belongs to uid {USER.pw_uid}" in capfd.readouterr().err
     finally:
@@ -516,19 +516,19 @@ def with_pid(wanted: int) -> Iterator[Other]:
 
 
 @pytest.mark.skipif(platform.machine() not in SYS_CLONE, reason="clone(2) has another number")
-@pytest.mark.parametrize("action", control.ACTIONS)
+@pytest.mark.parametrize("action", actions.ACTIONS)
 def test_who_got_the_pid_of_one_that_took_the_lock_is_not_signalled(
     action: str, path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with other(SHARER, path, SYS_CLONE[platform.machine()]):
-        gone = holder(str(path))
+        gone = find_holder(str(path))
         assert gone == int(path.read_text())
-        assert control.act(action, str(path), 0) == 1
+        assert actions.act(action, str(path), 0) == 1
         assert capfd.readouterr().err == f"calcd: pid {gone} has just ended\n"
         with with_pid(gone) as victim:
-            assert control.act(action, str(path), 0) == 1
+            assert actions.act(action, str(path), 0) == 1
             assert victim.signals() == []
-    told = f"calcd: pid {gone} has taken the lock of {path}, but does not hold it now\n"
+    told = f"calcd: pid {gone} took the lock of {path}, but does not hold it now\n"
     assert capfd.readouterr().err == told
 
 
@@ -536,7 +536,7 @@ def test_daemon_that_starts_is_waited_for(path: Path, capfd: pytest.CaptureFixtu
     with other(DAEMON, path) as daemon:
         timer = threading.Timer(0.1, daemon.go_on)
         timer.start()
-        assert control.act("status", str(path), 5) == 0
+        assert actions.act("status", str(path), 5) == 0
         timer.join()
     assert f"pid {daemon.pid}" in capfd.readouterr().out
 
@@ -544,19 +544,19 @@ def test_daemon_that_starts_is_waited_for(path: Path, capfd: pytest.CaptureFixtu
 def test_lock_without_a_record_lock_is_told(
     path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "_LOOKS", 2)
+    monkeypatch.setattr(actions, "_ATTEMPTS", 2)
     with held(path):
-        assert control.act("stop", str(path), 5) == 1
+        assert actions.act("stop", str(path), 5) == 1
     assert "no process has the daemon's record lock" in capfd.readouterr().err
 
 
 def test_stop_that_takes_too_long_is_told(
     background: Background, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "_STOP_MARGIN", 0.05)
+    monkeypatch.setattr(actions, "_STOP_MARGIN", 0.05)
     background.serve()
     os.kill(background.pid, signal.SIGSTOP)
-    assert control.act("stop", str(background.pidfile), 0) == 1
+    assert actions.act("stop", str(background.pidfile), 0) == 1
     assert f"still runs: kill -9 {background.pid}" in capfd.readouterr().err
 
 
@@ -619,5 +619,5 @@ def test_pidfile_is_known_where_no_line_can_be_meant_for_it(
 ) -> None:
     config = tmp_path / "calcd.conf"
     config.write_text(f"[calcd]\n{line}\n")
-    assert control.known_pidfile(str(config), {}) == known
-    assert control.known_pidfile(str(config), {"pidfile": "/run/third.pid"}) == "/run/third.pid"
+    assert actions.known_pidfile(str(config), {}) == known
+    assert actions.known_pidfile(str(config), {"pidfile": "/run/third.pid"}) == "/run/third.pid"

@@ -22,10 +22,10 @@ from listening import needs_ipv6
 
 from calcd.config.endpoints import parse_endpoint
 from calcd.config.settings import Settings
-from calcd.daemon import systemd
-from calcd.daemon.systemd import Beat, Notifier
+from calcd.daemon.systemd import Notifier, Watchdog
+from calcd.net import listeners as module
 from calcd.net.addresses import Address
-from calcd.net.listeners import inherited, listen
+from calcd.net.listeners import inherited, inherited_sockets, listen
 from calcd.net.server import Server
 
 # Does what systemd does: makes sockets, moves them to descriptors 3 and on, and becomes calcd.
@@ -59,7 +59,7 @@ os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 """
 
 WRONG_KIND = (
-    "is neither a listening stream socket nor one for UDP: its unit needs ListenStream= and "
+    "is neither a listening stream socket nor a UDP socket: its unit needs ListenStream= and "
     "Accept=no, or ListenDatagram= with a port"
 )
 
@@ -241,7 +241,7 @@ def test_a_socket_that_is_named_tls_is_for_tls(
     monkeypatch.delenv("LISTEN_FDNAMES", raising=False)
     if names is not None:
         monkeypatch.setenv("LISTEN_FDNAMES", names)
-    monkeypatch.setattr(systemd, "_FIRST_FD", first := 200)
+    monkeypatch.setattr(module, "_FIRST_FD", first := 200)
     with ExitStack() as undo:
         for fd in (first, first + 1):
             with socket.create_server(("127.0.0.1", 0)) as server:
@@ -259,9 +259,9 @@ def test_children_do_not_take_the_sockets_for_theirs(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("LISTEN_FDS", "1")
     monkeypatch.setenv("LISTEN_FDNAMES", "calcd.socket")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(systemd, "_FIRST_FD", server.fileno())
+        monkeypatch.setattr(module, "_FIRST_FD", server.fileno())
         os.set_inheritable(server.fileno(), True)
-        ((inherited, name),) = systemd.inherited_sockets()
+        ((inherited, name),) = inherited_sockets()
         assert name == "calcd.socket"
         assert inherited.getsockname() == server.getsockname()
         assert not os.get_inheritable(inherited.detach())
@@ -375,7 +375,7 @@ def test_no_watchdog_no_beat(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     notifier = Notifier()
-    Beat(notifier)(7)
+    Watchdog(notifier).on_tick(7)
     notifier.close()
     assert manager.has("STATUS=connections open: 7")
     assert not manager.has("WATCHDOG=1")
@@ -394,12 +394,12 @@ def test_the_beat_comes_twice_in_the_watchdogs_time(monkeypatch: pytest.MonkeyPa
             beats.append(now)
 
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    beat = Beat(Recorder())
+    watchdog = Watchdog(Recorder())
     while len(beats) < 10:
-        beat(3)
-        now += beat.seconds * 0.999  # just before it is time for the next
+        watchdog.on_tick(3)
+        now += watchdog.interval * 0.999  # just before it is time for the next
     gaps = [after - before for before, after in pairwise(beats)]
-    assert beat.seconds < max(gaps) <= 4
+    assert watchdog.interval < max(gaps) <= 4
 
 
 def test_a_loop_that_is_stuck_does_not_beat(
@@ -408,7 +408,7 @@ def test_a_loop_that_is_stuck_does_not_beat(
     monkeypatch.setenv("WATCHDOG_USEC", "200000")
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     notifier = Notifier()
-    beat = Beat(notifier)
+    watchdog = Watchdog(notifier)
     stuck, free = threading.Event(), threading.Event()
 
     class StuckServer(Server):
@@ -418,8 +418,8 @@ def test_a_loop_that_is_stuck_does_not_beat(
             return super().get_request()
 
     listeners, _ = listen([parse_endpoint("tcp://127.0.0.1:0")])
-    server = StuckServer(listeners, Settings(), beat)
-    loop = threading.Thread(target=server.serve_forever, args=(beat.seconds,))
+    server = StuckServer(listeners, Settings(), watchdog.on_tick)
+    loop = threading.Thread(target=server.serve_forever, args=(watchdog.interval,))
     loop.start()
     try:
         wait_until(lambda: manager.has("WATCHDOG=1"), "a beat")

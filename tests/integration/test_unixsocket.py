@@ -20,8 +20,9 @@ from helpers import PATIENCE, Daemons, read_all, run_calcd
 from listening import failure, listening
 
 from calcd.config.endpoints import parse_endpoint
+from calcd.config.errors import ConfigError
 from calcd.net import unixsocket
-from calcd.net.listeners import EndpointError, Listener, check, listen
+from calcd.net.listeners import Listener, check, listen
 
 
 @pytest.fixture
@@ -137,8 +138,8 @@ def test_what_replaces_the_socket_stays_as_it_is(
         before = access_of(os.fstat(file.fileno()))
         monkeypatch.setattr(socket, "socket", Swapped)
         assert failure(url) == (
-            f"cannot listen on {url}: somebody replaced the socket when it had just been made: "
-            "see who may write its directory"
+            f"listen: cannot listen on {url}: another process replaced the new socket file: "
+            "check who may write to its directory"
         )
         assert access_of(os.fstat(file.fileno())) == before
 
@@ -182,7 +183,7 @@ def test_a_race_for_the_socket_changes_no_other_file(query: str) -> None:
                 assert racer.stdout
                 racer.stdout.readline()
                 for _ in range(1000):
-                    with suppress(EndpointError):
+                    with suppress(ConfigError):
                         for listener in listen([parse_endpoint(f"unix://{path}?{query}")])[0]:
                             listener.close()
                     assert access_of(victim.stat()) == before
@@ -200,10 +201,12 @@ def test_a_group_without_proc_is_refused(path: Path, monkeypatch: pytest.MonkeyP
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
     url = f"unix://{path}?mode=0660&group={os.getegid()}"
     told = (
-        f"cannot listen on {url}: mode and group of a socket cannot be set without /proc: mount it"
+        f"listen: cannot listen on {url}: "
+        "mode and group of a socket cannot be set without /proc: mount it"
     )
     assert failure(url) == told
-    assert check(parse_endpoint(url), reuse_port=False) == told
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        check(parse_endpoint(url), reuse_port=False)
     assert not path.exists()
 
 
@@ -247,9 +250,13 @@ def test_a_unix_socket_has_the_group_that_was_asked_for(
 @pytest.mark.parametrize("group", ["no-such-group", "4294967295", "9" * 32])
 def test_a_group_that_does_not_exist_is_told(path: Path, group: str) -> None:
     url = f"unix://{path}?mode=0660&group={group}"
-    told = f"cannot listen on {url}: there is no group '{group}': make it first, or name another"
+    told = (
+        f"listen: cannot listen on {url}: "
+        f"there is no group '{group}': make it first, or name another"
+    )
     assert failure(url) == told
-    assert check(parse_endpoint(url), reuse_port=False) == told
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        check(parse_endpoint(url), reuse_port=False)
     assert not path.exists()
 
 
@@ -262,13 +269,14 @@ def test_a_group_of_others_is_told_and_no_file_is_left(
     monkeypatch.setattr(os, "chown", chown)
     url = f"unix://{path}?mode=0660&group=54321"
     told = (
-        f"cannot listen on {url}: "
+        f"listen: cannot listen on {url}: "
         "only root or a member of group '54321' can give it the socket: name another"
     )
     assert failure(url) == told
     assert not path.exists()
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert check(parse_endpoint(url), reuse_port=False) == told
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        check(parse_endpoint(url), reuse_port=False)
 
 
 def test_a_stale_unix_socket_is_replaced(start_daemon: Daemons, path: Path) -> None:
@@ -288,7 +296,7 @@ def test_a_live_unix_socket_is_left_alone(start_daemon: Daemons, path: Path) -> 
     ended = run_calcd("-l", f"unix://{path}")
     assert ended.returncode == 1
     assert ended.stderr == (
-        f"calcd: cannot listen on unix://{path}: Address already in use: "
+        f"calcd: --listen: cannot listen on unix://{path}: Address already in use: "
         "stop the program that listens there, or choose another endpoint\n"
     )
     with socket.socket(socket.AF_UNIX) as client:
@@ -309,7 +317,7 @@ def test_a_file_that_is_no_socket_is_never_removed(
 ) -> None:
     make(path)
     assert failure(f"unix://{path}") == (
-        f"cannot listen on unix://{path}: a file of that name is there that is no socket: "
+        f"listen: cannot listen on unix://{path}: the file exists and is not a socket: "
         "remove it or choose another path"
     )
     assert os.path.lexists(path)
@@ -346,7 +354,7 @@ def test_a_socket_file_that_is_gone_already_is_not_missed(path: Path) -> None:
 def test_a_directory_that_is_missing_is_told(path: Path) -> None:
     url = f"unix://{path.parent}/none/sock"
     assert failure(url) == (
-        f"cannot listen on {url}: No such file or directory: make its directory first"
+        f"listen: cannot listen on {url}: No such file or directory: make its directory first"
     )
 
 

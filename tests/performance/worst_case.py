@@ -114,7 +114,7 @@ def _measured_datagram(case: Case) -> Times:
 def _measured_records(case: Case) -> Times:
     with tempfile.TemporaryDirectory() as name:
         pair = Authority(Path(name)).issue("server", "DNS:localhost")
-        served = tls.context(str(pair.cert), str(pair.key), "")
+        served = tls.load_context(str(pair.cert), str(pair.key), "")
         trusted = ssl.create_default_context(cafile=Path(name) / "authority.pem")
     session = new_session(case.precision, max_line=case.max_line)
     client = Client(TlsSession(served, session), trusted)

@@ -7,7 +7,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from calcd.config.endpoints import parse_endpoint
-from calcd.net.listeners import EndpointError, Listener, listen
+from calcd.config.errors import ConfigError
+from calcd.net.listeners import Listener, listen
 
 
 def _has_ipv6() -> bool:
@@ -34,6 +35,6 @@ def listening(*urls: str, reuse_port: bool = False) -> Iterator[list[Listener]]:
 
 def failure(*urls: str) -> str:
     """Tell why endpoints cannot be listened on."""
-    with pytest.raises(EndpointError) as caught:
+    with pytest.raises(ConfigError) as caught:
         listen(map(parse_endpoint, urls))
     return str(caught.value)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from helpers import PATIENCE, Daemons, clean_environment, run_calcd
 
+from calcd.config.errors import ConfigError
 from calcd.config.settings import read_settings
-from calcd.daemon.check import problems
-from calcd.net.certificates import TlsError, context
+from calcd.daemon.actions import configuration_errors
+from calcd.net.certificates import load_context
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl"),
@@ -90,7 +91,7 @@ def trusting(path: str, certificate: str = "") -> ssl.SSLContext:
 
 @pytest.mark.parametrize(("certificate", "key"), [("server.pem", "server.key"), ("both.pem", "")])
 def test_a_certificate_and_its_key_are_shown_to_clients(certificate: str, key: str) -> None:
-    made = context(certificate, key, "")
+    made = load_context(certificate, key, "")
     assert made.verify_mode == ssl.CERT_NONE
     ours, theirs, _ = talk(made, trusting("server.pem"))
     assert ours
@@ -100,7 +101,7 @@ def test_a_certificate_and_its_key_are_shown_to_clients(certificate: str, key: s
 
 
 def test_tls_before_1_2_is_not_spoken() -> None:
-    made = context("server.pem", "server.key", "")
+    made = load_context("server.pem", "server.key", "")
     assert made.minimum_version == ssl.TLSVersion.TLSv1_2
     assert made.options & ssl.OP_NO_RENEGOTIATION
     client = trusting("server.pem")
@@ -113,7 +114,7 @@ def test_tls_before_1_2_is_not_spoken() -> None:
 
 def test_nothing_is_sent_that_a_client_would_have_to_read() -> None:
     """Else one that only writes, and closes, would drop what it has written."""
-    ours, theirs, _ = talk(context("server.pem", "server.key", ""), trusting("server.pem"))
+    ours, theirs, _ = talk(load_context("server.pem", "server.key", ""), trusting("server.pem"))
     assert ours
     theirs.setblocking(False)
     with ours, theirs, pytest.raises(BlockingIOError):
@@ -122,7 +123,7 @@ def test_nothing_is_sent_that_a_client_would_have_to_read() -> None:
 
 @pytest.mark.parametrize(("shown", "served"), [("client", True), ("other", False), ("", False)])
 def test_clients_must_show_a_certificate_where_that_is_asked(shown: str, served: bool) -> None:
-    made = context("server.pem", "server.key", "ca.pem")
+    made = load_context("server.pem", "server.key", "ca.pem")
     assert made.verify_mode == ssl.CERT_REQUIRED
     ours, theirs, there = talk(made, trusting("server.pem", shown))
     assert (ours is not None) == served
@@ -170,7 +171,7 @@ _FAULTS = [
         "weak.pem",
         "weak.key",
         "",
-        "tls_key: 'weak.key' cannot be used: ee key too small: have a new",
+        "tls_key: 'weak.key' cannot be used: ee key too small: create a new",
     ),
     ("both.pem", "", "none", "tls_client_ca: 'none' cannot be read: No such file or directory"),
     *(
@@ -184,19 +185,21 @@ _FAULTS = [
 def test_what_is_wrong_is_told_with_its_setting_and_file(
     certificate: str, key: str, client_ca: str, told: str
 ) -> None:
-    with pytest.raises(TlsError) as caught:
-        context(certificate, key, client_ca)
+    with pytest.raises(ConfigError) as caught:
+        load_context(certificate, key, client_ca)
     assert str(caught.value).startswith(told)
 
 
 def test_the_check_loads_what_the_settings_name(files: Path) -> None:
     right = {"tls_certificate": "server.pem", "tls_key": "server.key", "tls_client_ca": "ca.pem"}
     right = {name: str(files / file) for name, file in right.items()}
-    assert list(problems(read_settings(None, {"listen": "tls://127.0.0.1:0", **right}))) == []
+    settings = read_settings(None, {"listen": "tls://127.0.0.1:0", **right})
+    assert list(configuration_errors(settings)) == []
     for name in right:
         wrong = right | {name: str(files / "text")}
-        (problem,) = problems(read_settings(None, wrong), {name: "calcd.conf:7: " + name})
-        assert problem.startswith(f"calcd.conf:7: {name}: '{files}/text' does not have ")
+        (error,) = configuration_errors(read_settings(None, wrong))
+        error.locate({name: "calcd.conf:7"})
+        assert str(error).startswith(f"calcd.conf:7: {name}: '{files}/text' does not have ")
 
 
 def test_a_start_with_a_wrong_certificate_ends_before_it_serves(files: Path) -> None:
@@ -204,8 +207,8 @@ def test_a_start_with_a_wrong_certificate_ends_before_it_serves(files: Path) -> 
     ended = run_calcd(*options, "--tls-key", str(files / "other.key"))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (
-        f"calcd: tls_key: '{files}/other.key' does not have the key that the certificate was made "
-        "for: name that one\n"
+        f"calcd: --tls-key: '{files}/other.key' does not have the key that the certificate "
+        "was made for: name that key's file\n"
     )
     ended = run_calcd(*options[:2])
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -225,7 +228,9 @@ def test_a_reload_with_a_wrong_certificate_changes_nothing(
     assert daemon.endpoints[0].startswith("tls://127.0.0.1:")
     settings.write_text(f"{text}tls_key = {files}/other.key\nmax_line = 7\n")
     daemon.process.send_signal(1)
-    daemon.logs(f"error: reload: tls_key: '{files}/other.key' does not have the key that ")
+    daemon.logs(
+        f"error: reload: {settings}:4: tls_key: '{files}/other.key' does not have the key that "
+    )
     daemon.logs("reload: the settings stay as they were")
     assert "max_line=1024 " in daemon.logs("settings in force", 2)[1]
 

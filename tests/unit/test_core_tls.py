@@ -13,7 +13,7 @@ from tls_client import Client
 
 from calcd.core.session import CloseReason
 from calcd.core.tls import TlsSession, refusal
-from calcd.net.certificates import context
+from calcd.net.certificates import load_context
 
 Clients = Callable[..., Client]
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
@@ -23,7 +23,7 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 def clients(certificates: Certificates) -> Clients:
     """Make clients, each with a session of its own."""
     pair = certificates.server
-    ours = context(str(pair.cert), str(pair.key), "")
+    ours = load_context(str(pair.cert), str(pair.key), "")
 
     def client(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, max_line: int = 1024) -> Client:
         trusted = ssl.create_default_context(cafile=certificates.authority.cert)
@@ -181,7 +181,7 @@ def test_a_session_is_not_resumed_where_certificates_are_asked_for(
     certificates: Certificates, asked: bool, version: ssl.TLSVersion
 ) -> None:
     server, authority = certificates.server, certificates.authority
-    ours = context(str(server.cert), str(server.key), str(authority.cert) if asked else "")
+    ours = load_context(str(server.cert), str(server.key), str(authority.cert) if asked else "")
     theirs = ssl.create_default_context(cafile=authority.cert)
     theirs.minimum_version = theirs.maximum_version = version
     theirs.load_cert_chain(certificates.client.cert, certificates.client.key)

@@ -1,4 +1,4 @@
-"""Memory is given back when it has been used, and not all the time."""
+"""Free memory is returned to the system after use, and not all the time."""
 
 import ctypes
 import subprocess
@@ -7,47 +7,47 @@ import sys
 import pytest
 from helpers import clean_environment
 
-from calcd.daemon import memory as trim
-from calcd.daemon.memory import AFTER, EVERY, Trim, give_back
-
-
-@pytest.fixture
-def given_back(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Give the times at which memory was given back, by the clock of ``now``."""
-    times: list[float] = []
-    monkeypatch.setattr(trim, "give_back", lambda: times.append(now[0]))
-    return times
-
+from calcd.daemon import memory as module
+from calcd.daemon.memory import BUSY_INTERVAL, IDLE_INTERVAL, MemoryTrimmer, trim
 
 now = [0.0]
 
 
-def look_round(each: Trim, *looks: tuple[float, int]) -> None:
-    for time, connections in looks:
+@pytest.fixture
+def trims(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Give the times of trims, by the clock of ``now``."""
+    times: list[float] = []
+    monkeypatch.setattr(module, "trim", lambda: times.append(now[0]))
+    return times
+
+
+def run_ticks(*ticks: tuple[float, int]) -> None:
+    """Tick at these times with so many connections."""
+    trimmer = MemoryTrimmer(lambda: now[0])
+    for time, connections in ticks:
         now[0] = time
-        each(connections)
+        trimmer.on_tick(connections)
 
 
-def test_nobody_was_there_nothing_is_given_back(given_back: list[float]) -> None:
-    look_round(Trim(lambda: now[0]), (100, 0), (200, 0))
-    assert given_back == []
+def test_without_clients_there_is_no_trim(trims: list[float]) -> None:
+    run_ticks((100, 0), (200, 0))
+    assert trims == []
 
 
-def test_while_clients_are_there_it_is_given_back_now_and_then(given_back: list[float]) -> None:
-    looks = [(100 + tenth / 10, 5) for tenth in range(250)]
-    look_round(Trim(lambda: now[0]), *looks)
-    assert given_back == [100, 100 + EVERY, 100 + 2 * EVERY]
+def test_with_clients_there_is_a_trim_at_intervals(trims: list[float]) -> None:
+    run_ticks(*((100 + tenth / 10, 5) for tenth in range(250)))
+    assert trims == [100, 100 + BUSY_INTERVAL, 100 + 2 * BUSY_INTERVAL]
 
 
-def test_when_the_last_has_gone_it_is_given_back_soon_and_once(given_back: list[float]) -> None:
-    look_round(Trim(lambda: now[0]), (100, 5), (100.5, 0), (100 + AFTER, 0), (105, 0), (200, 0))
-    assert given_back == [100, 100 + AFTER]
+def test_after_the_last_client_there_is_one_trim(trims: list[float]) -> None:
+    run_ticks((100, 5), (100.5, 0), (100 + IDLE_INTERVAL, 0), (105, 0), (200, 0))
+    assert trims == [100, 100 + IDLE_INTERVAL]
 
 
 def test_a_c_library_without_it_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    give_back()
+    trim()
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
-    give_back()
+    trim()
 
 
 _ARENAS = """

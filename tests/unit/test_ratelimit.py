@@ -1,4 +1,4 @@
-"""The log's rate: which lines are bounded, how, and that nothing is lost in silence."""
+"""The rate limit of the log: which lines it suppresses, and that it counts them."""
 
 import logging
 import re
@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 from helpers import Daemons
 
-from calcd.daemon import ratelimit as lograte
-from calcd.daemon.ratelimit import BURST, RATE, TELL, LogRate, bounded
+from calcd.daemon import ratelimit as module
+from calcd.daemon.ratelimit import BURST, RATE, REPORT_INTERVAL, RateLimit
 
-clients = bounded("calcd.test-clients")
+clients = logging.getLogger("calcd.net.test")
+access = logging.getLogger("calcd.access")
 own = logging.getLogger("calcd.test-own")
 
 
@@ -40,16 +41,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def rate(clock: Clock) -> LogRate:
-    return LogRate(clock)
+def limit(clock: Clock) -> RateLimit:
+    return RateLimit(clock)
 
 
 @pytest.fixture
-def lines(rate: LogRate) -> Iterator[list[str]]:
-    """Give the lines of a log that is bounded."""
+def lines(limit: RateLimit) -> Iterator[list[str]]:
+    """Give the lines of a log with a rate limit."""
     handler = Lines()
-    handler.addFilter(rate)
-    loggers = (clients, own, lograte.log)
+    handler.addFilter(limit)
+    loggers = (clients, own, access, module.log)
     for logger in loggers:
         logger.addHandler(handler)
         logger.setLevel("INFO")
@@ -59,7 +60,7 @@ def lines(rate: LogRate) -> Iterator[list[str]]:
         logger.setLevel(logging.NOTSET)
 
 
-def test_a_burst_comes_whole_and_then_so_many_a_second(clock: Clock, lines: list[str]) -> None:
+def test_a_burst_is_logged_and_then_some_lines_a_second(clock: Clock, lines: list[str]) -> None:
     for second in range(60):
         for number in range(1000):
             clients.info("line %d", number)
@@ -71,39 +72,40 @@ def test_a_burst_comes_whole_and_then_so_many_a_second(clock: Clock, lines: list
     assert len(lines) == 2 * BURST + 59 * RATE  # and not what an hour would have had room for
 
 
-def test_what_is_left_out_is_counted_and_told_in_its_time(
-    clock: Clock, rate: LogRate, lines: list[str]
+def test_suppressed_lines_are_counted_and_reported(
+    clock: Clock, limit: RateLimit, lines: list[str]
 ) -> None:
     for number in range(BURST + 500):
         clients.info("line %d", number)
-    rate.tell()
-    clock.now += TELL - 0.1
-    rate.tell()
+    limit.report()
+    clock.now += REPORT_INTERVAL - 0.1
+    limit.report()
     assert len(lines) == BURST
     clock.now += 0.2
-    rate.tell()
-    rate.tell()
-    assert lines[BURST:] == ["lines left out in the last 10 s: 500, such as: line 599"]
+    limit.report()
+    limit.report()
+    assert lines[BURST:] == ["500 lines suppressed in the last 10 s, such as: line 599"]
 
 
-def test_a_flood_of_one_kind_hides_no_other(rate: LogRate, lines: list[str]) -> None:
+def test_a_flood_of_one_kind_suppresses_no_other(limit: RateLimit, lines: list[str]) -> None:
     for number in range(1000):
         clients.info("one kind %d", number)
     clients.info("another kind %d", 1)
     assert lines[-1] == "another kind 1"
     for number in range(BURST):
         clients.warning("another kind %d", number)
-    rate.tell(at_once=True)
+    limit.report(now=True)
     assert lines[-2:] == [
-        "lines left out in the last 1 s: 900, such as: one kind 999",
-        "lines left out in the last 1 s: 1, such as: another kind 99",
+        "900 lines suppressed in the last 1 s, such as: one kind 999",
+        "1 lines suppressed in the last 1 s, such as: another kind 99",
     ]
 
 
-def test_what_clients_do_not_cause_is_never_left_out(lines: list[str]) -> None:
+def test_lines_of_the_daemon_and_of_served_clients_are_never_suppressed(lines: list[str]) -> None:
     for number in range(10 * BURST):
         own.info("line %d", number)
-    assert len(lines) == 10 * BURST
+        access.info("line %d", number)
+    assert len(lines) == 20 * BURST
 
 
 def refuse_many(daemon_log_level: str, start_daemon: Daemons) -> str:
@@ -115,21 +117,21 @@ def refuse_many(daemon_log_level: str, start_daemon: Daemons) -> str:
     return daemon.log
 
 
-def test_a_daemon_that_stops_tells_what_it_has_left_out(start_daemon: Daemons) -> None:
+def test_a_daemon_that_stops_reports_suppressed_lines(start_daemon: Daemons) -> None:
     log = refuse_many("info", start_daemon)
     shown = len(re.findall(r"info: connection \S+ ended: .* how=forbidden", log))
-    told = re.findall(r"info: lines left out in the last \d+ s: (\d+), such as: connection", log)
+    told = re.findall(r"info: (\d+) lines suppressed in the last \d+ s, such as: connection", log)
     assert BURST <= shown < 2 * BURST
     assert shown + sum(map(int, told)) == 3 * BURST
 
 
-def test_at_debug_there_is_no_bound(start_daemon: Daemons) -> None:
+def test_at_debug_there_is_no_limit(start_daemon: Daemons) -> None:
     log = refuse_many("debug", start_daemon)
     assert log.count("how=forbidden") == 3 * BURST
-    assert "left out" not in log
+    assert "suppressed" not in log
 
 
-def test_who_was_answered_always_has_a_line_and_who_was_not_may_not(start_daemon: Daemons) -> None:
+def test_a_served_client_always_has_a_line_and_others_are_limited(start_daemon: Daemons) -> None:
     daemon = start_daemon()
     asked = {b"SOMA 1 1\nDIV 1 0\n": b"2\nERR", b"DIV 1 0\n": b"ERR", b"": b""}
     for requests, replies in asked.items():

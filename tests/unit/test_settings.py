@@ -7,12 +7,12 @@ import pytest
 from helpers import ROOT, Daemons, run_calcd
 
 from calcd.config import settings as module
-from calcd.config.file import Row, read_inifile
+from calcd.config.errors import SettingsError
+from calcd.config.file import Row, read_file
 from calcd.config.networks import Networks, parse_network
 from calcd.config.settings import (
     SETTINGS,
     Settings,
-    SettingsError,
     need_restart,
     option,
     read_settings,
@@ -44,15 +44,15 @@ def problems(file: Path, text: str | bytes, **options: str) -> list[str]:
     """Tell what is wrong with a file that has ``text``, as if it stood in the directory /."""
     with pytest.raises(SettingsError) as caught:
         read(file, text, **options)
-    return [line.replace(str(file.parent), "") for line in caught.value.problems]
+    return [line.replace(str(file.parent), "") for line in map(str, caught.value.errors)]
 
 
 def refusal(name: str, text: str) -> str:
     """Tell what a value is refused with, on the command line."""
     with pytest.raises(SettingsError) as caught:
         read_settings(None, {name: text})
-    (problem,) = caught.value.problems
-    return problem
+    (error,) = caught.value.errors
+    return str(error)
 
 
 # The table
@@ -139,14 +139,14 @@ def test_the_example_explains_each_setting_right_above_it() -> None:
 
 def test_the_example_changes_nothing_as_it_is() -> None:
     assert read_settings(str(CONFIG), {}) == read_settings(None, {})
-    assert read_inifile(str(CONFIG), "calcd") == []
+    assert read_file(str(CONFIG), "calcd") == ([], [])
 
 
 def test_the_example_changes_nothing_with_every_setting_taken_in(file: Path) -> None:
     text, count = re.subn(r"^#(\w+ =)", r"\1", CONFIG.read_text(), flags=re.MULTILINE)
     assert count == len(SETTINGS)
     assert read(file, text) == read_settings(None, {})
-    assert len(read_inifile(str(file), "calcd")) == len(SETTINGS)
+    assert len(read_file(str(file), "calcd")[0]) == len(SETTINGS)
 
 
 # The file
@@ -198,8 +198,13 @@ def test_a_comment_begins_after_a_blank(file: Path) -> None:
 
 def test_each_setting_knows_the_line_where_it_begins(file: Path) -> None:
     file.write_text("# 1\n[calcd]\n\na = 1\nb =\n  2\n  3\n\nc = 4\n")
-    rows = read_inifile(str(file), "calcd")
-    assert rows == [Row(4, "a", "1"), Row(5, "b", "2\n3"), Row(9, "c", "4")]
+    rows, errors = read_file(str(file), "calcd")
+    assert rows == [
+        Row("a", "1", f"{file}:4"),
+        Row("b", "2\n3", f"{file}:5"),
+        Row("c", "4", f"{file}:9"),
+    ]
+    assert errors == []
 
 
 @pytest.mark.parametrize(
@@ -208,8 +213,8 @@ def test_each_setting_knows_the_line_where_it_begins(file: Path) -> None:
         ("max_line = 7\n", ":1: 'max_line = 7': expected [calcd] before it"),
         ("[calcd]\nmax_lin = 7\n", ":2: max_lin: there is no such setting: do you mean max_line?"),
         ("[calcd]\nidle-timeout = 7", ":2: 'idle-timeout': there is no such setting: do you mean "),
-        ("[calcd]\nLISTEN = x", ":2: LISTEN: there is no such setting; calcd -h lists them"),
-        ("[calcd]\nuser = a\n\nuser = b\n", ":4: user: is on line 2 already"),
+        ("[calcd]\nLISTEN = x", ":2: LISTEN: there is no such setting: calcd -h lists them"),
+        ("[calcd]\nuser = a\n\nuser = b\n", ":4: user: is set already, at /calcd.conf:2"),
         ("[calcd]\n[calculator]\nx = 1\n", ":2: '[calculator]': expected [calcd] alone"),
         ("[DEFAULT]\nmax_line = 7\n", ":1: '[DEFAULT]': expected [calcd] alone"),
         ("[calcd]\nmax_line 7\n", ":2: 'max_line 7': expected NAME = VALUE"),
@@ -275,7 +280,7 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(SettingsError) as caught:
             read_settings(str(path), {})
-        assert caught.value.problems == [f"{path}: {reason}"]
+        assert [*map(str, caught.value.errors)] == [f"{path}: {reason}"]
 
 
 def test_the_default_file_is_read_where_it_exists(no_default_file: Path) -> None:
