@@ -1,7 +1,7 @@
-"""Where log lines go, and what they look like there.
+"""The daemon's log: where lines go, and their format there.
 
-Client bytes come to the log through ``errors.printable``; as a second lock, no character that is
-not printable leaves here, so a line in the log is always a line of the daemon's.
+Text from clients comes to the log through ``errors.printable``. As a second safeguard, characters
+that are not printable are escaped here, so that no client can forge a line.
 """
 
 import logging
@@ -9,18 +9,18 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from logging.handlers import SysLogHandler
 
-from calcd.daemon.logsinks import Sink, StreamSink, SyslogSink, open_file, stderr_sink, takes_data
+from calcd.daemon.logsinks import FileSink, SyslogSink, is_writable, open_file
 from calcd.daemon.logwriter import LogWriter
 from calcd.daemon.ratelimit import RATE_LIMIT
 
 SYSLOG = "/dev/log"
-_PATIENCE = 1.0  # seconds to wait for a log or a stderr that takes nothing
+_TIMEOUT = 1.0  # seconds to wait for a log or a stderr that stalls
 
-# What no line shows need not be found out for each: thread, process, place in the code.
+# No line shows thread, process or place in the code: do not collect them for each record.
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 logging._srcfile = None
 
@@ -36,101 +36,76 @@ _PRIORITIES = {
 
 
 def open_log(target: str, level: str) -> None:
-    """Send the log to ``target`` from now on: ``stderr``, ``syslog`` or a file's path.
+    """Send the log to ``target`` from now on: ``stderr``, ``syslog`` or the path of a file.
 
-    ``level`` is the least severe that is shown. A target that the log has already is kept as it
-    is, unless its path leads to another file by now. Raise ``OSError`` where it cannot be opened;
-    the log then goes where it went before.
+    A target that is open already stays open, unless its path leads to another file by now.
+    ``level`` is the least severe level that is logged. Raise ``OSError`` if the target cannot be
+    opened; then the log stays where it was.
     """
     writer = _new_writer(target)
-    RATE_LIMIT.report(now=True)  # to where it was left out
+    RATE_LIMIT.report(now=True)  # in the log that lacks the lines
     _HANDLER.filters = [] if level == "debug" else [RATE_LIMIT]
-    before = _HANDLER.switch(writer, target) if writer else None
+    previous = _HANDLER.switch(writer, target) if writer else None
     root = logging.getLogger()
     others, root.handlers = root.handlers, [_HANDLER]
     root.setLevel(level.upper())
     for other in others:
         if other is not _HANDLER:
             other.close()
-    if before and (lost := before.close(_PATIENCE)):
-        log.warning("%d log records were lost: the log before this one did not take them", lost)
+    if previous and (lost := previous.close(_TIMEOUT)):
+        log.warning("%d log records were lost: the previous log did not take them", lost)
 
 
 def flush_log() -> None:
-    """Wait until all lines so far are written or lost, for a second at most."""
+    """Wait until all lines so far are written or lost, for one second at most."""
     if _HANDLER.writer:
-        _HANDLER.writer.flush(_PATIENCE)
+        _HANDLER.writer.flush(_TIMEOUT)
 
 
 def close_log() -> None:
-    """Write all lines so far, for a second at most, and end the log; later lines are lost."""
+    """Write all lines so far, for one second at most, and close the log; later lines are lost."""
     target = _HANDLER.target
-    before = _HANDLER.switch(None, "")
-    if before and (lost := before.close(_PATIENCE)) and target != "stderr":
+    previous = _HANDLER.switch(None, "")
+    if previous and (lost := previous.close(_TIMEOUT)) and target != "stderr":
         print_error(f"{lost} log records were lost at the end: the log did not take them")
 
 
-@contextmanager
-def log_closed_at_end() -> Iterator[None]:
-    """Close the log, if it was opened, when the block ends."""
-    try:
-        yield
-    finally:
-        close_log()
+def print_error(sentence: str) -> None:
+    """Print one line on stderr that is not for the log, or that the log cannot take.
 
-
-def print_error(words: str) -> None:
-    """Say on stderr, in one line, what is not for the log or cannot get there.
-
-    A stderr that takes nothing within a second is left alone.
+    Give up if stderr takes nothing within a second.
     """
     with suppress(OSError):
         fd = sys.stderr.fileno()
         head = f"<{_PRIORITIES[logging.ERROR]}>" if _is_journal(fd) else "calcd: "
-        line = f"{head}{_printable(words)}".encode()
-        if takes_data(fd, _PATIENCE):
-            # A pipe that takes data may have room for no more than this.
+        line = f"{head}{_printable(sentence)}".encode()
+        if is_writable(fd, _TIMEOUT):
+            # A pipe that is writable has room for PIPE_BUF bytes, and maybe for no more.
             os.write(fd, line[: select.PIPE_BUF - 1] + b"\n")
 
 
 def syslog_answers() -> bool:
-    """Tell whether there is a syslog that listens."""
+    """Return True if a syslog listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         return probe.connect_ex(SYSLOG) == 0
 
 
-class _Lines(logging.Formatter):
-    """Gives a record as printable lines that have the same head, a traceback's too."""
-
-    def __init__(self, head: Callable[[logging.LogRecord], str]) -> None:
-        super().__init__()
-        self._head = head
-
-    def format(self, record: logging.LogRecord) -> str:
-        head, text = self._head(record), _printable(record.getMessage())
-        if record.exc_info:
-            traceback = self.formatException(record.exc_info).split("\n")
-            text = f"\n{head}| ".join([text, *map(_printable, traceback)])
-        return head + text
-
-
 class _Handler(logging.Handler):
-    """Hands lines to the writer of the log that is open, if one is.
+    """Passes lines to the writer of the open log, if there is one.
 
-    There is one handler for all logs: it goes from one to the next under its lock, so that no
-    line falls in between.
+    One handler serves all logs. It switches under its lock, so no line is lost in between.
     """
 
     writer: LogWriter | None = None
     target = ""
 
     def switch(self, writer: LogWriter | None, target: str) -> LogWriter | None:
-        """Hand lines to another writer from now on; return the one before."""
+        """Pass lines to another writer from now on; return the previous one."""
         self.acquire()
         try:
-            before, self.writer, self.target = self.writer, writer, target
+            previous, self.writer, self.target = self.writer, writer, target
             self.setFormatter(_formatter(target))
-            return before
+            return previous
         finally:
             self.release()
 
@@ -139,7 +114,7 @@ class _Handler(logging.Handler):
             return
         try:
             self.writer.put(self.format(record))
-        except Exception:  # what cannot be shown must not fail where it is logged
+        except Exception:  # a bug in a log call must not fail its caller
             self.writer.lose()
 
 
@@ -147,65 +122,80 @@ _HANDLER = _Handler()
 
 
 def _new_writer(target: str) -> LogWriter | None:
-    """Open a log; return what writes it, or None where it is the one that is open."""
+    """Open a log; return its writer, or None if it is the log that is open."""
     current = _HANDLER.writer if _HANDLER.target == target else None
     if current and target in ("stderr", "syslog"):
         return None
     sink = _open_sink(target)
-    if current and isinstance(sink, StreamSink) and sink.is_file_of(current.sink.fileno()):
+    if current and os.path.samestat(os.fstat(sink.fd), os.fstat(current.sink.fd)):
         sink.close()
         return None
-    formatter = _formatter(target)  # its own, as it is for another thread
+    formatter = _formatter(target)  # not the handler's: the writer's thread uses it
 
     def describe_loss(lost: int) -> str:
-        words = f"{lost} log records were lost before this one"
+        message = f"{lost} log records were lost before this one"
         level = {"levelno": logging.WARNING, "levelname": "WARNING"}
-        return formatter.format(logging.makeLogRecord({"msg": words, **level}))
+        return formatter.format(logging.makeLogRecord({"msg": message, **level}))
 
-    return LogWriter(sink, describe_loss, _do_nothing if target == "stderr" else print_error)
-
-
-def _do_nothing(_: str) -> None:
-    """Complain about stderr to nobody: there is no other place."""
+    # There is nowhere to report that stderr cannot be written.
+    return LogWriter(sink, describe_loss, print_error if target != "stderr" else lambda _: None)
 
 
-def _open_sink(target: str) -> Sink:
-    if target == "stderr":
-        return stderr_sink()
-    return SyslogSink(SYSLOG) if target == "syslog" else StreamSink(open_file(target))
-
-
-def _formatter(target: str) -> logging.Formatter:
+def _open_sink(target: str) -> FileSink | SyslogSink:
     if target == "syslog":
-        return _SyslogLines()
+        return SyslogSink(SYSLOG)
+    return FileSink(os.dup(sys.stderr.fileno()) if target == "stderr" else open_file(target))
+
+
+def _formatter(target: str) -> "_Formatter":
+    if target == "syslog":
+        return _Formatter(_SyslogHead(), is_one_record=True)
     to_journal = target == "stderr" and _is_journal(sys.stderr.fileno())
-    return _Lines(_priority_head if to_journal else _TimeHead())
+    return _Formatter(_journal_head if to_journal else _TimeHead())
 
 
-class _SyslogLines(logging.Formatter):
-    """Gives a record as a message for the syslog, which stamps the time itself."""
+class _Formatter(logging.Formatter):
+    """Formats a record as printable lines, each with a head; a traceback's are marked with |.
 
-    _FACILITY = SysLogHandler.LOG_DAEMON << 3
+    ``is_one_record``: several lines are one message, which has one head.
+    """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, head: Callable[[logging.LogRecord], str], is_one_record: bool = False
+    ) -> None:
         super().__init__()
-        self._lines = _Lines(lambda _: "")
-        self._ident = f"calcd[{os.getpid()}]: "
+        self._head = head
+        self._is_one_record = is_one_record
 
     def format(self, record: logging.LogRecord) -> str:
-        priority = self._FACILITY | _PRIORITIES[record.levelno]
-        return f"<{priority}>{self._ident}{self._lines.format(record)}"
+        head, text = self._head(record), _printable(record.getMessage())
+        if record.exc_info:
+            traceback = self.formatException(record.exc_info).split("\n")
+            start = "\n| " if self._is_one_record else f"\n{head}| "
+            text = start.join([text, *map(_printable, traceback)])
+        return head + text
 
 
-def _priority_head(record: logging.LogRecord) -> str:
-    """Give the prefix that sd-daemon(3) reads; the journal stamps the time itself."""
+class _SyslogHead:
+    """Returns priority, facility and name; the syslog adds the time."""
+
+    def __init__(self) -> None:
+        self._ident = f"calcd[{os.getpid()}]: "
+
+    def __call__(self, record: logging.LogRecord) -> str:
+        priority = SysLogHandler.LOG_DAEMON << 3 | _PRIORITIES[record.levelno]
+        return f"<{priority}>{self._ident}"
+
+
+def _journal_head(record: logging.LogRecord) -> str:
+    """Return the priority, as sd-daemon(3) defines it; the journal adds the time."""
     return f"<{_PRIORITIES[record.levelno]}>"
 
 
 class _TimeHead:
-    """Gives the prefix of a line that is for a file: ``2026-01-31 12:00:00,123 info: ``.
+    """Returns time and level: ``2026-01-31 12:00:00,123 info: ``.
 
-    To write a time costs more than the rest of a line, and the next is often of the same second.
+    It keeps the text of the last second: formatting the time costs more than the rest of a line.
     """
 
     _clock = logging.Formatter()
@@ -220,7 +210,7 @@ class _TimeHead:
 
 
 def _is_journal(fd: int) -> bool:
-    """Tell whether the descriptor is the very stream that systemd tied to the journal."""
+    """Return True if the descriptor is the stream that systemd connected to the journal."""
     status = os.fstat(fd)
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 

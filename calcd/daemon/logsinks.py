@@ -1,7 +1,7 @@
-"""Sinks: the places that log lines are written to, each with a descriptor of its own.
+"""Where log lines are written: a file, a pipe, a socket or the syslog.
 
-``send`` does not block: it raises ``BlockingIOError``, and poll(2) tells when to try again. Only
-for a file the kernel has no such way: a write to a disk that stalls blocks.
+``send`` does not block. It raises ``BlockingIOError``, and poll(2) tells when to try again. Only
+for regular files the kernel has no such call: a write to a disk that stalls blocks.
 """
 
 import errno
@@ -9,112 +9,61 @@ import os
 import select
 import socket
 import stat
-import sys
-from typing import Protocol
 
-_NEW_FILE_MODE = 0o640  # a log has addresses of clients, and at debug what they ask
-# A pipe takes this many bytes as a whole or not at all, and mixes no other writer's into them.
-_ATOMIC = select.PIPE_BUF
+_NEW_FILE_MODE = 0o640  # the log has clients' addresses, and at debug their requests
+
+_FILE_WRITE = 1 << 16  # bytes to write to a file at once
 
 
 class NoReaderError(OSError):
     """A FIFO that no process reads."""
 
 
-class Sink(Protocol):
-    """Takes records that ``frame`` has made of lines.
+class FileSink:
+    """A file, FIFO, pipe, terminal or stream socket. It owns its descriptor.
 
-    ``size`` is how many bytes one ``send`` should be given at most, as whole records; a longer
-    record comes alone.
+    ``max_bytes`` is how much to send at once: a longer line is sent alone. ``end`` ends a line.
     """
 
-    size: int
-
-    def frame(self, line: str) -> bytes:
-        """Return the bytes that stand for a line."""
-
-    def send(self, data: bytes | memoryview) -> int:
-        """Write; return how many bytes were taken.
-
-        Raise ``BlockingIOError`` where none can be now, another ``OSError`` where writing fails.
-        """
-
-    def fileno(self) -> int:
-        """Return the descriptor to wait for."""
-
-    def close(self) -> None:
-        """Close the descriptor."""
-
-
-class StreamSink:
-    """A file, a FIFO, a pipe or a terminal. It owns the descriptor that it is given."""
+    end = "\n"
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self.fd = fd
         mode = os.fstat(fd).st_mode
-        # Of these poll(2) is to be asked first. Some devices never say that they take data.
-        self._polls = stat.S_ISFIFO(mode) or os.isatty(fd)
-        self.size = sys.maxsize if stat.S_ISREG(mode) else _ATOMIC
-
-    def frame(self, line: str) -> bytes:
-        """Return the line in UTF-8, with its end."""
-        return f"{line}\n".encode("utf-8", "backslashreplace")
+        # poll(2) first: O_NONBLOCK would change stderr for all processes that share it. Other
+        # character devices may never report that they are ready.
+        self._polls = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
+        # A pipe takes PIPE_BUF bytes as a whole, and does not mix them with another writer's.
+        self.max_bytes = _FILE_WRITE if stat.S_ISREG(mode) else select.PIPE_BUF
 
     def send(self, data: bytes | memoryview) -> int:
-        """Write, if there is room for it; return how many bytes were taken."""
-        # Stderr's descriptor blocks: O_NONBLOCK would be for all processes that share it.
-        if self._polls and not takes_data(self._fd, 0):
+        """Write; return how many bytes were written."""
+        if self._polls and not is_writable(self.fd, 0):
             raise BlockingIOError
-        return os.write(self._fd, data[: self.size])
-
-    def fileno(self) -> int:
-        """Return the descriptor to wait for."""
-        return self._fd
+        return os.write(self.fd, data[: self.max_bytes])
 
     def close(self) -> None:
         """Close the descriptor."""
-        os.close(self._fd)
-
-    def is_file_of(self, fd: int) -> bool:
-        """Tell whether another descriptor is of the same file."""
-        return os.path.samestat(os.fstat(self._fd), os.fstat(fd))
-
-
-class SocketSink(StreamSink):
-    """A stream socket, such as the stderr that systemd ties to the journal."""
-
-    def __init__(self, fd: int) -> None:
-        super().__init__(fd)
-        self._socket = socket.socket(fileno=fd)
-
-    def send(self, data: bytes | memoryview) -> int:
-        """Send what there is room for; return how many bytes."""
-        return self._socket.send(data, socket.MSG_DONTWAIT)
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        self._socket.close()
+        os.close(self.fd)
 
 
 class SyslogSink:
-    """The syslog's socket, which gets each record as a datagram.
+    """The syslog's socket, which gets each line as a datagram.
 
-    A syslog that is missing or restarted is looked for again with each record.
+    If the syslog is missing or was restarted, the next ``send`` connects again.
     """
 
-    size = 0
+    end = ""
+    max_bytes = 0
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-
-    def frame(self, line: str) -> bytes:
-        """Return the line in UTF-8."""
-        return line.encode("utf-8", "backslashreplace")
+        self.fd = self._socket.fileno()
 
     def send(self, data: bytes | memoryview) -> int:
-        """Send a record, after another ``connect`` if need be."""
+        """Send a line; return its size."""
         try:
             return self._socket.send(data)
         except BlockingIOError:
@@ -123,38 +72,27 @@ class SyslogSink:
             self._socket.connect(self._path)
             return self._socket.send(data)
 
-    def fileno(self) -> int:
-        """Return the descriptor to wait for."""
-        return self._socket.fileno()
-
     def close(self) -> None:
-        """Close the descriptor."""
+        """Close the socket."""
         self._socket.close()
 
 
 def open_file(path: str) -> int:
-    """Open a file to append to, made if need be; return its descriptor, which does not block.
+    """Open a file to append to, or create it; return its descriptor, which does not block.
 
-    Raise ``NoReaderError`` for a FIFO that no process reads, another ``OSError`` where it cannot
-    be opened.
+    Raise ``NoReaderError`` for a FIFO that no process reads, or another ``OSError``.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     try:
         return os.open(path, flags, _NEW_FILE_MODE)
     except OSError as error:
         if error.errno == errno.ENXIO and stat.S_ISFIFO(os.stat(path).st_mode):
-            raise NoReaderError(errno.ENXIO, "it is a FIFO that no process reads", path) from None
+            raise NoReaderError(errno.ENXIO, "no process reads this FIFO", path) from None
         raise
 
 
-def stderr_sink() -> StreamSink:
-    """Return a sink for what stderr is now."""
-    fd = os.dup(sys.stderr.fileno())
-    return SocketSink(fd) if stat.S_ISSOCK(os.fstat(fd).st_mode) else StreamSink(fd)
-
-
-def takes_data(fd: int, seconds: float) -> bool:
-    """Wait until a descriptor takes data, or writing fails at once; say whether it is so."""
+def is_writable(fd: int, timeout: float) -> bool:
+    """Wait ``timeout`` seconds until a write would not block; return False if it still would."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
-    return bool(poll.poll(seconds * 1000))
+    return bool(poll.poll(timeout * 1000))

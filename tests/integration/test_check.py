@@ -102,7 +102,7 @@ def test_the_log_that_is_a_fifo_without_a_reader(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     assert faults("--log-to", str(fifo)) == [
-        f"--log-to: '{fifo}': it is a FIFO that no process reads: start its reader first"
+        f"--log-to: '{fifo}': no process reads this FIFO: start its reader first"
     ]
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     try:

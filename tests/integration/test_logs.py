@@ -479,7 +479,7 @@ def test_a_fifo_that_stalls_costs_lines_which_are_told_on_stderr(tmp_path: Path)
         running(tmp_path, "--log-to", str(fifo), "--log-level", "debug") as daemon,
     ):
         is_answered(tmp_path, requests=MORE)
-        daemon.logs("calcd: the log takes no more: lines are lost until it does")
+        daemon.logs("calcd: the log takes no more lines: they are lost until it does")
         is_answered(tmp_path)
         assert daemon.stop() == 0
     _, end = daemon.log.splitlines()
@@ -559,7 +559,7 @@ def test_a_reload_leaves_a_log_that_stalls_behind(tmp_path: Path, path: Path) ->
         wait_until(lambda: daemon.notified.has("READY=1"), "the end of the reload")
         first, second, *_ = path.read_text().splitlines()
         assert re.search(
-            r" warning: \d+ log records were lost: the log before this one did not take them", first
+            r" warning: \d+ log records were lost: the previous log did not take them", first
         )
         assert "info: settings in force: " in second
         assert f" log_to={path} " in second
@@ -604,7 +604,7 @@ def test_a_fifo_that_nobody_reads_is_an_error_at_once(tmp_path: Path) -> None:
     ended = run_calcd("-l", f"unix://{served(tmp_path)}", "--log-to", str(fifo))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == (
-        f"calcd: --log-to: cannot write the log {fifo}: it is a FIFO that no process reads: "
+        f"calcd: --log-to: cannot write the log {fifo}: no process reads this FIFO: "
         "start its reader first, or name another with --log-to\n"
     )
 
@@ -617,7 +617,7 @@ def test_a_reload_to_a_fifo_that_nobody_reads_leaves_the_log_where_it_was(
     os.mkfifo(fifo)
     configured.reload(f"log_to = {fifo}")
     configured.daemon.logs(
-        "error: reload: .*log_to: cannot write the log .*: it is a FIFO that no process reads: "
+        "error: reload: .*log_to: cannot write the log .*: no process reads this FIFO: "
     )
     assert configured.daemon.ask(b"SOMA 2 2\n") == b"4\n"
     assert len(ended(configured.daemon)) == 1
