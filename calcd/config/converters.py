@@ -36,7 +36,7 @@ def absolute(path: str) -> str:
     return os.path.normpath(os.path.join(_START_DIRECTORY, path))
 
 
-def _wrong(text: str, expected: str) -> ValueError:
+def _unexpected(text: str, expected: str) -> ValueError:
     return ValueError(f"{printable(text)}: expected {expected}")
 
 
@@ -50,7 +50,7 @@ def seconds(minimum: float = MIN_SECONDS) -> Callable[[str], float]:
             value = float(text)
             if value == minimum or MIN_SECONDS <= value <= YEAR:
                 return value
-        raise _wrong(text, expected)
+        raise _unexpected(text, expected)
 
     return convert
 
@@ -61,7 +61,7 @@ def integer(minimum: int, maximum: int) -> Callable[[str], int]:
     def convert(text: str) -> int:
         if _COUNT.fullmatch(text) and minimum <= int(text) <= maximum:
             return int(text)
-        raise _wrong(text, f"a whole number from {minimum} to {maximum}, in digits")
+        raise _unexpected(text, f"a whole number from {minimum} to {maximum}, in digits")
 
     return convert
 
@@ -72,7 +72,7 @@ def choice(*choices: str) -> Callable[[str], str]:
     def convert(text: str) -> str:
         if text.lower() in choices:
             return text.lower()
-        raise _wrong(text, f"one of {', '.join(choices)}")
+        raise _unexpected(text, f"one of {', '.join(choices)}")
 
     return convert
 
@@ -82,7 +82,7 @@ def switch(text: str) -> bool:
     try:
         return _SWITCHES[text.lower()]
     except KeyError:
-        raise _wrong(text, "yes or no") from None
+        raise _unexpected(text, "yes or no") from None
 
 
 def _each(words: list[str], parse: Callable[[str], _T]) -> tuple[_T, ...]:
@@ -92,7 +92,7 @@ def _each(words: list[str], parse: Callable[[str], _T]) -> tuple[_T, ...]:
         try:
             found.append(parse(word))
         except ValueError as error:
-            faults.append(str(_wrong(word, str(error))))
+            faults.append(str(_unexpected(word, str(error))))
     if faults:
         raise ValueError(*faults)
     return tuple(found)
@@ -112,22 +112,22 @@ def path(text: str) -> str:
     """Convert a path to an absolute one; an empty text stays."""
     if text.isprintable():
         return absolute(text) if text else ""
-    raise _wrong(text, "a path of printable characters")
+    raise _unexpected(text, "a path of printable characters")
 
 
 def log_target(text: str) -> str:
     """Convert the log's target; an empty text stays."""
     if text in ("", "stderr", "syslog"):
         return text
-    if "/" in text and not text.endswith(
-        "/"
-    ):  # a bare word is more likely a misspelling than a file
+    if "/" in text and not text.endswith("/"):  # a word without / may be a misspelt syslog
         return path(text)
-    raise _wrong(text, "stderr, syslog or a file's path, such as /var/log/calcd.log or ./calcd.log")
+    raise _unexpected(
+        text, "stderr, syslog or a file's path, such as /var/log/calcd.log or ./calcd.log"
+    )
 
 
 def account(text: str) -> str:
     """Convert the name of a user or group; an empty text stays."""
     if text.isprintable() and " " not in text:
         return text
-    raise _wrong(text, "a name without blanks")
+    raise _unexpected(text, "a name without blanks")

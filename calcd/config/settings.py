@@ -1,11 +1,11 @@
-"""The settings: one table for the file, the command line, the help and the checks."""
+"""Table of the settings, for the file, the command line, the help and the checks."""
 
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from calcd.config import converters
+from calcd.config import converters as to
 from calcd.config.endpoints import Endpoint
 from calcd.config.errors import ConfigError, SettingsError
 from calcd.config.file import Row, read_file
@@ -31,106 +31,87 @@ def _setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings in force; a time is in seconds, a size in bytes."""
+    """The values of all settings; times are in seconds, sizes in bytes."""
 
     listen: tuple[Endpoint, ...] = _setting(
-        converters.endpoints,
+        to.endpoints,
         "tcp://localhost:12000",
         "endpoints to listen on, separated by blanks",
         restart=True,
     )
     allow: Networks = _setting(  # noqa: RUF009 (it is frozen)
-        converters.networks,
-        "",
-        "networks that clients may come from, separated by blanks; empty: all",
+        to.networks, "", "networks that clients may connect from, separated by blanks; empty: all"
     )
     tls_certificate: str = _setting(
-        converters.path,
-        "",
-        "the certificate of tls:// endpoints, a file, with those that vouch for it",
+        to.path, "", "file with the certificate for tls:// and its intermediate certificates"
     )
     tls_key: str = _setting(
-        converters.path,
-        "",
-        "the certificate's private key, a file; empty: it is with the certificate",
+        to.path, "", "file with the certificate's private key; empty: the certificate's file"
     )
     tls_client_ca: str = _setting(
-        converters.path,
-        "",
-        "a file of certificates, one of which must vouch for a client of tls://",
+        to.path, "", "file with CA certificates, one of which must have signed a tls:// client's"
     )
     message_wait: float = _setting(
-        converters.seconds(0),
+        to.seconds(0),
         "0.5",
         "seconds of silence after which a request without a newline is answered, while its "
         "connection has not sent any; 0: never",
     )
-    line_timeout: float = _setting(converters.seconds(), "10", "seconds a started line may take")
-    idle_timeout: float = _setting(
-        converters.seconds(0), "300", "seconds between requests; 0: for ever"
-    )
+    line_timeout: float = _setting(to.seconds(), "10", "seconds from a line's start to its end")
+    idle_timeout: float = _setting(to.seconds(0), "300", "seconds between requests; 0: no limit")
     send_timeout: float = _setting(
-        converters.seconds(), "10", "seconds a client may leave its replies unread"
+        to.seconds(), "10", "seconds a client may leave its replies unread"
     )
     drain_timeout: float = _setting(
-        converters.seconds(0), "5", "seconds to finish at a stop, before connections are cut"
+        to.seconds(0), "5", "seconds to finish at a stop, before connections are cut"
     )
-    max_line: int = _setting(converters.integer(1, 1 << 20), "1024", "bytes a line may have")
+    max_line: int = _setting(to.integer(1, 1 << 20), "1024", "maximum bytes of a line")
     max_connections: int = _setting(
-        converters.integer(1, 1_000_000),
+        to.integer(1, 1_000_000),
         "1024",
-        "connections open at once; lowered to fit the hard limit on descriptors",
+        "maximum open connections; lowered to fit the hard limit on descriptors",
     )
     max_connections_per_host: int = _setting(
-        converters.integer(0, 1_000_000),
+        to.integer(0, 1_000_000),
         "0",
-        "connections open at once from one address, or IPv6 /64; 0: no limit",
+        "maximum open connections of one address, or IPv6 /64; 0: no limit",
     )
     reuse_port: bool = _setting(
-        converters.switch, "no", "share the port with other instances that say so too", restart=True
+        to.switch, "no", "share the port with other instances that also set this", restart=True
     )
-    precision: int = _setting(converters.integer(1, 1000), "34", "significant digits of a result")
+    precision: int = _setting(to.integer(1, 1000), "34", "significant digits of a result")
     rounding: str = _setting(
-        converters.choice(*ROUNDINGS),
-        "half-even",
-        f"how a result is rounded: {', '.join(ROUNDINGS)}",
+        to.choice(*ROUNDINGS), "half-even", f"rounding of a result: {', '.join(ROUNDINGS)}"
     )
     log_level: str = _setting(
-        converters.choice("debug", "info", "warning", "error"),
+        to.choice("debug", "info", "warning", "error"),
         "info",
-        "debug, info, warning or error; at debug every request is logged",
+        "debug, info, warning or error; debug logs every request",
     )
     log_to: str = _setting(
-        converters.log_target,
-        "",
-        "stderr, syslog or a file's path; empty: stderr, and with -d syslog",
+        to.log_target, "", "stderr, syslog or a file's path; empty: stderr, and with -d syslog"
     )
     pidfile: str = _setting(
-        converters.path,
+        to.path,
         "",
         "the pidfile's path; empty: none, and with -d /run/calcd/calcd.pid",
         restart=True,
     )
-    user: str = _setting(
-        converters.account, "", "user to become after binding, with -d", restart=True
-    )
+    user: str = _setting(to.account, "", "user to become after binding, with -d", restart=True)
     group: str = _setting(
-        converters.account,
-        "",
-        "group to become after binding, with -d; empty: the user's",
-        restart=True,
+        to.account, "", "group to become after binding, with -d; empty: the user's", restart=True
     )
 
     def __str__(self) -> str:
-        """Give every setting as ``name=value``, for the log."""
-        return " ".join(f"{row.name}={_shown(getattr(self, row.name))}" for row in SETTINGS)
+        """Return all settings as ``name=value``, for the log."""
+        return " ".join(f"{row.name}={_format(getattr(self, row.name))}" for row in SETTINGS)
 
 
 SETTINGS: tuple[Field[Any], ...] = fields(Settings)
 _BY_NAME = {row.name: row for row in SETTINGS}
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     if isinstance(value, bool):
@@ -139,7 +120,7 @@ def _shown(value: object) -> str:
 
 
 def option(name: str) -> str:
-    """Give the command-line option of a setting: ``--idle-timeout``."""
+    """Return the command-line option of a setting: ``--idle-timeout``."""
     return "--" + name.replace("_", "-")
 
 

@@ -1,4 +1,4 @@
-"""The command line of calcd: the table of settings, and a few options beside it."""
+"""The command line of calcd: an option for each setting, and a few others."""
 
 import argparse
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from calcd.config.converters import absolute
 from calcd.config.settings import DEFAULT_FILE, SETTINGS, option
 from calcd.daemon.actions import ACTIONS
 
-_SHOWN = 200  # characters of a mistake that are repeated
+_MAX_MESSAGE = 200  # characters of an error message
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What was asked for. ``options`` are settings by name, as they were written."""
+    """The parsed command line. ``options`` has the text of each setting that was given."""
 
     file: str | None
     background: bool
@@ -25,23 +25,22 @@ class CommandLine:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """End with one line that a person can act on, and status 2."""
-        if len(message) > _SHOWN:
-            message = message[:_SHOWN] + "..."
+        """Print one line and exit with status 2."""
+        if len(message) > _MAX_MESSAGE:
+            message = message[:_MAX_MESSAGE] + "..."
         if not message.isprintable():
             message = message.encode("unicode_escape").decode("ascii")
         self.exit(2, f"calcd: {message}; see calcd -h\n")
 
 
 def parse(arguments: list[str] | None = None) -> CommandLine:
-    """Read the command line, by default the process's; exit with 2 where it is wrong."""
+    """Parse the command line, by default the process's; exit with status 2 if it is wrong."""
     parser = _Parser(
         prog="calcd",
         usage="calcd [-c FILE] [-l URL]... [-d] [--SETTING VALUE]...\n"
         "       calcd -t | -s ACTION | -V | -h",
-        description="Exact decimal arithmetic as a network service, asked in lines of text.",
-        epilog="-l can be repeated. Each setting can stand in the file too, by its name with _ "
-        "for -.",
+        description="Exact decimal arithmetic as a network service with a line protocol.",
+        epilog="-l can be repeated. In the file, settings have the same names, with _ for -.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -49,12 +48,14 @@ def parse(arguments: list[str] | None = None) -> CommandLine:
         dest="file",
         metavar="FILE",
         type=absolute,
-        help=f"settings (default: {DEFAULT_FILE}, where it exists)",
+        help=f"configuration file (default: {DEFAULT_FILE}, if it exists)",
     )
     parser.add_argument("-d", dest="background", action="store_true", help="run in the background")
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("-t", dest="check", action="store_true", help="check the settings, exit")
-    instead.add_argument(
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument(
+        "-t", dest="check", action="store_true", help="test the configuration, exit"
+    )
+    action.add_argument(
         "-s", dest="action", choices=ACTIONS, help="act on the daemon that holds the pidfile"
     )
     parser.add_argument("-V", action="version", version=f"calcd {calcd.__version__}")
@@ -69,11 +70,11 @@ def parse(arguments: list[str] | None = None) -> CommandLine:
             metavar="URL" if row.name == "listen" else "VALUE",
             help=(row.metadata["meaning"] + default).replace("%", "%%"),
         )
-    found = vars(parser.parse_args(arguments))
+    given = vars(parser.parse_args(arguments))
     options = {
-        # -l may be given several times; of any other setting the last one holds.
-        row.name: " ".join(found[row.name]) if row.name == "listen" else found[row.name][-1]
+        # -l may be repeated; for other settings the last value counts.
+        row.name: " ".join(given[row.name]) if row.name == "listen" else given[row.name][-1]
         for row in SETTINGS
-        if found[row.name] is not None
+        if given[row.name] is not None
     }
-    return CommandLine(found["file"], found["background"], found["check"], found["action"], options)
+    return CommandLine(given["file"], given["background"], given["check"], given["action"], options)
