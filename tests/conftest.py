@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from background_daemon import Background, background_in
 from certificates import Certificates
-from client_helpers import Servers
+from client_helpers import Servers, bundle
 from helpers import Daemon, Daemons, daemons_in, wait_until
 from hypothesis import settings
 from service import Service, Told
@@ -103,6 +103,14 @@ def serve() -> Iterator[Servers]:
     servers = Servers()
     yield servers
     servers.stop()
+
+
+@pytest.fixture(scope="session")
+def calcc_pyz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the client's bundle, in a directory of its own."""
+    path = tmp_path_factory.mktemp("bundle") / "calcc.pyz"
+    bundle(path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -411,7 +411,7 @@ def report():
     os._exit(0)
 threading.Thread(target=end, daemon=True).start()
 try:
-    getattr(Calculator("127.0.0.1", int(sys.argv[1])), "tell")("PING")
+    Calculator("127.0.0.1", int(sys.argv[1])).request("PING")
 except OSError:
     report()
 """

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from . import programs, sums
 from .load import Bench, Contestant, Row
-from .programs import PATIENCE, ROOT, BenchError, MissingError
+from .programs import PATIENCE, ROOT, BenchError, MissingError, environment
 
 _IDLE = 9000
 _BUSY = 1000
 _LINES = 1_000_000
+_CALCC = [sys.executable, str(ROOT / "calcd" / "calcc")]  # as it is installed
 _STARTS = 10  # of a client, for one measurement
 
 
@@ -91,7 +92,7 @@ def client(bench: Bench) -> Iterator[Row]:
     """How long `calcc -e` takes, from start to exit, beside an interpreter that does nothing."""
     with ExitStack() as stack:
         calcd = bench.start(stack, "calcd")["calcd"]
-        ways = {"calcd/client.py -e": [sys.executable, str(ROOT / "calcd" / "client.py")]}
+        ways = {"calcd/calcc -e": _CALCC}
         script = Path(sys.executable).with_name("calcc")
         if script.exists():
             ways["calcc -e, installed"] = [str(script)]
@@ -109,7 +110,12 @@ def _time(command: list[str], answer: bytes) -> float:
     began = time.perf_counter()
     for _ in range(_STARTS):
         run = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=True
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=True,
+            env=environment(),
         )
         if run.stdout != answer:
             raise BenchError(f"wrong answer: {run.stdout!r}")
@@ -126,13 +132,20 @@ def file(bench: Bench) -> Iterator[Row]:
         path.write_text(text * (lines // len(pairs)))
     with ExitStack() as stack:
         port = bench.start(stack, "calcd")["calcd"].target
-        calcc = [sys.executable, str(ROOT / "calcd" / "client.py"), "127.0.0.1", port]
+        calcc = [*_CALCC, "127.0.0.1", port]
 
         def through(command: list[str]) -> float:
             came = bench.directory / "came"
             with requests.open("rb") as source, came.open("wb") as sink:
                 began = time.perf_counter()
-                subprocess.run(command, stdin=source, stdout=sink, timeout=PATIENCE, check=True)
+                subprocess.run(
+                    command,
+                    stdin=source,
+                    stdout=sink,
+                    timeout=PATIENCE,
+                    check=True,
+                    env=environment(),
+                )
                 took = time.perf_counter() - began
             if not filecmp.cmp(came, replies, shallow=False):
                 raise BenchError(f"wrong answers through {command[0]}")

@@ -1,7 +1,6 @@
 """calcd as a Python program uses it: Calculator, against the daemon and servers of a test's own."""
 
 import doctest
-import shutil
 import socket
 import ssl
 import subprocess
@@ -14,10 +13,11 @@ from pathlib import Path
 
 import pytest
 from certificates import Certificates
-from client_helpers import CLIENT, HOST, Script, Servers, echo, receive, reset, unread
+from client_helpers import HOST, Script, Servers, echo, receive, reset, unread
 from helpers import PATIENCE, ROOT, Daemon, Daemons, read_all, wait_until
 
-from calcd.client import LOST, Calculator, CalculatorError
+from calcd.client import Calculator, CalculatorError
+from calcd.client.protocol import STATE_LOST
 
 connect = partial(Calculator, HOST, timeout=PATIENCE)
 
@@ -60,24 +60,24 @@ def test_the_readmes_example_is_what_happens(shared_daemon: Daemon) -> None:
 def test_a_number_is_taken_as_it_is_written(shared_daemon: Daemon) -> None:
     with Calculator(shared_daemon.host, shared_daemon.port) as calculator:
         for request, result in ("SOMA 1.50 1.50", "3.00"), ("MUL 2E+300 -1E+300", "-2E+600"):
-            assert str(calculator.ask(request)) == result
-        assert type(calculator.ask("SOMA 2 2")) is Decimal
+            assert str(calculator.evaluate(request)) == result
+        assert type(calculator.evaluate("SOMA 2 2")) is Decimal
 
 
 def test_text_is_told(shared_daemon: Daemon) -> None:
     with connect(shared_daemon.port) as calculator:
-        assert calculator.tell("MAIUSCULA olá") == "OLÁ"
-        assert calculator.tell("SOMA 0.1 0.2") == "0.3"
-        assert calculator.tell_all(["PING", "DIV 4 2"]) == ["PONG", "2"]
+        assert calculator.request("MAIUSCULA olá") == "OLÁ"
+        assert calculator.request("SOMA 0.1 0.2") == "0.3"
+        assert calculator.request_many(["PING", "DIV 4 2"]) == ["PONG", "2"]
 
 
 @pytest.mark.parametrize("request_line", ["PING", "UPPER nan", "UPPER infinity"])
 def test_text_is_no_number(request_line: str, shared_daemon: Daemon) -> None:
     with connect(shared_daemon.port) as calculator:
-        for ask in calculator.ask, lambda one: calculator.ask_all([one]):
+        for ask in calculator.evaluate, lambda one: calculator.evaluate_many([one]):
             with pytest.raises(ValueError, match=r"not a number, but '\w+'"):
                 ask(request_line)
-        assert calculator.ask("SOMA 2 2") == 4
+        assert calculator.evaluate("SOMA 2 2") == 4
 
 
 def test_an_error_has_its_code(shared_daemon: Daemon) -> None:
@@ -90,16 +90,16 @@ def test_an_error_has_its_code(shared_daemon: Daemon) -> None:
             "no such": "UNKNOWN-OPERATION",
         }.items():
             with pytest.raises(CalculatorError) as caught:
-                calculator.ask(request)
+                calculator.evaluate(request)
             assert caught.value.code == code
-            assert str(caught.value) == f"{code} {caught.value.words}"
-        assert calculator.ask("SOMA 2 2") == 4
+            assert str(caught.value) == f"{code} {caught.value.message}"
+        assert calculator.evaluate("SOMA 2 2") == 4
 
 
 def test_many_at_once_with_errors_in_their_places(shared_daemon: Daemon) -> None:
     with connect(shared_daemon.port) as calculator:
-        first, error, last = calculator.ask_all(iter(["SOMA 1 1", "DIV 1 0", "SOMA 2 2"]))
-        assert calculator.ask_all([]) == []
+        first, error, last = calculator.evaluate_many(iter(["SOMA 1 1", "DIV 1 0", "SOMA 2 2"]))
+        assert calculator.evaluate_many([]) == []
     assert first == Decimal(2)
     assert last == Decimal(4)
     assert isinstance(error, CalculatorError)
@@ -110,16 +110,16 @@ def test_many_at_once_with_errors_in_their_places(shared_daemon: Daemon) -> None
 def test_what_would_not_get_one_reply_is_not_sent(request_line: str, shared_daemon: Daemon) -> None:
     with connect(shared_daemon.port) as calculator:
         with pytest.raises(ValueError, match="request"):
-            calculator.ask_all(["PING", request_line])
-        assert calculator.ask("SOMA 2 2") == 4
+            calculator.evaluate_many(["PING", request_line])
+        assert calculator.evaluate("SOMA 2 2") == 4
 
 
 def test_after_its_end_it_does_not_ask(serve: Servers) -> None:
     with connect(serve(expect(("a", "1"), end=lambda c: receive(c, b"")))) as calculator:
-        assert calculator.ask("a") == 1
+        assert calculator.evaluate("a") == 1
     calculator.close()
     with pytest.raises(ValueError, match="closed"):
-        calculator.ask("a")
+        calculator.evaluate("a")
 
 
 # -- Ten thousand at once ------------------------------------------------------------------------
@@ -127,14 +127,14 @@ def test_after_its_end_it_does_not_ask(serve: Servers) -> None:
 
 def test_ten_thousand_requests_come_back_whole(shared_daemon: Daemon) -> None:
     with connect(shared_daemon.port) as calculator:
-        results = calculator.ask_all(f"SOMA {number} 1" for number in range(10_000))
+        results = calculator.evaluate_many(f"SOMA {number} 1" for number in range(10_000))
     assert results == list(range(1, 10_001))
 
 
 def test_a_server_that_takes_no_more_until_its_replies_are_read(serve: Servers) -> None:
     requests = [f"{number:01000}" for number in range(10_000)]
     with connect(serve(echo)) as calculator:
-        assert calculator.tell_all(requests) == requests
+        assert calculator.request_many(requests) == requests
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -155,8 +155,8 @@ def test_the_same_over_tls(
     requests = [f"{number:0200}" for number in range(10_000)]
     context = ssl.create_default_context(cafile=str(certificates.authority.cert))
     with connect(serve(script), tls=context) as calculator:
-        assert calculator.tell_all(requests) == requests
-        assert calculator.tell("a") == "a"
+        assert calculator.request_many(requests) == requests
+        assert calculator.request("a") == "a"
     serve.wait()
     assert ends == [b""]
 
@@ -167,7 +167,7 @@ def test_the_same_over_tls(
 def test_a_unix_socket(start_daemon: Daemons, tmp_path: Path) -> None:
     start_daemon("-l", f"unix://{tmp_path}/calcd.sock")
     with Calculator(path=tmp_path / "calcd.sock") as calculator:
-        assert calculator.ask("SOMA 2 2") == 4
+        assert calculator.evaluate("SOMA 2 2") == 4
 
 
 def test_a_tls_endpoint(start_daemon: Daemons, certificates: Certificates) -> None:
@@ -176,9 +176,9 @@ def test_a_tls_endpoint(start_daemon: Daemons, certificates: Certificates) -> No
     port = int(daemon.endpoints[0].rpartition(":")[2])
     context = ssl.create_default_context(cafile=str(certificates.authority.cert))
     with connect(port, tls=context) as calculator:
-        assert calculator.ask("SOMA 2 2") == 4
+        assert calculator.evaluate("SOMA 2 2") == 4
     with connect(port, tls=context, servername="localhost") as calculator:
-        assert calculator.ask("SOMA 2 2") == 4
+        assert calculator.evaluate("SOMA 2 2") == 4
     with pytest.raises(ssl.SSLCertVerificationError):
         connect(port, tls=context, servername="calcd.example")
 
@@ -223,9 +223,9 @@ def test_a_late_reply_is_nobody_elses(serve: Servers) -> None:
 
     with Calculator(HOST, serve(slow, expect(("b", "2"))), timeout=0.3) as calculator:
         with pytest.raises(TimeoutError, match=r"no reply for 0\.3 s"):
-            calculator.ask("a")
+            calculator.evaluate("a")
         given_up.set()
-        assert calculator.ask("b") == 2
+        assert calculator.evaluate("b") == 2
 
 
 def test_names_are_lost_with_a_connection_that_timed_out(serve: Servers) -> None:
@@ -236,13 +236,13 @@ def test_names_are_lost_with_a_connection_that_timed_out(serve: Servers) -> None
         assert over.wait(PATIENCE)
 
     with Calculator(HOST, serve(slow, expect(("a", "3"))), timeout=0.3) as calculator:
-        assert calculator.ask_all(["x = 1", "a"]) == [1, 2]
+        assert calculator.evaluate_many(["x = 1", "a"]) == [1, 2]
         with pytest.raises(TimeoutError):
-            calculator.ask("b")
+            calculator.evaluate("b")
         over.set()
-        with pytest.raises(ConnectionError, match=LOST):
-            calculator.ask("a")
-        assert calculator.ask("a") == 3
+        with pytest.raises(ConnectionError, match=STATE_LOST):
+            calculator.evaluate("a")
+        assert calculator.evaluate("a") == 3
 
 
 def test_a_server_that_never_shakes_hands(serve: Servers) -> None:
@@ -257,9 +257,9 @@ def test_a_connection_that_was_idle_for_too_long(start_daemon: Daemons) -> None:
     daemon = start_daemon("--idle-timeout", "0.1")
     with connect(daemon.port) as calculator:
         for connections in 1, 2:
-            assert calculator.ask("SOMA 2 2") == 4
+            assert calculator.evaluate("SOMA 2 2") == 4
             daemon.logs("ended", connections)
-        assert calculator.ask("SOMA 2 2") == 4
+        assert calculator.evaluate("SOMA 2 2") == 4
 
 
 @pytest.mark.parametrize("end", [socket.socket.close, reset])
@@ -271,25 +271,25 @@ def test_what_has_no_reply_is_asked_again(end: Script, serve: Servers) -> None:
         end(connection)
 
     with connect(serve(once, expect(("b\nc", "2\n3")))) as calculator:
-        assert calculator.ask_all(["a", "b", "c"]) == [1, 2, 3]
+        assert calculator.evaluate_many(["a", "b", "c"]) == [1, 2, 3]
 
 
 def test_a_request_is_asked_again_once_and_not_twice(serve: Servers) -> None:
     port = serve(hear("a"), hear("a"), expect(("a", "1"), end=echo))
     with connect(port) as calculator:
         with pytest.raises(ConnectionError, match=r"connection closed by the server|reset"):
-            calculator.ask("a")
-        assert calculator.ask("a") == 1
+            calculator.evaluate("a")
+        assert calculator.evaluate("a") == 1
 
 
 @pytest.mark.parametrize("left", ["x = 2", " y=3", "PRECISION 50", "rounding up"])
 def test_not_after_something_was_left_on_the_connection(left: str, serve: Servers) -> None:
     port = serve(expect((left, "2"), end=hear("a")), expect(("a", "1")))
     with connect(port) as calculator:
-        calculator.tell(left)
-        with pytest.raises(ConnectionError, match=f"the connection was lost, and {LOST}"):
-            calculator.ask("a")
-        assert calculator.ask("a") == 1
+        calculator.request(left)
+        with pytest.raises(ConnectionError, match=f"the connection was lost, and {STATE_LOST}"):
+            calculator.evaluate("a")
+        assert calculator.evaluate("a") == 1
 
 
 @pytest.mark.parametrize(
@@ -304,24 +304,24 @@ def test_not_after_something_was_left_on_the_connection(left: str, serve: Server
 def test_but_after_what_leaves_nothing(asked: str, reply: str, serve: Servers) -> None:
     port = serve(expect((asked, reply), end=hear("a")), expect(("a", "1")))
     with connect(port) as calculator:
-        calculator.tell_all([asked])
-        assert calculator.ask("a") == 1
+        calculator.request_many([asked])
+        assert calculator.evaluate("a") == 1
 
 
 def test_names_that_were_cleared_do_not_matter(serve: Servers) -> None:
     first = expect(("x = 1", "1"), ("CLEAR", "OK"), end=hear("a"))
     with connect(serve(first, expect(("a", "1")))) as calculator:
-        assert calculator.tell_all(["x = 1", "CLEAR"]) == ["1", "OK"]
-        assert calculator.ask("a") == 1
+        assert calculator.request_many(["x = 1", "CLEAR"]) == ["1", "OK"]
+        assert calculator.evaluate("a") == 1
 
 
 def test_the_last_answer_is_lost_with_its_connection(serve: Servers) -> None:
     port = serve(expect(("2+2", "4"), end=hear("Ans + 1")), expect(("2+2", "4"), end=echo))
     with connect(port) as calculator:
-        assert calculator.ask("2+2") == 4
-        with pytest.raises(ConnectionError, match=LOST):
-            calculator.ask("Ans + 1")
-        assert calculator.ask("2+2") == 4
+        assert calculator.evaluate("2+2") == 4
+        with pytest.raises(ConnectionError, match=STATE_LOST):
+            calculator.evaluate("Ans + 1")
+        assert calculator.evaluate("2+2") == 4
 
 
 def test_all_of_a_conversation_may_be_had_again(serve: Servers) -> None:
@@ -329,16 +329,16 @@ def test_all_of_a_conversation_may_be_had_again(serve: Servers) -> None:
     asked = ["x = 2", "ans + x"]
     port = serve(hear(*asked), expect(("x = 2\nans + x", "2\n4")))
     with connect(port) as calculator:
-        assert calculator.ask_all(asked) == [2, 4]
+        assert calculator.evaluate_many(asked) == [2, 4]
 
 
 def test_a_server_that_is_gone(start_daemon: Daemons) -> None:
     daemon = start_daemon()
     with connect(daemon.port) as calculator:
-        assert calculator.ask("SOMA 2 2") == 4
+        assert calculator.evaluate("SOMA 2 2") == 4
         daemon.stop()
         with pytest.raises(ConnectionRefusedError):
-            calculator.ask("SOMA 2 2")
+            calculator.evaluate("SOMA 2 2")
 
 
 def test_the_reason_of_a_server_that_does_not_want_us(serve: Servers) -> None:
@@ -346,31 +346,30 @@ def test_the_reason_of_a_server_that_does_not_want_us(serve: Servers) -> None:
     port = serve(lambda c: c.sendall(refused), expect(("a", "1")))
     with connect(port) as calculator:
         with pytest.raises(CalculatorError, match="BUSY too many connections"):
-            calculator.ask("a")
-        assert calculator.ask("a") == 1
+            calculator.evaluate("a")
+        assert calculator.evaluate("a") == 1
 
 
 def test_replies_that_nobody_asked_for(serve: Servers) -> None:
     port = serve(expect(("a", "1\n2")), expect(("b", "3")))
     with connect(port) as calculator:
         with pytest.raises(ConnectionAbortedError, match="more than was asked for"):
-            calculator.ask("a")
-        assert calculator.ask("b") == 3
+            calculator.evaluate("a")
+        assert calculator.evaluate("b") == 3
 
 
 # -- On its own ----------------------------------------------------------------------------------
 
 
-def test_the_file_alone_is_enough_and_imports_little(shared_daemon: Daemon, tmp_path: Path) -> None:
-    shutil.copy(CLIENT, tmp_path)
+def test_the_bundle_is_enough_and_imports_little(shared_daemon: Daemon, calcc_pyz: Path) -> None:
     script = f"""if True:
         import sys
-        sys.path.insert(0, {str(tmp_path)!r})
-        from client import Calculator
+        sys.path.insert(0, {str(calcc_pyz)!r})
+        from calcd.client import Calculator
         late = {{"decimal", "re", "readline", "socket", "ssl", "tqdm"}}
         print(*late & set(sys.modules))
         with Calculator({shared_daemon.host!r}, {shared_daemon.port}) as calculator:
-            print(calculator.ask("SOMA 0.1 0.2"))
+            print(calculator.evaluate("SOMA 0.1 0.2"))
     """
     done = subprocess.run(
         [sys.executable, "-IS", "-c", script],

@@ -5,6 +5,7 @@ in a thread of the test for each connection in turn.
 """
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -20,7 +21,6 @@ from pathlib import Path
 
 import pytest
 from client_helpers import (
-    CLIENT,
     COMMAND,
     CTRL_D,
     HOST,
@@ -41,9 +41,9 @@ from client_helpers import (
     wait_until_asleep,
     wait_until_full,
 )
-from helpers import PATIENCE, Daemon, Daemons, read_all, wait_until
+from helpers import PATIENCE, ROOT, Daemon, Daemons, read_all, wait_until
 
-from calcd import client
+from calcd.client import cli, errors, protocol, transport
 
 NETCAT = shutil.which("nc.openbsd")
 REQUESTS = b"SOMA 2 2\nsub 5 3\nMUL 0.1 0.2\nDIV 1 3\n"
@@ -295,17 +295,17 @@ CONVERSATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("requests", "asked", "replies", "answered", "errors"), CONVERSATIONS)
+@pytest.mark.parametrize(("requests", "sent", "replies", "received", "has_errors"), CONVERSATIONS)
 def test_counting_does_not_depend_on_where_a_chunk_ends(
-    requests: bytes, asked: int, replies: bytes, answered: int, errors: bool
+    requests: bytes, sent: int, replies: bytes, received: int, has_errors: bool
 ) -> None:
     for size in range(1, max(len(requests), len(replies)) + 2):
-        tally = client.Tally()
+        counter = protocol.ReplyCounter()
         for start in range(0, len(requests), size):
-            tally.send(requests[start : start + size])
+            counter.add_requests(requests[start : start + size])
         for start in range(0, len(replies), size):
-            tally.receive(replies[start : start + size])
-        assert (tally.asked, tally.answered, tally.errors) == (asked, answered, errors)
+            counter.add_replies(replies[start : start + size])
+        assert (counter.requests, counter.replies, counter.errors) == (sent, received, has_errors)
 
 
 def test_an_error_that_comes_in_two_pieces(serve: Servers) -> None:
@@ -327,8 +327,8 @@ def test_an_error_that_comes_in_two_pieces(serve: Servers) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-x"], "no option -x"),
-        (["--nope"], "no option --nope"),
+        (["-x"], "unknown option -x"),
+        (["--nope"], "unknown option --nope"),
         (["--help=me"], "--help takes no value"),
         (["-w"], "-w needs a value"),
         (["-e"], "-e needs a value"),
@@ -338,9 +338,9 @@ def test_an_error_that_comes_in_two_pieces(serve: Servers) -> None:
         (["-q", "soon"], "seconds, not soon"),
         (["a", "1", "2"], "one operand too many: 2"),
         (["-U", "path", "host"], "one operand too many: host"),
-        (["localhost", "0"], "no port 0"),
-        (["localhost", "65536"], "no port 65536"),
-        (["localhost", "9" * 5000], "no port 999"),
+        (["localhost", "0"], "invalid port 0"),
+        (["localhost", "65536"], "invalid port 65536"),
+        (["localhost", "9" * 5000], "invalid port 999"),
     ],
 )
 def test_wrong_usage(arguments: list[str], said: str) -> None:
@@ -354,8 +354,17 @@ def test_wrong_usage(arguments: list[str], said: str) -> None:
 def test_help(option: str) -> None:
     done = calcc(option)
     assert (done.stderr, done.returncode) == (b"", 0)
-    for letter in "46vzNwqeU":
-        assert f"-{letter}" in client.OPTIONS
+    for option, value, meaning in [
+        ("-4", "", "use IPv4 only"),
+        ("-U", " PATH", "connect to a Unix socket"),
+        ("-h, --help", "", "print this help"),
+        ("--ssl", "", "use TLS"),
+        ("--ssl-key", " FILE", "the private key"),
+    ]:
+        assert re.search(rf"^  {option}{value} {{2,}}{meaning}", done.stdout.decode(), re.M)
+    assert {name for row in cli.OPTIONS for name in row[:2] if name} <= set(
+        re.findall(r"(?<!\S)--?[a-zA-Z0-9-]+", done.stdout.decode())
+    )
     assert max(map(len, done.stdout.splitlines())) < 100
 
 
@@ -415,28 +424,31 @@ def test_each_address_of_a_name_is_tried(
     port = serve(echo)
     unreachable = "255.255.255.255", port
     addresses = [(socket.AF_INET, where) for where in (unreachable, (HOST, refusing), (HOST, port))]
-    monkeypatch.setattr(client, "resolve", lambda _: addresses)
-    client.connect(client.Options(["-v", "a.name"])).close()
+    monkeypatch.setattr(transport, "resolve", lambda _: addresses)
+    transport.connect(cli.Options(["-v", "a.name"]).endpoint).close()
     assert capfd.readouterr().err == "calcc: a.name port 12000: connection succeeded\n"
     del addresses[-1]
-    with pytest.raises(client.ClientError, match="network is unreachable, connection refused: is"):
-        client.connect(client.Options(["a.name"]))
+    with pytest.raises(errors.ClientError, match="network is unreachable, connection refused: is"):
+        transport.connect(cli.Options(["a.name"]).endpoint)
 
 
 def test_an_address_whose_family_this_machine_lacks_is_one_that_fails(
     monkeypatch: pytest.MonkeyPatch, serve: Servers
 ) -> None:
     addresses = [(12345, (HOST, 1)), (socket.AF_INET, (HOST, serve(echo)))]
-    monkeypatch.setattr(client, "resolve", lambda _: addresses)
-    client.connect(client.Options(["a.name"])).close()
+    monkeypatch.setattr(transport, "resolve", lambda _: addresses)
+    transport.connect(cli.Options(["a.name"]).endpoint).close()
 
 
 def test_the_family_may_be_restricted() -> None:
     def families(*switches: str) -> set[int]:
-        return {family for family, _ in client.resolve(client.Options([*switches, "localhost"]))}
+        return {
+            family
+            for family, _ in transport.resolve(cli.Options([*switches, "localhost"]).endpoint)
+        }
 
     assert families("-4") == {socket.AF_INET}
-    with suppress(client.ClientError):  # a machine may know no IPv6 address of its own
+    with suppress(errors.ClientError):  # a machine may know no IPv6 address of its own
         assert families("-6") == {socket.AF_INET6}
 
 
@@ -453,12 +465,16 @@ def test_the_port_may_be_a_service() -> None:
         number = socket.getservbyname("http", "tcp")
     except OSError:
         pytest.skip("no service names here")
-    assert client.resolve(client.Options([HOST, "http"])) == [(socket.AF_INET, (HOST, number))]
+    assert transport.resolve(cli.Options([HOST, "http"]).endpoint) == [
+        (socket.AF_INET, (HOST, number))
+    ]
 
 
 def test_the_server_is_by_default_what_the_daemon_listens_on() -> None:
-    assert client.resolve(client.Options([])) == [(socket.AF_INET, ("127.0.0.1", 12000))]
-    assert client.resolve(client.Options(["127.0.0.2"])) == [(socket.AF_INET, ("127.0.0.2", 12000))]
+    assert transport.resolve(cli.Options([]).endpoint) == [(socket.AF_INET, ("127.0.0.1", 12000))]
+    assert transport.resolve(cli.Options(["127.0.0.2"]).endpoint) == [
+        (socket.AF_INET, ("127.0.0.2", 12000))
+    ]
 
 
 def test_a_unix_socket(start_daemon: Daemons, tmp_path: Path) -> None:
@@ -714,24 +730,33 @@ def test_an_interrupt_ends_it_as_the_signal_would(serve: Servers) -> None:
         assert process.stderr.read() == b""
 
 
-# -- One file ------------------------------------------------------------------------------------
+# -- What it needs --------------------------------------------------------------------------------
 
 
-def test_a_copy_of_the_one_file_runs_elsewhere(shared_daemon: Daemon, tmp_path: Path) -> None:
-    shutil.copy(CLIENT, tmp_path / "calcc")
-    command = [sys.executable, "-I", str(tmp_path / "calcc")]
-    done = calcc("-e", "SOMA 2 2", shared_daemon.host, shared_daemon.port, command=command)
+def test_a_checkout_needs_only_the_standard_library(
+    shared_daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    where = shared_daemon.host, shared_daemon.port
+    command = [sys.executable, "-S", "-m", "calcd.client"]
+    done = calcc("-e", "SOMA 2 2", *where, command=command, PYTHONPATH="")
     assert (done.stdout, done.stderr, done.returncode) == (b"4\n", b"", 0)
-    assert CLIENT.read_bytes().startswith(b"#!/usr/bin/env python3\n")
 
 
 def test_starting_loads_next_to_nothing(shared_daemon: Daemon) -> None:
-    def loaded(*command: str) -> set[str]:
-        done = calcc(command=[sys.executable, "-I", "-X", "importtime", *command])
-        return {line.rpartition(b"|")[2].strip().decode() for line in done.stderr.splitlines()}
+    """Each module costs start time, which is most of the time of a request."""
 
-    question = str(CLIENT), "-e", "PING", shared_daemon.host, str(shared_daemon.port)
-    assert loaded(*question) - loaded("-c", "pass") == {"_socket", "select"}
+    def loaded(script: str, *arguments: str) -> set[str]:
+        command = [sys.executable, "-X", "importtime", "-c", script, *arguments]
+        lines = calcc(command=command).stderr.splitlines()
+        return {line.rpartition(b"|")[2].strip().decode() for line in lines}
+
+    request = "-e", "PING", shared_daemon.host, str(shared_daemon.port)
+    own = "cli", "errors", "protocol", "relay", "streams", "transport"
+    assert loaded("from calcd.client.cli import main; main()", *request) - loaded("pass") == {
+        *("_socket", "select", "calcd", "calcd.client"),
+        *(f"calcd.client.{name}" for name in own),
+    }
 
 
 # -- On a terminal -------------------------------------------------------------------------------

@@ -25,10 +25,9 @@ from client_helpers import (
 )
 from helpers import PATIENCE, ROOT, clean_environment, wait_until
 
-from calcd import client
-from calcd.client import Calculator, CalculatorError
+from calcd.client import Calculator, CalculatorError, calculator, protocol, streams
 
-TOO_LONG = f"a reply has more than {client.LONGEST_REPLY} bytes"
+TOO_LONG = f"a reply has more than {protocol.MAX_REPLY} bytes"
 SMALL = 32 << 20  # bytes: enough for a reply of any length that is allowed, twice
 
 
@@ -63,7 +62,7 @@ def test_a_calculator_leaves_a_server_whose_reply_does_not_end(serve: Servers) -
         with Calculator({HOST!r}, {serve(ENDLESS)}) as calculator:
             before = most()
             try:
-                calculator.tell_all(["a", "b"])
+                calculator.request_many(["a", "b"])
             except ConnectionAbortedError as error:
                 print(error)
             print(most() - before)
@@ -86,8 +85,8 @@ def test_a_calculator_leaves_a_server_whose_reply_does_not_end(serve: Servers) -
 @pytest.mark.parametrize("more", [0, 1])
 @pytest.mark.parametrize("size", [1, 4093, 65536])
 def test_the_bound_is_for_one_reply_wherever_a_chunk_ends(size: int, more: int) -> None:
-    replies = client.Replies(3)
-    stream = b"4\n" + b"1" * (client.LONGEST_REPLY + more) + b"\n5\n"
+    replies = protocol.ReplySplitter(3)
+    stream = b"4\n" + b"1" * (protocol.MAX_REPLY + more) + b"\n5\n"
     if size == 1:
         stream = stream[:1000] + stream[-1000:]
     chunks = (stream[start : start + size] for start in range(0, len(stream), size))
@@ -108,7 +107,7 @@ def limit_memory(screen: Terminal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "said"), [(ENDLESS, TOO_LONG), (flood(b"1\n" * 32768), client.UNASKED)]
+    ("script", "said"), [(ENDLESS, TOO_LONG), (flood(b"1\n" * 32768), protocol.UNEXPECTED)]
 )
 def test_a_prompt_leaves_a_server_that_does_not_end(
     script: Script, said: str, serve: Servers, tmp_path: Path
@@ -138,7 +137,7 @@ def test_a_prompt_shows_none_of_too_many_replies(
     with terminal(tmp_path, HOST, port) as screen:
         screen.expect(PROMPT)
         screen.type("a\r")
-        assert screen.expect(f"calcc: {HOST} port {port}: {client.UNASKED}\n") == "a\n"
+        assert screen.expect(f"calcc: {HOST} port {port}: {protocol.UNEXPECTED}\n") == "a\n"
         assert screen.end() == 3
 
 
@@ -163,18 +162,18 @@ def test_a_prompt_does_not_take_a_late_reply_for_the_next(serve: Servers, tmp_pa
         shown.set()
         assert sent.wait(PATIENCE)
         screen.type("b\r")
-        assert screen.expect(f"calcc: {HOST} port {port}: {client.UNASKED}\n") == "b\n"
+        assert screen.expect(f"calcc: {HOST} port {port}: {protocol.UNEXPECTED}\n") == "b\n"
         assert screen.end() == 3
 
 
 def test_a_calculator_does_not_take_a_late_reply_for_the_next(serve: Servers) -> None:
     shown, sent = threading.Event(), threading.Event()
     with Calculator(HOST, serve(lambda connection: one_more(connection, shown, sent))) as one:
-        assert one.ask("a") == 1
+        assert one.evaluate("a") == 1
         shown.set()
         assert sent.wait(PATIENCE)
-        with pytest.raises(ConnectionAbortedError, match=client.UNASKED):
-            one.ask("b")
+        with pytest.raises(ConnectionAbortedError, match=protocol.UNEXPECTED):
+            one.evaluate("b")
 
 
 def test_a_calculator_sees_at_once_that_replies_are_too_many(serve: Servers) -> None:
@@ -182,9 +181,9 @@ def test_a_calculator_sees_at_once_that_replies_are_too_many(serve: Servers) -> 
     asked = ["1" * 1000] * 10_000
     with (
         Calculator(HOST, serve(flood(b"1\n" * 32768)), timeout=PATIENCE) as calculator,
-        pytest.raises(ConnectionAbortedError, match=client.UNASKED),
+        pytest.raises(ConnectionAbortedError, match=protocol.UNEXPECTED),
     ):
-        calculator.tell_all(asked)
+        calculator.request_many(asked)
 
 
 def test_a_datagram_is_one_reply(tmp_path: Path) -> None:
@@ -197,7 +196,7 @@ def test_a_datagram_is_one_reply(tmp_path: Path) -> None:
             screen.type("a\r")
             _, sender = server.recvfrom(100)
             server.sendto(b"1\n2\n", sender)
-            assert screen.expect(f"calcc: {HOST} port {port}: {client.UNASKED}\n") == "a\n"
+            assert screen.expect(f"calcc: {HOST} port {port}: {protocol.UNEXPECTED}\n") == "a\n"
             assert screen.end() == 3
 
 
@@ -222,7 +221,7 @@ REPLIES = [(raw.encode() if isinstance(raw, str) else raw, shown) for raw, shown
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Give what the client writes to standard output, which it takes for a terminal."""
     written: list[bytes] = []
-    monkeypatch.setattr(client, "write", written.append)
+    monkeypatch.setattr(streams, "write_output", written.append)
     monkeypatch.setattr("os.isatty", lambda _: True)
     return written
 
@@ -235,7 +234,7 @@ def test_what_is_shown_does_not_depend_on_where_a_chunk_ends(
     data = raw + end
     wanted = text + end.decode().replace("\r", "")
     for size in range(1, len(data) + 1):
-        with client.Output() as output:
+        with streams.Output() as output:
             for start in range(0, len(data), size):
                 output.write(data[start : start + size])
         assert b"".join(shown).decode() == wanted
@@ -308,6 +307,6 @@ def test_what_is_said_on_standard_error_is_printable(argument: str, said: str) -
 
 
 def test_the_words_of_an_error_are_printable_where_they_are_shown() -> None:
-    error = client.result("ERR X \x1b[31m")
+    error = calculator.parse_reply("ERR X \x1b[31m")
     assert isinstance(error, CalculatorError)
-    assert (error.words, str(error)) == ("\x1b[31m", r"X \x1b[31m")
+    assert (error.message, str(error)) == ("\x1b[31m", r"X \x1b[31m")

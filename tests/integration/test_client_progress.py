@@ -9,9 +9,9 @@ from pathlib import Path
 import client_helpers
 import pytest
 from client_helpers import CTRL_D, HOST, Script, Servers, calcc, receive, terminal
-from helpers import PATIENCE, read_all, wait_until
+from helpers import PATIENCE, ROOT, read_all, wait_until
 
-from calcd import client
+from calcd.client import progress
 
 COUNT = 1000
 REQUESTS = b"SOMA 2 2\n" * COUNT
@@ -28,8 +28,8 @@ def files(tmp_path: Path) -> str:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Show progress from the start, to those who may see it."""
-    script = "import sys; from calcd import client; client.PROGRESS_AFTER = -1; "
-    command = [sys.executable, "-c", script + "sys.exit(client.main())"]
+    script = "import sys; from calcd.client import cli, progress; progress.PROGRESS_AFTER = -1; "
+    command = [sys.executable, "-c", script + "sys.exit(cli.main())"]
     monkeypatch.setattr(client_helpers, "COMMAND", command)
 
 
@@ -39,7 +39,7 @@ def no_tqdm(tmp_path: Path) -> str:
     directory = tmp_path / "path"
     directory.mkdir()
     (directory / "tqdm.py").write_text("raise ImportError")
-    return os.pathsep.join([str(directory), str(client_helpers.CLIENT.parent.parent)])
+    return os.pathsep.join([str(directory), str(ROOT)])
 
 
 @pytest.fixture
@@ -122,9 +122,9 @@ def test_what_comes_through_a_pipe_has_no_end_to_show(serve: Servers, tmp_path: 
 def test_the_size_is_that_of_what_is_left_to_read(tmp_path: Path) -> None:
     (tmp_path / "requests").write_bytes(REQUESTS)
     with (tmp_path / "requests").open("rb", buffering=0) as requests:
-        assert client.remaining(requests.fileno()) == len(REQUESTS)
+        assert progress.bytes_left(requests.fileno()) == len(REQUESTS)
         requests.read(100)
-        assert client.remaining(requests.fileno()) == len(REQUESTS) - 100
+        assert progress.bytes_left(requests.fileno()) == len(REQUESTS) - 100
 
 
 @pytest.mark.usefixtures("at_once")

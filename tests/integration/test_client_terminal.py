@@ -22,7 +22,7 @@ from client_helpers import (
 )
 from helpers import Daemon, clean_environment
 
-from calcd import client
+from calcd.client import cli, prompt, protocol, transport
 
 pytest.importorskip("readline")
 
@@ -152,34 +152,34 @@ def test_a_server_that_never_ends_to_tell_its_operations(
         serve(lambda connection: drip(connection, start), at=str(path))
         began = time.monotonic()
         press_tab(screen, "SO", "\x07")
-        assert time.monotonic() - began < client.HELP_WAIT + 2
+        assert time.monotonic() - began < prompt.HELP_TIMEOUT + 2
         screen.type("\r")
         screen.expect("\n1\n" + PROMPT)
         screen.type(CTRL_D)
         assert screen.end() == 0
 
 
-@pytest.mark.parametrize("reply", [NAMES[:-1] + b"X" * client.CHUNK + b"\n", NAMES * 2])
+@pytest.mark.parametrize("reply", [NAMES[:-1] + b"X" * protocol.CHUNK + b"\n", NAMES * 2])
 def test_more_operations_than_there_can_be(reply: bytes, serve: Servers) -> None:
     port = serve(lambda connection: connection.sendall(reply))
-    assert client.operations(client.Options([HOST, str(port)])) == []
+    assert prompt.fetch_operations(cli.Options([HOST, str(port)]).endpoint) == []
 
 
 def test_the_server_whose_operations_are_told_is_the_one_that_was_reached(
     serve: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing can interrupt the search for a name's addresses."""
-    options = client.Options(["localhost", str(serve(lambda _: None, helps)), "-4"])
-    client.connect(options).close()
-    monkeypatch.setattr(client, "resolve", lambda _: pytest.fail("asked for the name again"))
-    assert "SOMA" in client.operations(options)
+    endpoint = cli.Options(["localhost", str(serve(lambda _: None, helps)), "-4"]).endpoint
+    transport.connect(endpoint).close()
+    monkeypatch.setattr(transport, "resolve", lambda _: pytest.fail("asked for the name again"))
+    assert "SOMA" in prompt.fetch_operations(endpoint)
 
 
 def test_an_answer_that_no_operation_has_is_not_kept() -> None:
-    completer = client.Completer(client.Options([]), client.Traces())
-    for size in client.ANSWER_SIZE, client.ANSWER_SIZE + 1:
-        completer.learn("1" * size)
-    assert list(map(len, completer._answers)) == [client.ANSWER_SIZE]
+    completer = prompt.Completer(cli.Options([]).endpoint, protocol.SessionState())
+    for size in prompt.MAX_ANSWER_SIZE, prompt.MAX_ANSWER_SIZE + 1:
+        completer.add_answer("1" * size)
+    assert list(map(len, completer._answers)) == [prompt.MAX_ANSWER_SIZE]
 
 
 # -- Names ---------------------------------------------------------------------------------------
@@ -248,12 +248,12 @@ def test_tab_puts_the_last_answer_in_the_place_of_ans(screen: Terminal) -> None:
 
 
 def test_only_numbers_are_answers() -> None:
-    completer = client.Completer(client.Options([]), client.Traces())
-    completer.learn("PONG")
-    completer.learn("ERR DIVISION-BY-ZERO division by zero")
+    completer = prompt.Completer(cli.Options([]).endpoint, protocol.SessionState())
+    completer.add_answer("PONG")
+    completer.add_answer("ERR DIVISION-BY-ZERO division by zero")
     assert completer._answers == []
     for number in range(30):
-        completer.learn(f"{number}")
+        completer.add_answer(f"{number}")
     assert completer._answers == [f"{number}" for number in range(29, 19, -1)]
 
 
@@ -289,7 +289,7 @@ def test_a_new_connection_is_told_of_where_it_matters(
         screen.expect(PROMPT)
         ask(screen, first, "4")
         screen.type(then + "\r")
-        said = f"calcc: {client.LOST}\n" if lost else ""
+        said = f"calcc: {protocol.STATE_LOST}\n" if lost else ""
         assert screen.expect(PROMPT) == f"{then}\n{said}5\n"
         screen.type(CTRL_D)
         assert screen.end() == 0
@@ -300,7 +300,7 @@ def test_a_new_connection_is_told_of_where_it_matters(
 
 def examples() -> list[str]:
     """Give the examples of the help."""
-    lines = client.HELP.partition("Examples:\n")[2].splitlines()
+    lines = cli.help_text().partition("Examples:\n")[2].splitlines()
     return [re.split(r" {4,}", line.strip())[0] for line in lines]
 
 
@@ -329,4 +329,4 @@ def test_the_examples_for_a_default_server_work(shared_daemon: Daemon, tmp_path:
         [],
     ]
     assert (tmp_path / "results.txt").read_text() == "2\n4\n"
-    assert len(client.HELP.splitlines()) <= 45
+    assert len(cli.help_text().splitlines()) <= 45

@@ -23,7 +23,6 @@ from typing import IO
 import pytest
 from certificates import Certificates, Pair
 from client_helpers import (
-    CLIENT,
     CTRL_D,
     HOST,
     PROMPT,
@@ -42,7 +41,7 @@ from client_helpers import (
 from helpers import PATIENCE, Daemon, clean_environment, read_all, wait_until
 from sessions import answered, new_session
 
-from calcd import client
+from calcd.client import cli, prompt, transport
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
@@ -262,18 +261,18 @@ def test_a_server_that_wants_another_certificate(
     [
         ("--ssl=yes", "--ssl takes no value"),
         ("--ssl-cert", "--ssl-cert needs a value"),
-        ("--ssl-verify", "there is no option --ssl-verify"),
+        ("--ssl-verify", "unknown option --ssl-verify"),
         ("--ssl-trustfile NONE", "--ssl-trustfile NONE: no such file or directory"),
         ("--ssl-trustfile /", "--ssl-trustfile /: is a directory"),
         ("--ssl-trustfile KEY", "--ssl-trustfile KEY: no certificate in it"),
         ("--ssl-trustfile /dev/null", "--ssl-trustfile /dev/null: no certificate in it"),
         ("--ssl-cert NONE", "--ssl-cert NONE: no such file or directory"),
-        ("--ssl-cert CERT", "--ssl-cert CERT: no certificate with its key"),
+        ("--ssl-cert CERT", "--ssl-cert CERT: no certificate with key"),
         ("--ssl-cert CERT --ssl-key NONE", "--ssl-key NONE: no such file or directory"),
-        ("--ssl-cert CERT --ssl-key CERT", "--ssl-cert CERT and CERT: no certificate with its key"),
-        ("--ssl-cert CERT --ssl-key OTHER", "CERT and OTHER: the key is another certificate's"),
+        ("--ssl-cert CERT --ssl-key CERT", "--ssl-cert CERT and CERT: no certificate with key"),
+        ("--ssl-cert CERT --ssl-key OTHER", "CERT and OTHER: the key is of another certificate"),
         ("--ssl-key KEY", "--ssl-key needs --ssl-cert"),
-        ("--ssl-servername a..b", "there is no server's name a..b"),
+        ("--ssl-servername a..b", "invalid server name a..b"),
         ("--ssl -U NONE", "TLS over a Unix socket needs --ssl-servername or --ssl-noverify"),
     ],
 )
@@ -294,10 +293,10 @@ def test_wrong_usage(arguments: str, said: str, certificates: Certificates, tmp_
 
 
 def test_the_usage_tells_of_each_option_that_the_help_explains() -> None:
-    usage = client.HELP.partition("\n\n")[0]
+    usage = cli.help_text().partition("\n\n")[0]
     grouped, *others = re.findall(r"\[(-[^]\s]+)", usage)
     told = {f"-{letter}" for letter in grouped[1:]} | set(others)
-    explained = {name for name in client.OPTIONS if not name.startswith("--ssl")}
+    explained = {name for name in cli.VALUES if not name.startswith("--ssl")}
     assert told - {"--ssl..."} == explained - {"-h", "--help"}
 
 
@@ -359,11 +358,11 @@ def test_what_there_is_no_room_for_is_sent_later_and_once(
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     thread = threading.Thread(target=secure(script, version), args=(theirs,))
     thread.start()
-    options = client.Options([*map(str, trust), "--ssl-servername", "localhost", "-U", "it"])
-    assert options.tls is not None
-    connection = client.TLS(ours, options.tls, options)
+    endpoint = cli.Options([*map(str, trust), "--ssl-servername", "localhost", "-U", "it"]).endpoint
+    assert endpoint.tls is not None
+    connection = transport.TLS(ours, endpoint.tls, endpoint)
     try:
-        connection.greet()
+        connection.handshake()
         connection.setblocking(False)
         sent = [b"%d" % number * 10_000 for number in range(10)]
         for chunk in sent:
@@ -444,11 +443,10 @@ def test_a_unix_socket(serve: Servers, secure: Secure, trust: list[object], tmp_
         assert (done.stdout, done.returncode) == (b"PONG\n", 0)
 
 
-def test_a_copy_of_the_one_file_runs_elsewhere(
-    serve: Servers, secure: Secure, trust: list[object], tmp_path: Path
+def test_the_bundle_runs_elsewhere(
+    serve: Servers, secure: Secure, trust: list[object], calcc_pyz: Path
 ) -> None:
-    shutil.copy(CLIENT, tmp_path / "calcc")
-    command = [sys.executable, "-I", str(tmp_path / "calcc")]
+    command = [sys.executable, "-I", str(calcc_pyz)]
     done = calcc(*trust, "-e", "PING", HOST, serve(secure(calculate)), command=command)
     assert (done.stdout, done.stderr, done.returncode) == (b"PONG\n", b"", 0)
 
@@ -677,7 +675,7 @@ def test_a_server_that_never_ends_to_tell_its_operations(
         began = time.monotonic()
         screen.type("\t")
         screen.expect("\x07")
-        assert time.monotonic() - began < client.HELP_WAIT + 2
+        assert time.monotonic() - began < prompt.HELP_TIMEOUT + 2
         screen.type("MA 2 2\r")
         screen.expect("\n4\n" + PROMPT)
         screen.type("QUIT\r")

@@ -218,5 +218,5 @@ def test_what_does_not_go_with_udp(other: list[str]) -> None:
     done = calcc("-u", *other)
     assert done.returncode == 2
     assert complaint(done) == (
-        f"-u does not go with {'-U' if '-U' in other else '--ssl'}; see calcc -h"
+        f"-u cannot be used with {'-U' if '-U' in other else '--ssl'}; see calcc -h"
     )

@@ -63,7 +63,7 @@ def test_each_transcript_is_what_happens(tmp_path: Path) -> None:
     for name, command in {
         "nc": "nc.openbsd",
         "python3": sys.executable,
-        "calcc": f"{sys.executable} {ROOT}/calcd/client.py",
+        "calcc": f"{sys.executable} -m calcd.client",
     }.items():
         (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (programs / name).chmod(0o755)
@@ -144,7 +144,8 @@ def test_the_error_codes_are_those_of_the_code() -> None:
 def test_the_clients_options_are_those_it_tells() -> None:
     usage = next(line for line in README.splitlines() if line.startswith("calcc [-"))
     told = subprocess.run(
-        [sys.executable, ROOT / "calcd" / "client.py", "-h"],
+        [sys.executable, "-m", "calcd.client", "-h"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=PATIENCE,

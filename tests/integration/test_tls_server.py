@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from certificates import Certificates, Pair
-from helpers import PATIENCE, ROOT, Daemon, Daemons, read_all, wait_until
+from client_helpers import COMMAND
+from helpers import PATIENCE, Daemon, Daemons, clean_environment, read_all, wait_until
 from sessions import answered, new_session
 
-CLIENT = str(ROOT / "calcd/client.py")
 A_MOMENT = 2.0  # seconds that what is prompt may take on a busy machine
 
 
@@ -84,7 +84,14 @@ def run(command: list[str], stdin: bytes) -> bytes:
     """Run a client to its end, and return what it wrote."""
     if shutil.which(command[0]) is None:
         pytest.skip(f"needs {command[0]}")
-    done = subprocess.run(command, input=stdin, capture_output=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(
+        command,
+        input=stdin,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+        env=clean_environment(),
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -103,7 +110,7 @@ def run(command: list[str], stdin: bytes) -> bytes:
     [
         "ncat --ssl-verify --ssl-trustfile CA localhost PORT",
         "socat - OPENSSL:localhost:PORT,cafile=CA",
-        f"python3 {CLIENT} --ssl-trustfile CA localhost PORT",
+        f"{' '.join(COMMAND)} --ssl-trustfile CA localhost PORT",
     ],
     ids=["ncat", "socat", "calcc"],
 )

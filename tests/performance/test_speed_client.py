@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from calcd import client
+from calcd.client import calculator, cli, prompt, protocol, streams, transport
 
 SMALL, LARGE = 8 << 10, 64 << 10  # bytes
 MOST = 12  # times as long for 8 times as much; what is quadratic takes 64 times as long
@@ -44,25 +44,31 @@ def pieces(data: bytes, size: int = 16) -> list[bytes]:
 # -- What works on text --------------------------------------------------------------------------
 
 
-def matter(text: str) -> None:
-    traces = client.Traces()
-    traces.add("2+2", "4")
-    traces.matter_to([text])
+def affects(text: str) -> None:
+    state = protocol.SessionState()
+    state.record("2+2", "4")
+    state.affects([text])
 
 
 WORKS: dict[str, tuple[Callable[[str], object], list[str]]] = {
-    "a number": (lambda text: re.fullmatch(client.NUMBER, text, re.ASCII), ["1", ".", "1E", "-"]),
+    "a number": (lambda text: re.fullmatch(prompt.NUMBER, text, re.ASCII), ["1", ".", "1E", "-"]),
     "an operation": (
-        lambda text: re.findall(client.OPERATION, text),
+        lambda text: re.findall(prompt.OPERATION, text),
         ["A", "A_", "A1", "AA ", "É"],
     ),
-    "a request": (lambda text: client.Traces().add(text, "1"), ["a", "=", " ", "a ", "a=", "\t"]),
-    "ans": (matter, ["ans", "an", "a", "a ns ", "ANS_", "éans"]),
-    "a TLS error": (lambda text: client.explain(OSError(1, text)), ["a", " alert ", " alert"]),
-    "a result": (client.result, ["ERR ", "ERR", "E", " "]),
-    "a line": (lambda text: client.as_line(text + "x"), ["a", " ", "\t", "é"]),
-    "a message": (client.printable, ["a", "\x1b", "\u202e", "\t", "é", "\udc9b"]),
-    "options": (lambda text: client.Options(["-" + "4" * len(text), text]), ["4"]),
+    "a request": (
+        lambda text: protocol.SessionState().record(text, "1"),
+        ["a", "=", " ", "a ", "a=", "\t"],
+    ),
+    "ans": (affects, ["ans", "an", "a", "a ns ", "ANS_", "éans"]),
+    "a TLS error": (
+        lambda text: transport.describe_tls(OSError(1, text)),
+        ["a", " alert ", " alert"],
+    ),
+    "a result": (calculator.parse_reply, ["ERR ", "ERR", "E", " "]),
+    "a line": (lambda text: calculator.encode_request(text + "x"), ["a", " ", "\t", "é"]),
+    "a message": (streams.printable, ["a", "\x1b", "\u202e", "\t", "é", "\udc9b"]),
+    "options": (lambda text: cli.Options(["-" + "4" * len(text), text]).endpoint, ["4"]),
 }
 
 
@@ -84,21 +90,21 @@ def test_time_grows_with_the_text(work: Callable[[str], object], pattern: str, e
 
 
 def take(data: bytes) -> None:
-    replies = client.Replies(len(data))
+    replies = protocol.ReplySplitter(len(data))
     for chunk in pieces(data):
         replies.add(chunk)
 
 
 def count(data: bytes) -> None:
-    tally = client.Tally()
+    counter = protocol.ReplyCounter()
     for chunk in pieces(data):
-        tally.send(chunk)
-        tally.receive(chunk)
+        counter.add_requests(chunk)
+        counter.add_replies(chunk)
 
 
-def ask_over_udp(data: bytes) -> None:
-    server = client.UDP(client.Options(["-u"]), [])
-    server.ask = bytes  # type: ignore[assignment,method-assign]
+def request_over_udp(data: bytes) -> None:
+    server = transport.UDP(cli.Options(["-u"]).endpoint, [])
+    server.request = bytes  # type: ignore[assignment,method-assign]
     server.sendall(data)
     while server.recv(1):
         pass
@@ -106,22 +112,22 @@ def ask_over_udp(data: bytes) -> None:
 
 @pytest.mark.speed
 @pytest.mark.parametrize("pattern", ["1", "\n", "\r", " ", "1\n", "ERR ", "é"])
-@pytest.mark.parametrize("work", [take, count, ask_over_udp])
+@pytest.mark.parametrize("work", [take, count, request_over_udp])
 def test_time_grows_with_the_stream(work: Callable[[bytes], None], pattern: str) -> None:
     assert growth(lambda text: work(text.encode("latin-1")), pattern, "") < MOST
 
 
 @pytest.mark.speed
-@pytest.mark.parametrize("size", [16, client.CHUNK])
+@pytest.mark.parametrize("size", [16, protocol.CHUNK])
 @pytest.mark.parametrize("pattern", ["1", "\n", "\r", "\t", "\x1b", "\udcff", "\u202e", "é"])
 def test_time_grows_with_what_a_terminal_shows(
     pattern: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "write", lambda _: None)
+    monkeypatch.setattr(streams, "write_output", lambda _: None)
     monkeypatch.setattr("os.isatty", lambda _: True)
 
     def show(text: str) -> None:
-        with client.Output() as output:
+        with streams.Output() as output:
             for chunk in pieces(text.encode(errors="surrogateescape"), size):
                 output.write(chunk)
 

@@ -19,10 +19,7 @@ from typing import Any
 
 from helpers import PATIENCE, clean_environment, read_all, wait_until
 
-from calcd import client
-
-CLIENT = Path(client.__file__)
-COMMAND = [sys.executable, str(CLIENT)]
+COMMAND = [sys.executable, "-m", "calcd.client"]
 HOST = "127.0.0.1"
 
 Script = Callable[[socket.socket], None]
@@ -65,9 +62,16 @@ def running(*arguments: object, **streams: Any) -> Iterator[Any]:
             process.kill()
 
 
+def bundle(path: Path) -> None:
+    """Make the client one file, as its users do."""
+    command = [sys.executable, "-m", "calcd.client.bundle", str(path)]
+    done = calcc(command=command)
+    assert (done.stdout, done.stderr, done.returncode) == (b"", b"", 0)
+
+
 def shell(script: str) -> subprocess.CompletedProcess[bytes]:
     """Run a shell script in which ``calcc`` is the client."""
-    function = f'calcc() {{ {sys.executable} {CLIENT} "$@"; }}\n'
+    function = f'calcc() {{ {" ".join(COMMAND)} "$@"; }}\n'
     return calcc(command=["bash", "-c", function + script])
 
 

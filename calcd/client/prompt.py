@@ -1,0 +1,218 @@
+"""The prompt on a terminal. With readline it has history and completion."""
+
+import io
+import os
+import re
+import select
+import sys
+
+from calcd.client.errors import ClientError, describe
+from calcd.client.protocol import (
+    CHUNK,
+    CLOSED,
+    STATE_LOST,
+    ReplyCounter,
+    ReplySplitter,
+    SessionState,
+)
+from calcd.client.streams import STDIN, Output, warn, write_output
+from calcd.client.transport import Endpoint, Stream, check_idle, connect, receive
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from calcd.client.transport import Transport
+
+try:
+    import readline
+except ImportError:
+    READLINE = False
+else:
+    READLINE = True
+
+HISTORY_FILE, HISTORY_LINES = "~/.calcc_history", 1000
+HELP_TIMEOUT = 1.0  # seconds; the Tab key waits for the server once
+MAX_ANSWERS, MAX_ANSWER_SIZE = 10, 2000  # answers that the Tab key offers, characters of each
+NUMBER, OPERATION = r"[-+]?[0-9.]+(E[-+]?[0-9]+)?", r"\b[A-Z][A-Z0-9]+\b"  # in replies
+# Where a word starts. Not at + and -: -1E+3 is one word.
+WORD_DELIMITERS = " \t\n*/%^(),=<>!"
+
+
+def run_prompt(server: "Transport", endpoint: Endpoint) -> int:
+    """Send each line that is typed, and write its reply. Return the exit status."""
+    counter = ReplyCounter()
+    state = SessionState()
+    completer = Completer(endpoint, state)
+    if READLINE:
+        completer.install()
+        load_history()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # the server decides what is text
+    try:
+        while True:
+            try:
+                line = input("calcc> ")
+            except KeyboardInterrupt:
+                write_output(b"\n")
+                continue
+            except EOFError:
+                write_output(b"\n")
+                break
+            requests = line.encode(errors="surrogateescape") + b"\n"
+            before = counter.requests
+            counter.add_requests(requests)
+            count = counter.requests - before  # more than one if newlines were pasted
+            if not count:
+                continue
+            replies = exchange(server, requests, count, endpoint, reused=before > 0)
+            if not replies:
+                # The server closes idle connections. Sending the request again is harmless.
+                server.close()
+                server = connect(endpoint)
+                if state.affects([line]):
+                    warn(STATE_LOST)
+                state.reset()
+                replies = exchange(server, requests, count, endpoint)
+            counter.add_replies(replies)
+            with Output() as output:
+                output.write(replies)
+            sent_lines = [part for part in line.split("\n") if part.strip(" \t\r")]
+            reply_lines = replies.decode(errors="replace").split("\n")[:-1]
+            for request, reply in zip(sent_lines, reply_lines, strict=False):
+                state.record(request, reply)
+                completer.add_answer(reply)
+            if len(reply_lines) < count or line.strip(" \t").upper() == "QUIT":
+                break
+    finally:
+        server.close()
+        if READLINE:
+            save_history()
+    hint = "" if endpoint.tls or endpoint.udp else ": does it speak TLS (--ssl)?"
+    return counter.exit_status(endpoint.name, CLOSED, hint)
+
+
+def exchange(
+    server: "Transport", requests: bytes, count: int, endpoint: Endpoint, *, reused: bool = False
+) -> bytes:
+    """Return the replies to `count` requests, fewer if the server has closed the connection.
+
+    `reused` tells that this is not the first exchange: the server may not have sent anything since.
+    Raise ClientError on a timeout, and for a reply that is too long or was not asked for.
+    """
+    splitter = ReplySplitter(count)
+    replies: list[bytes] = []
+    try:
+        if reused and isinstance(server, Stream):
+            server.setblocking(False)
+            check_idle(server)
+        server.settimeout(endpoint.time_left())
+        server.sendall(requests)
+        while splitter.expected and (chunk := receive(server, endpoint)):
+            replies += splitter.add(chunk)
+    except (TimeoutError, ConnectionAbortedError) as error:
+        raise ClientError(f"{endpoint.name}: {describe(error)}") from None
+    except OSError:
+        pass  # the same as closed
+    return b"\n".join([*replies, bytes(splitter.rest)])
+
+
+def load_history() -> None:
+    """Load the lines of earlier runs, if there are any."""
+    readline.set_history_length(HISTORY_LINES)
+    try:
+        readline.read_history_file(os.path.expanduser(HISTORY_FILE))
+    except OSError:
+        return
+
+
+def save_history() -> None:
+    """Save the lines for the next run, if the file can be written."""
+    try:
+        readline.write_history_file(os.path.expanduser(HISTORY_FILE))
+    except OSError:
+        return
+
+
+def fetch_operations(endpoint: Endpoint) -> list[str]:
+    """Return the operations that the server's HELP lists, empty if it does not reply in time.
+
+    They are fetched on a connection of their own: a late reply then disturbs no other request.
+    """
+    limited = endpoint.within(HELP_TIMEOUT)
+    limited.verbose = False
+    if endpoint.udp:  # each address gets its share
+        limited.timeout = min(HELP_TIMEOUT, endpoint.timeout or HELP_TIMEOUT)
+        limited.timeout /= len(endpoint.addresses)
+    try:
+        server = connect(limited, endpoint.addresses)
+        try:
+            reply = exchange(server, b"HELP\n", 1, limited).decode(errors="replace")
+        finally:
+            server.close()
+    except (ClientError, OSError):
+        return []
+    if reply.startswith("ERR ") or not reply.endswith("\n") or len(reply) > CHUNK:
+        return []
+    return list(dict.fromkeys(re.findall(OPERATION, reply)))
+
+
+class Completer:
+    """Completion for the Tab key: operations, assigned names and the last answers.
+
+    Where a number may stand, and in place of `ans`, Tab inserts the last answer. The next Tab
+    replaces it by the one before.
+    """
+
+    def __init__(self, endpoint: Endpoint, state: SessionState) -> None:
+        self._endpoint = endpoint
+        self._state = state
+        self._operations: list[str] | None = None  # not fetched yet
+        self._answers: list[str] = []  # without duplicates, the last one first
+        self._inserted = "", "", 0  # the word with an answer, its start before that, which answer
+        self._matches: list[str] = []
+
+    def install(self) -> None:
+        """Bind the Tab key to this completer."""
+        libedit = "libedit" in (readline.__doc__ or "")
+        readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
+        readline.set_completer_delims(WORD_DELIMITERS)
+        readline.set_completer(self)
+
+    def add_answer(self, reply: str) -> None:
+        """Remember a reply that is a number."""
+        self._inserted = "", "", 0
+        if len(reply) <= MAX_ANSWER_SIZE and re.fullmatch(NUMBER, reply, re.ASCII):
+            others = [answer for answer in self._answers if answer != reply]
+            self._answers = [reply, *others][:MAX_ANSWERS]
+
+    def __call__(self, word: str, state: int) -> str | None:
+        """Return match number `state` for the word before the cursor, as readline calls it."""
+        if state == 0 and select.select([STDIN], [], [], 0)[0]:
+            self._matches = [f"{word}\t"]  # more input is waiting: a pasted tab is a blank
+        elif state == 0:
+            before = readline.get_line_buffer()[: readline.get_begidx()]
+            self._matches = self._complete(before, word)
+        return self._matches[state] if state < len(self._matches) else None
+
+    def _complete(self, before: str, word: str) -> list[str]:
+        """Return all matches for a word and the text before it."""
+        inserted, head, number = self._inserted
+        if word and word == inserted:
+            return self._insert_answer(head, (number + 1) % len(self._answers))
+        start = max(word.rfind("+"), word.rfind("-")) + 1
+        head, word = word[:start], word[start:]
+        if self._answers and (word.lower() == "ans" or not word):
+            command = (before + head).strip(" \t").upper()
+            if word or command not in ("", "HELP"):
+                return self._insert_answer(head, 0)
+        if self._operations is None:
+            self._operations = []  # fetched once, even if that is interrupted
+            self._operations = fetch_operations(self._endpoint)
+        names = [name.lower() if word.islower() else name for name in self._operations]
+        names += [*self._state.names, *(["ans"] if self._answers else [])]
+        return [head + name for name in names if name.lower().startswith(word.lower())]
+
+    def _insert_answer(self, head: str, number: int) -> list[str]:
+        """Return one of the answers as the only match."""
+        word = head + self._answers[number]
+        self._inserted = word, head, number
+        return [word]

@@ -1,0 +1,123 @@
+"""The client's side of the protocol: count requests and replies, split replies, track state."""
+
+from calcd.client.errors import ClientError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CHUNK = 65536  # bytes read at once, in each direction
+# Bytes. The longest line has 1 MiB, and UPPER turns one byte into 3 at most.
+MAX_REPLY = 4 << 20
+MAX_TIMEOUT = 1e6  # seconds; the limit of poll() is twice as many
+CLOSED = "connection closed by the server"
+UNEXPECTED = "the server has sent more than was asked for"
+STATE_LOST = "a new connection has none of the names, settings and answers of the one before"
+SETTINGS = ("PRECISION", "ROUNDING", "EXACT", "LANGUAGE")  # with an operand: for a connection
+# `translate` deletes the blanks and makes each other byte but the newline an x. A request that is
+# not blank then starts with x.
+BLANKS = b" \t\r"
+MARKS = bytes(byte if byte == ord("\n") else ord("x") for byte in range(256))
+
+
+class ReplyCounter:
+    """Counts requests and replies chunk by chunk. A chunk may end anywhere."""
+
+    def __init__(self) -> None:
+        self.requests = self.replies = 0
+        self.bytes_sent = 0
+        self.errors = False  # at least one reply was an ERR
+        self._marks = self._tail = b"\n"  # the end of the last chunk
+
+    def add_requests(self, chunk: bytes) -> None:
+        """Count the requests that start in a chunk sent to the server."""
+        marks = self._marks + chunk.translate(MARKS, BLANKS)
+        self.requests += marks.count(b"\nx")
+        self.bytes_sent += len(chunk)
+        self._marks = marks[-1:]
+
+    def add_replies(self, chunk: bytes) -> None:
+        """Count the replies that end in a chunk received from the server."""
+        replies = self._tail + chunk
+        self.replies += chunk.count(b"\n")
+        self.errors = self.errors or b"\nERR " in replies
+        self._tail = replies[-len("\nERR") :]
+
+    def exit_status(self, server: str, reason: str, hint: str = "") -> int:
+        """Return the exit status at the end of a connection: 1 after an ERR, else 0.
+
+        Raise ClientError with the reason for the end if a request has no reply. The hint is added
+        if there was no reply at all.
+        """
+        if self.replies < self.requests:
+            missing = f"{self.requests - self.replies} of {self.requests}"
+            hint = "" if self.replies else hint
+            raise ClientError(f"{server}: {reason}; requests without a reply: {missing}{hint}")
+        return int(self.errors)
+
+    def close(self) -> None:
+        """Do nothing. `Progress` finishes its line here."""
+
+
+class ReplySplitter:
+    """Splits a stream into the number of replies that is expected. A chunk may end anywhere."""
+
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
+        self.rest = bytearray()  # the start of a reply
+
+    def add(self, chunk: bytes) -> list[bytes]:
+        """Return the replies that end in a chunk, without their newlines.
+
+        Raise ConnectionAbortedError if a reply is too long, or if there are too many.
+        """
+        replies = []
+        parts = chunk.split(b"\n")
+        for number, part in enumerate(parts, 1):
+            self.rest += part
+            if len(self.rest) > MAX_REPLY:
+                raise ConnectionAbortedError(f"a reply has more than {MAX_REPLY} bytes")
+            if number < len(parts):
+                replies.append(bytes(self.rest))
+                self.rest.clear()
+        self.expected -= len(replies)
+        if self.expected < 0 or (self.rest and not self.expected):
+            raise ConnectionAbortedError(UNEXPECTED)
+        return replies
+
+
+class SessionState:
+    """The state that requests have left on the server, which lasts as long as the connection."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, as the server does for a new connection."""
+        self.names: dict[str, None] = {}  # in the order of their assignment
+        self._settings_changed = False
+        self._has_answer = False
+
+    def record(self, request: str, reply: str) -> None:
+        """Record what a request has changed, given its reply."""
+        if reply.startswith("ERR "):
+            return
+        self._has_answer = True
+        name, _, value = request.partition("=")
+        name = name.strip(" \t")
+        if name.isidentifier() and value and not value.startswith("="):
+            self.names[name] = None
+            return
+        command, *operands = request.upper().split(None, 1) or [""]
+        if command == "CLEAR":
+            self.names.clear()
+        elif command in SETTINGS and operands:
+            self._settings_changed = True
+
+    def affects(self, requests: "Iterable[str]") -> bool:
+        """Return True if the replies to these requests may depend on the state."""
+        import re
+
+        ans = re.compile(r"\bans\b", re.IGNORECASE)
+        uses_answer = self._has_answer and any(map(ans.search, requests))
+        return uses_answer or self._settings_changed or bool(self.names)
