@@ -110,22 +110,16 @@ class Options:
         tls = any(name.startswith("--ssl") for name in values)
         if "-u" in values and (tls or path is not None):
             raise UsageError(f"-u cannot be used with {'--ssl' if tls else '-U'}")
-        self.endpoint = transport.Endpoint(
-            host,
-            port,
-            path=path,
-            family=family,
-            udp="-u" in values,
-            timeout=timeout,
-            verbose="-v" in values,
-            check_only="-z" in values,
+        self.endpoint = endpoint = transport.Endpoint(host, port, path)
+        endpoint.family, endpoint.timeout = family, timeout
+        endpoint.udp, endpoint.verbose, endpoint.check_only = (
+            name in values for name in ("-u", "-v", "-z")
         )
         if tls:
-            servername = values.get("--ssl-servername", self.endpoint.servername)
+            endpoint.servername = values.get("--ssl-servername", endpoint.servername)
             files = {name: value for name, value in values.items() if VALUES[name] == "FILE"}
             verify = "--ssl-noverify" not in values
-            self.endpoint.servername = servername
-            self.endpoint.tls = transport.tls_context(files, servername, verify=verify)
+            endpoint.tls = transport.tls_context(files, endpoint.servername, verify=verify)
 
     def _parse(self, argv: list[str]) -> list[str]:
         """Split the command line into options with their values, and operands."""

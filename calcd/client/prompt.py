@@ -86,8 +86,7 @@ def run_prompt(server: "Transport", endpoint: Endpoint) -> int:
         server.close()
         if READLINE:
             save_history()
-    hint = "" if endpoint.tls or endpoint.udp else ": does it speak TLS (--ssl)?"
-    return counter.exit_status(endpoint.name, CLOSED, hint)
+    return counter.exit_status(endpoint.name, CLOSED, endpoint.hint())
 
 
 def exchange(

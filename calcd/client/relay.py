@@ -3,26 +3,22 @@
 import select
 
 from calcd.client.errors import describe
-from calcd.client.protocol import CHUNK, CLOSED
-from calcd.client.streams import STDIN, STDOUT, read_input
-from calcd.client.transport import SHUT_WR
+from calcd.client.protocol import CHUNK, CLOSED, ReplyCounter
+from calcd.client.streams import STDIN, STDOUT, Output, read_input
+from calcd.client.transport import SHUT_WR, UDP, Endpoint, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from calcd.client.protocol import ReplyCounter
-    from calcd.client.streams import Output
-    from calcd.client.transport import UDP, Endpoint, Stream
-
 
 def relay(
-    server: "Stream",
-    endpoint: "Endpoint",
+    server: Stream,
+    endpoint: Endpoint,
     requests: bytes,
     linger: float | None,
-    counter: "ReplyCounter",
-    output: "Output",
+    counter: ReplyCounter,
+    output: Output,
 ) -> int:
     """Send requests and write replies at the same time. Return the exit status.
 
@@ -33,7 +29,6 @@ def relay(
     counter.add_requests(unsent)
     reading = not requests  # standard input has not ended
     sending = True  # our half of the connection is open
-    hint = "" if endpoint.tls else ": does it speak TLS (--ssl)?"
     timeout = endpoint.timeout
     server.setblocking(False)
     while True:
@@ -70,15 +65,15 @@ def relay(
             except BlockingIOError:
                 continue
             except OSError as error:
-                return counter.exit_status(endpoint.name, describe(error), hint)
+                return counter.exit_status(endpoint.name, describe(error), endpoint.hint())
             if not chunk:
-                return counter.exit_status(endpoint.name, CLOSED, hint)
+                return counter.exit_status(endpoint.name, CLOSED, endpoint.hint())
             counter.add_replies(chunk)
             output.write(chunk)
 
 
 def relay_datagrams(
-    server: "UDP", endpoint: "Endpoint", requests: bytes, counter: "ReplyCounter", output: "Output"
+    server: UDP, endpoint: Endpoint, requests: bytes, counter: ReplyCounter, output: Output
 ) -> int:
     """Send one request after the other, and write the replies. Return the exit status."""
     for chunk in [requests] if requests else input_chunks():

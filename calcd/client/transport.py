@@ -35,32 +35,20 @@ FAMILIES = {"": _socket.AF_UNSPEC, "-4": _socket.AF_INET, "-6": _socket.AF_INET6
 class Endpoint:
     """Where the server is, and how to connect to it."""
 
-    def __init__(
-        self,
-        host: str = "127.0.0.1",
-        port: str = "12000",
-        *,
-        path: str | None = None,
-        family: str = "",
-        udp: bool = False,
-        timeout: float | None = None,
-        verbose: bool = False,
-        check_only: bool = False,
-    ) -> None:
+    def __init__(self, host: str, port: str, path: str | None = None) -> None:
         self.host, self.port = host, port
-        self.path = path  # of a Unix socket
+        self.path = path  # of a Unix socket, in place of host and port
         self.name = f"{host} port {port}" if path is None else path  # in messages
-        self.family = family  # a key of FAMILIES
-        self.udp = udp
-        self.timeout = timeout  # seconds for one step; None: no limit
-        self.deadline = float("inf")  # for everything, by the monotonic clock
-        self.verbose = verbose
-        self.check_only = check_only
-        self.addresses: Addresses = []  # where the server was reached
+        self.family = ""  # a key of FAMILIES
+        self.udp = False
         self.tls: ssl.SSLContext | None = None
-        self.servername: str | None = None  # the name that its certificate must have
+        self.servername: str | None = None  # the name that the server's certificate must have
         if path is None:  # certificates have no scope, as in fe80::1%eth0, and no final dot
             self.servername = host.partition("%")[0].removesuffix(".")
+        self.timeout: float | None = None  # seconds for one step; None: no limit
+        self.deadline = float("inf")  # for everything, by the monotonic clock
+        self.verbose = self.check_only = False
+        self.addresses: Addresses = []  # where the server was reached
 
     def within(self, seconds: float) -> "Endpoint":
         """Return a copy with a deadline that is so many seconds away."""
@@ -70,6 +58,10 @@ class Endpoint:
         endpoint = copy.copy(self)
         endpoint.deadline = min(self.deadline, time.monotonic() + seconds)
         return endpoint
+
+    def hint(self) -> str:
+        """Return what may be wrong if there was no reply at all."""
+        return "" if self.tls or self.udp else ": does it speak TLS (--ssl)?"
 
     def time_left(self) -> float | None:
         """Return the seconds that the next step may take, None for no limit.

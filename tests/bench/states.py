@@ -16,12 +16,19 @@ from pathlib import Path
 
 from . import programs, sums
 from .load import Bench, Contestant, Row
-from .programs import PATIENCE, ROOT, BenchError, MissingError, environment
+from .programs import PATIENCE, ROOT, BenchError, MissingError
 
 _IDLE = 9000
 _BUSY = 1000
 _LINES = 1_000_000
-_CALCC = [sys.executable, str(ROOT / "calcd" / "calcc")]  # as it is installed
+# What the installed script does, from this checkout.
+_SCRIPT = f"""if True:
+    import sys
+    sys.path[0] = {str(ROOT)!r}
+    from calcd.client.cli import main
+    sys.exit(main())
+"""
+_CALCC = [sys.executable, "-c", _SCRIPT]
 _STARTS = 10  # of a client, for one measurement
 
 
@@ -92,7 +99,7 @@ def client(bench: Bench) -> Iterator[Row]:
     """How long `calcc -e` takes, from start to exit, beside an interpreter that does nothing."""
     with ExitStack() as stack:
         calcd = bench.start(stack, "calcd")["calcd"]
-        ways = {"calcd/calcc -e": _CALCC}
+        ways = {"calcd.client -e": _CALCC}
         script = Path(sys.executable).with_name("calcc")
         if script.exists():
             ways["calcc -e, installed"] = [str(script)]
@@ -110,12 +117,7 @@ def _time(command: list[str], answer: bytes) -> float:
     began = time.perf_counter()
     for _ in range(_STARTS):
         run = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PATIENCE,
-            check=True,
-            env=environment(),
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=True
         )
         if run.stdout != answer:
             raise BenchError(f"wrong answer: {run.stdout!r}")
@@ -138,14 +140,7 @@ def file(bench: Bench) -> Iterator[Row]:
             came = bench.directory / "came"
             with requests.open("rb") as source, came.open("wb") as sink:
                 began = time.perf_counter()
-                subprocess.run(
-                    command,
-                    stdin=source,
-                    stdout=sink,
-                    timeout=PATIENCE,
-                    check=True,
-                    env=environment(),
-                )
+                subprocess.run(command, stdin=source, stdout=sink, timeout=PATIENCE, check=True)
                 took = time.perf_counter() - began
             if not filecmp.cmp(came, replies, shallow=False):
                 raise BenchError(f"wrong answers through {command[0]}")
