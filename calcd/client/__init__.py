@@ -3,17 +3,17 @@
 The package needs nothing but the standard library, and nothing of the rest of calcd.
 """
 
+__all__ = ["Calculator", "CalculatorError"]
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from calcd.client.calculator import Calculator, CalculatorError
+else:
 
-__all__ = ["Calculator", "CalculatorError"]
+    def __getattr__(name: str) -> object:
+        """Import the Python API when it is used: calcc does not need it."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from calcd.client import calculator
 
-
-def __getattr__(name: str) -> object:
-    """Import the Python API when it is used: calcc does not need it."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from calcd.client import calculator
-
-    return getattr(calculator, name)
+        return getattr(calculator, name)

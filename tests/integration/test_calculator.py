@@ -1,4 +1,4 @@
-"""calcd as a Python program uses it: Calculator, against the daemon and servers of a test's own."""
+"""Calculator, the Python API, with the daemon and with servers that run a script."""
 
 import doctest
 import socket
@@ -23,7 +23,7 @@ connect = partial(Calculator, HOST, timeout=PATIENCE)
 
 
 def expect(*pairs: tuple[str, str], end: Script = socket.socket.close) -> Script:
-    """Get these requests, one after the other, reply to each, and end the connection."""
+    """Receive these requests one after the other, reply to each, and close."""
 
     def script(connection: socket.socket) -> None:
         for request, reply in pairs:
@@ -35,7 +35,7 @@ def expect(*pairs: tuple[str, str], end: Script = socket.socket.close) -> Script
 
 
 def hear(*requests: str, end: Script = socket.socket.close) -> Script:
-    """Get these requests, and end the connection without a word."""
+    """Receive these requests, and close without a reply."""
 
     def script(connection: socket.socket) -> None:
         receive(connection, "".join(f"{request}\n" for request in requests).encode())
@@ -44,10 +44,10 @@ def hear(*requests: str, end: Script = socket.socket.close) -> Script:
     return script
 
 
-# -- Asking --------------------------------------------------------------------------------------
+# -- Requests ------------------------------------------------------------------------------------
 
 
-def test_the_readmes_example_is_what_happens(shared_daemon: Daemon) -> None:
+def test_the_readmes_example_works(shared_daemon: Daemon) -> None:
     example = (ROOT / "README.md").read_text().partition("```pycon\n")[2].partition("```")[0]
     where = f'"{shared_daemon.host}", {shared_daemon.port}'
     assert '"localhost", 12000' in example
@@ -57,14 +57,14 @@ def test_the_readmes_example_is_what_happens(shared_daemon: Daemon) -> None:
     assert doctest.DocTestRunner().run(test, out=said.append) == (0, len(test.examples)), said
 
 
-def test_a_number_is_taken_as_it_is_written(shared_daemon: Daemon) -> None:
+def test_a_number_keeps_all_its_digits(shared_daemon: Daemon) -> None:
     with Calculator(shared_daemon.host, shared_daemon.port) as calculator:
         for request, result in ("SOMA 1.50 1.50", "3.00"), ("MUL 2E+300 -1E+300", "-2E+600"):
             assert str(calculator.evaluate(request)) == result
         assert type(calculator.evaluate("SOMA 2 2")) is Decimal
 
 
-def test_text_is_told(shared_daemon: Daemon) -> None:
+def test_text_is_returned(shared_daemon: Daemon) -> None:
     with connect(shared_daemon.port) as calculator:
         assert calculator.request("MAIUSCULA olá") == "OLÁ"
         assert calculator.request("SOMA 0.1 0.2") == "0.3"
@@ -72,7 +72,7 @@ def test_text_is_told(shared_daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("request_line", ["PING", "UPPER nan", "UPPER infinity"])
-def test_text_is_no_number(request_line: str, shared_daemon: Daemon) -> None:
+def test_text_is_not_a_number(request_line: str, shared_daemon: Daemon) -> None:
     with connect(shared_daemon.port) as calculator:
         for ask in calculator.evaluate, lambda one: calculator.evaluate_many([one]):
             with pytest.raises(ValueError, match=r"not a number, but '\w+'"):
@@ -107,14 +107,16 @@ def test_many_at_once_with_errors_in_their_places(shared_daemon: Daemon) -> None
 
 
 @pytest.mark.parametrize("request_line", ["", " \t", "PING\n", "PING\rPING", "\n"])
-def test_what_would_not_get_one_reply_is_not_sent(request_line: str, shared_daemon: Daemon) -> None:
+def test_a_request_without_exactly_one_reply_is_not_sent(
+    request_line: str, shared_daemon: Daemon
+) -> None:
     with connect(shared_daemon.port) as calculator:
         with pytest.raises(ValueError, match="request"):
             calculator.evaluate_many(["PING", request_line])
         assert calculator.evaluate("SOMA 2 2") == 4
 
 
-def test_after_its_end_it_does_not_ask(serve: Servers) -> None:
+def test_after_close_it_sends_nothing(serve: Servers) -> None:
     with connect(serve(expect(("a", "1"), end=lambda c: receive(c, b"")))) as calculator:
         assert calculator.evaluate("a") == 1
     calculator.close()
@@ -122,7 +124,7 @@ def test_after_its_end_it_does_not_ask(serve: Servers) -> None:
         calculator.evaluate("a")
 
 
-# -- Ten thousand at once ------------------------------------------------------------------------
+# -- Many requests -------------------------------------------------------------------------------
 
 
 def test_ten_thousand_requests_come_back_whole(shared_daemon: Daemon) -> None:
@@ -131,7 +133,7 @@ def test_ten_thousand_requests_come_back_whole(shared_daemon: Daemon) -> None:
     assert results == list(range(1, 10_001))
 
 
-def test_a_server_that_takes_no_more_until_its_replies_are_read(serve: Servers) -> None:
+def test_a_server_that_reads_on_only_when_its_replies_are_read(serve: Servers) -> None:
     requests = [f"{number:01000}" for number in range(10_000)]
     with connect(serve(echo)) as calculator:
         assert calculator.request_many(requests) == requests
@@ -161,7 +163,7 @@ def test_the_same_over_tls(
     assert ends == [b""]
 
 
-# -- Whom it reaches -----------------------------------------------------------------------------
+# -- Connections ---------------------------------------------------------------------------------
 
 
 def test_a_unix_socket(start_daemon: Daemons, tmp_path: Path) -> None:
@@ -183,7 +185,7 @@ def test_a_tls_endpoint(start_daemon: Daemons, certificates: Certificates) -> No
         connect(port, tls=context, servername="calcd.example")
 
 
-def test_a_server_that_is_not_trusted(serve: Servers, certificates: Certificates) -> None:
+def test_an_untrusted_server(serve: Servers, certificates: Certificates) -> None:
     def script(plain: socket.socket) -> None:
         server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         server.load_cert_chain(certificates.server.cert, certificates.server.key)
@@ -194,7 +196,7 @@ def test_a_server_that_is_not_trusted(serve: Servers, certificates: Certificates
         connect(serve(script), tls=ssl.create_default_context())
 
 
-def test_a_server_that_cannot_be_reached(tmp_path: Path) -> None:
+def test_an_unreachable_server(tmp_path: Path) -> None:
     with socket.socket() as holder:
         holder.bind((HOST, 0))
         with pytest.raises(ConnectionRefusedError):
@@ -206,15 +208,15 @@ def test_a_server_that_cannot_be_reached(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
-def test_a_timeout_that_is_none(timeout: float) -> None:
+def test_an_invalid_timeout(timeout: float) -> None:
     with pytest.raises(ValueError, match="more than 0 seconds"):
         Calculator(timeout=timeout)
 
 
-# -- Waiting no longer ---------------------------------------------------------------------------
+# -- Timeouts ------------------------------------------------------------------------------------
 
 
-def test_a_late_reply_is_nobody_elses(serve: Servers) -> None:
+def test_after_a_timeout_a_late_reply_is_dropped(serve: Servers) -> None:
     given_up = threading.Event()
 
     def slow(connection: socket.socket) -> None:
@@ -250,7 +252,7 @@ def test_a_server_that_never_shakes_hands(serve: Servers) -> None:
         Calculator(HOST, serve(serve.silent), timeout=0.1, tls=ssl.create_default_context())
 
 
-# -- Connections that are lost -------------------------------------------------------------------
+# -- Lost connections ----------------------------------------------------------------------------
 
 
 def test_a_connection_that_was_idle_for_too_long(start_daemon: Daemons) -> None:
@@ -263,7 +265,7 @@ def test_a_connection_that_was_idle_for_too_long(start_daemon: Daemons) -> None:
 
 
 @pytest.mark.parametrize("end", [socket.socket.close, reset])
-def test_what_has_no_reply_is_asked_again(end: Script, serve: Servers) -> None:
+def test_requests_without_a_reply_are_sent_again(end: Script, serve: Servers) -> None:
     def once(connection: socket.socket) -> None:
         receive(connection, b"a\nb\nc\n")
         connection.sendall(b"1\n2")
@@ -274,7 +276,7 @@ def test_what_has_no_reply_is_asked_again(end: Script, serve: Servers) -> None:
         assert calculator.evaluate_many(["a", "b", "c"]) == [1, 2, 3]
 
 
-def test_a_request_is_asked_again_once_and_not_twice(serve: Servers) -> None:
+def test_a_request_is_sent_again_once_and_not_twice(serve: Servers) -> None:
     port = serve(hear("a"), hear("a"), expect(("a", "1"), end=echo))
     with connect(port) as calculator:
         with pytest.raises(ConnectionError, match=r"connection closed by the server|reset"):
@@ -283,7 +285,7 @@ def test_a_request_is_asked_again_once_and_not_twice(serve: Servers) -> None:
 
 
 @pytest.mark.parametrize("left", ["x = 2", " y=3", "PRECISION 50", "rounding up"])
-def test_not_after_something_was_left_on_the_connection(left: str, serve: Servers) -> None:
+def test_a_request_is_not_sent_again_if_state_is_lost(left: str, serve: Servers) -> None:
     port = serve(expect((left, "2"), end=hear("a")), expect(("a", "1")))
     with connect(port) as calculator:
         calculator.request(left)
@@ -301,7 +303,9 @@ def test_not_after_something_was_left_on_the_connection(left: str, serve: Server
         ("x = 1/0", "ERR DIVISION-BY-ZERO division by zero"),
     ],
 )
-def test_but_after_what_leaves_nothing(asked: str, reply: str, serve: Servers) -> None:
+def test_a_request_is_sent_again_if_no_state_is_lost(
+    asked: str, reply: str, serve: Servers
+) -> None:
     port = serve(expect((asked, reply), end=hear("a")), expect(("a", "1")))
     with connect(port) as calculator:
         calculator.request_many([asked])
@@ -324,8 +328,8 @@ def test_the_last_answer_is_lost_with_its_connection(serve: Servers) -> None:
         assert calculator.evaluate("2+2") == 4
 
 
-def test_all_of_a_conversation_may_be_had_again(serve: Servers) -> None:
-    """Where nothing was answered, nothing is lost."""
+def test_a_whole_exchange_is_repeated(serve: Servers) -> None:
+    """Without any answer no state is lost."""
     asked = ["x = 2", "ans + x"]
     port = serve(hear(*asked), expect(("x = 2\nans + x", "2\n4")))
     with connect(port) as calculator:
@@ -341,7 +345,7 @@ def test_a_server_that_is_gone(start_daemon: Daemons) -> None:
             calculator.evaluate("SOMA 2 2")
 
 
-def test_the_reason_of_a_server_that_does_not_want_us(serve: Servers) -> None:
+def test_a_server_that_refuses_tells_the_reason(serve: Servers) -> None:
     refused = b"ERR BUSY too many connections\n"
     port = serve(lambda c: c.sendall(refused), expect(("a", "1")))
     with connect(port) as calculator:
@@ -350,7 +354,7 @@ def test_the_reason_of_a_server_that_does_not_want_us(serve: Servers) -> None:
         assert calculator.evaluate("a") == 1
 
 
-def test_replies_that_nobody_asked_for(serve: Servers) -> None:
+def test_unexpected_replies(serve: Servers) -> None:
     port = serve(expect(("a", "1\n2")), expect(("b", "3")))
     with connect(port) as calculator:
         with pytest.raises(ConnectionAbortedError, match="more than was asked for"):
@@ -358,7 +362,12 @@ def test_replies_that_nobody_asked_for(serve: Servers) -> None:
         assert calculator.evaluate("b") == 3
 
 
-# -- On its own ----------------------------------------------------------------------------------
+# -- Imports -------------------------------------------------------------------------------------
+
+
+def test_the_package_has_nothing_else() -> None:
+    with pytest.raises(ImportError, match="cannot import name 'ask'"):
+        from calcd.client import ask  # type: ignore[attr-defined]  # noqa: F401
 
 
 def test_the_bundle_is_enough_and_imports_little(shared_daemon: Daemon, calcc_pyz: Path) -> None:
@@ -381,8 +390,8 @@ def test_the_bundle_is_enough_and_imports_little(shared_daemon: Daemon, calcc_py
     assert (done.stdout, done.stderr) == ("\n0.3\n", "")
 
 
-def test_nothing_is_left_behind_where_a_handshake_fails(serve: Servers) -> None:
-    """conftest looks for the descriptor."""
+def test_a_failed_handshake_leaves_nothing_behind(serve: Servers) -> None:
+    """conftest checks the file descriptors."""
 
     def script(plain: socket.socket) -> None:
         plain.sendall(b"ERR nonsense\n")

@@ -1,7 +1,7 @@
-"""calcc as its users run it: a process with pipes, files and terminals, against real sockets.
+"""calcc as its users run it: a process with pipes, files and terminals, and real sockets.
 
-Where the server has to do its work it is the daemon; where it has to fail it is a script, run
-in a thread of the test for each connection in turn.
+A server that works is the daemon. A server that fails is a script, run in a thread of the test for
+one connection after the other.
 """
 
 import os
@@ -30,8 +30,8 @@ from client_helpers import (
     Servers,
     answer,
     calcc,
-    complaint,
     echo,
+    error_message,
     receive,
     reset,
     running,
@@ -52,7 +52,7 @@ REPLIES = b"4\n2\n0.02\n0.3333333333333333333333333333333333\n"
 
 @pytest.fixture
 def refusing() -> Iterator[int]:
-    """Give a port of 127.0.0.1 that refuses: taken, so that it stays so, and not listening."""
+    """Yield a port of 127.0.0.1 that refuses: bound, so that it stays free, and not listening."""
     with socket.socket() as holder:
         holder.bind((HOST, 0))
         yield holder.getsockname()[1]
@@ -61,7 +61,9 @@ def refusing() -> Iterator[int]:
 # -- Streaming -----------------------------------------------------------------------------------
 
 
-def test_standard_input_is_asked_and_replies_go_to_standard_output(shared_daemon: Daemon) -> None:
+def test_requests_come_from_standard_input_and_replies_go_to_standard_output(
+    shared_daemon: Daemon,
+) -> None:
     done = calcc(shared_daemon.host, shared_daemon.port, stdin=REQUESTS)
     assert (done.stdout, done.stderr, done.returncode) == (REPLIES, b"", 0)
 
@@ -74,7 +76,7 @@ def test_standard_input_may_be_a_file(shared_daemon: Daemon, tmp_path: Path) -> 
     assert (tmp_path / "replies").read_bytes() == REPLIES
 
 
-def test_a_last_line_without_newline_is_asked(shared_daemon: Daemon) -> None:
+def test_a_last_line_without_newline_is_a_request(shared_daemon: Daemon) -> None:
     done = calcc(shared_daemon.host, shared_daemon.port, stdin=b"SOMA 2 2\nSUB 5 3")
     assert (done.stdout, done.returncode) == (b"4\n2\n", 0)
 
@@ -94,7 +96,7 @@ def test_replies_come_while_input_is_still_open(shared_daemon: Daemon) -> None:
         assert process.wait(PATIENCE) == 0
 
 
-def test_the_end_of_input_half_closes_and_the_last_reply_is_waited_for(serve: Servers) -> None:
+def test_the_end_of_input_half_closes_and_the_last_reply_still_comes(serve: Servers) -> None:
     port = serve(answer(b"late\n"))  # which reads to the end before it says anything
     done = calcc(HOST, port, stdin=b"SOMA 2 2\n")
     assert (done.stdout, done.returncode) == (b"late\n", 0)
@@ -170,7 +172,7 @@ def test_memory_does_not_grow_with_the_input(serve: Servers, tmp_path: Path) -> 
     assert most < 32 << 10  # KiB
 
 
-def test_replies_that_nobody_reads_keep_the_client_from_reading(serve: Servers) -> None:
+def test_unread_replies_stop_the_client_from_reading_input(serve: Servers) -> None:
     chunk = b"%01023d\n" % 7 * 64
     with running(HOST, serve(echo)) as process:
         os.set_blocking(process.stdin.fileno(), False)
@@ -185,7 +187,7 @@ def test_replies_that_nobody_reads_keep_the_client_from_reading(serve: Servers) 
         assert received == sent
 
 
-# -- The same as netcat --------------------------------------------------------------------------
+# -- Like netcat ---------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(NETCAT is None, reason="nc.openbsd is not installed")
@@ -203,7 +205,7 @@ def test_replies_that_nobody_reads_keep_the_client_from_reading(serve: Servers) 
         pytest.param(b"DIV 1 7\nx\n" * 20_000, id="many"),
     ],
 )
-def test_the_transcript_is_netcats(requests: bytes, shared_daemon: Daemon) -> None:
+def test_the_output_is_the_same_as_netcats(requests: bytes, shared_daemon: Daemon) -> None:
     where = shared_daemon.host, shared_daemon.port
     theirs = calcc("-N", *where, stdin=requests, command=[str(NETCAT)])
     assert calcc(*where, stdin=requests).stdout == theirs.stdout
@@ -235,7 +237,7 @@ def test_operands_may_follow_two_dashes(shared_daemon: Daemon) -> None:
 # -- Requests on the command line ----------------------------------------------------------------
 
 
-def test_requests_on_the_command_line_are_asked_in_order(shared_daemon: Daemon) -> None:
+def test_requests_on_the_command_line_are_sent_in_order(shared_daemon: Daemon) -> None:
     requests = ["-e", "SOMA 2 2", "-eSUB 5 3", "-ve", "MAIUSCULA olá"]
     done = calcc(*requests, shared_daemon.host, shared_daemon.port)
     assert (done.stdout.decode(), done.returncode) == ("4\n2\nOLÁ\n", 0)
@@ -346,8 +348,8 @@ def test_an_error_that_comes_in_two_pieces(serve: Servers) -> None:
 def test_wrong_usage(arguments: list[str], said: str) -> None:
     done = calcc(*arguments)
     assert (done.stdout, done.returncode) == (b"", 2)
-    assert said in complaint(done)
-    assert complaint(done).endswith("; see calcc -h")
+    assert said in error_message(done)
+    assert error_message(done).endswith("; see calcc -h")
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
@@ -374,7 +376,10 @@ def test_help(option: str) -> None:
 def test_a_refused_connection(refusing: int) -> None:
     done = calcc(HOST, refusing, stdin=b"PING\n")
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert complaint(done) == f"{HOST} port {refusing}: connection refused: is calcd running there?"
+    assert (
+        error_message(done)
+        == f"{HOST} port {refusing}: connection refused: is calcd running there?"
+    )
 
 
 @pytest.mark.parametrize(
@@ -390,15 +395,15 @@ def test_a_refused_connection(refusing: int) -> None:
         (["-U", "/" + "x" * 200], "path too long"),
     ],
 )
-def test_what_keeps_a_server_from_being_reached(arguments: list[str], said: str) -> None:
+def test_an_unreachable_server(arguments: list[str], said: str) -> None:
     done = calcc(*arguments, stdin=b"PING\n")
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert said in complaint(done)
+    assert said in error_message(done)
 
 
 @contextmanager
 def full_backlog() -> Iterator[int]:
-    """Give a port that neither accepts nor refuses: the kernel drops what would be too many."""
+    """Yield a port that neither accepts nor refuses, as its backlog is full."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind((HOST, 0))
         listener.listen(0)
@@ -412,7 +417,7 @@ def full_backlog() -> Iterator[int]:
 def test_a_connection_that_takes_too_long() -> None:
     with full_backlog() as port:
         done = calcc("-w", "0.2", HOST, port, stdin=b"PING\n")
-    assert (done.returncode, complaint(done)) == (3, f"{HOST} port {port}: timed out")
+    assert (done.returncode, error_message(done)) == (3, f"{HOST} port {port}: timed out")
 
 
 def test_each_address_of_a_name_is_tried(
@@ -432,7 +437,7 @@ def test_each_address_of_a_name_is_tried(
         transport.connect(cli.Options(["a.name"]).endpoint)
 
 
-def test_an_address_whose_family_this_machine_lacks_is_one_that_fails(
+def test_an_address_of_an_unsupported_family_is_skipped(
     monkeypatch: pytest.MonkeyPatch, serve: Servers
 ) -> None:
     addresses = [(12345, (HOST, 1)), (socket.AF_INET, (HOST, serve(echo)))]
@@ -470,7 +475,7 @@ def test_the_port_may_be_a_service() -> None:
     ]
 
 
-def test_the_server_is_by_default_what_the_daemon_listens_on() -> None:
+def test_the_default_server_is_the_default_of_the_daemon() -> None:
     assert transport.resolve(cli.Options([]).endpoint) == [(socket.AF_INET, ("127.0.0.1", 12000))]
     assert transport.resolve(cli.Options(["127.0.0.2"]).endpoint) == [
         (socket.AF_INET, ("127.0.0.2", 12000))
@@ -482,13 +487,13 @@ def test_a_unix_socket(start_daemon: Daemons, tmp_path: Path) -> None:
     start_daemon("-l", f"unix://{path}")
     done = calcc("-vU", path, "-e", "SOMA 2 2")
     assert (done.stdout, done.returncode) == (b"4\n", 0)
-    assert complaint(done) == f"{path}: connection succeeded"
+    assert error_message(done) == f"{path}: connection succeeded"
 
 
 # -- Only checking -------------------------------------------------------------------------------
 
 
-def test_a_check_connects_and_says_nothing(serve: Servers) -> None:
+def test_a_check_connects_and_prints_nothing(serve: Servers) -> None:
     def script(connection: socket.socket) -> None:
         assert connection.recv(1) == b""
 
@@ -500,7 +505,7 @@ def test_a_verbose_check_tells_that_it_succeeded(serve: Servers) -> None:
     port = serve(echo)
     done = calcc("-zv", HOST, port)
     assert (done.stdout, done.returncode) == (b"", 0)
-    assert complaint(done) == f"{HOST} port {port}: connection succeeded"
+    assert error_message(done) == f"{HOST} port {port}: connection succeeded"
 
 
 def test_a_check_that_fails_says_so_by_its_status(refusing: int) -> None:
@@ -509,31 +514,31 @@ def test_a_check_that_fails_says_so_by_its_status(refusing: int) -> None:
 
 
 def test_a_verbose_check_tells_what_failed(refusing: int) -> None:
-    assert "name does not resolve" in complaint(calcc("-zv", "no.such.name.invalid"))
-    assert "connection refused" in complaint(calcc("-zv", HOST, refusing))
+    assert "name does not resolve" in error_message(calcc("-zv", "no.such.name.invalid"))
+    assert "connection refused" in error_message(calcc("-zv", HOST, refusing))
     with full_backlog() as port:
-        assert "timed out" in complaint(calcc("-zv", "-w", "0.1", HOST, port))
+        assert "timed out" in error_message(calcc("-zv", "-w", "0.1", HOST, port))
 
 
 def test_verbose_tells_of_the_connection_and_goes_on(shared_daemon: Daemon) -> None:
     done = calcc("-v", shared_daemon.host, shared_daemon.port, stdin=b"PING\n")
     assert (done.stdout, done.returncode) == (b"PONG\n", 0)
-    assert "connection succeeded" in complaint(done)
+    assert "connection succeeded" in error_message(done)
 
 
-# -- Waiting no longer ---------------------------------------------------------------------------
+# -- Timeouts ------------------------------------------------------------------------------------
 
 
 def test_a_server_that_is_silent_for_too_long(serve: Servers) -> None:
     port = serve(serve.silent)
     done = calcc("-w", "0.2", "-e", "a", "-e", "b", HOST, port)
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert complaint(done) == (
+    assert error_message(done) == (
         f"{HOST} port {port}: silent for 0.2 s; requests without a reply: 2 of 2"
     )
 
 
-def test_silence_is_no_failure_where_nothing_is_owed(shared_daemon: Daemon) -> None:
+def test_silence_is_no_error_if_no_reply_is_missing(shared_daemon: Daemon) -> None:
     with running("-w", "0.2", shared_daemon.host, shared_daemon.port) as process:
         process.stdin.write(b"PING\n")
         assert process.wait(PATIENCE) == 0
@@ -561,16 +566,16 @@ def test_after_the_end_of_input_the_wait_may_be_shorter(serve: Servers) -> None:
     done = calcc("-q", "0.2", "-w", "60", HOST, port, stdin=b"a\nb\n")
     assert time.monotonic() - started < PATIENCE
     assert (done.stdout, done.returncode) == (b"1\n", 3)
-    assert "requests without a reply: 1 of 2" in complaint(done)
+    assert "requests without a reply: 1 of 2" in error_message(done)
 
 
 @pytest.mark.parametrize("no_bound", ["0", "-1"])
-def test_no_bound_after_the_end_of_input_leaves_the_general_one(
+def test_without_a_timeout_after_the_end_of_input_the_general_one_holds(
     no_bound: str, serve: Servers
 ) -> None:
     done = calcc("-q", no_bound, "-w", "0.2", HOST, serve(serve.silent), stdin=b"a\n")
     assert done.returncode == 3
-    assert "silent for 0.2 s" in complaint(done)
+    assert "silent for 0.2 s" in error_message(done)
 
 
 def test_the_shorter_wait_starts_with_the_end_of_input(serve: Servers) -> None:
@@ -586,7 +591,7 @@ def test_the_shorter_wait_starts_with_the_end_of_input(serve: Servers) -> None:
 # -- A server that goes away ---------------------------------------------------------------------
 
 
-def test_a_server_that_closes_owing_replies(serve: Servers) -> None:
+def test_a_server_that_closes_before_its_last_reply(serve: Servers) -> None:
     def script(connection: socket.socket) -> None:
         receive(connection, REQUESTS)
         connection.sendall(b"4\n2\n")
@@ -594,18 +599,18 @@ def test_a_server_that_closes_owing_replies(serve: Servers) -> None:
     port = serve(script)
     done = calcc(HOST, port, stdin=REQUESTS)
     assert (done.stdout, done.returncode) == (b"4\n2\n", 3)
-    assert complaint(done) == (
+    assert error_message(done) == (
         f"{HOST} port {port}: connection closed by the server; requests without a reply: 2 of 4"
     )
 
 
-def test_half_a_reply_is_none(serve: Servers) -> None:
+def test_half_a_reply_does_not_count(serve: Servers) -> None:
     done = calcc("-e", "SOMA 2 2", HOST, serve(answer(b"4")))
     assert (done.stdout, done.returncode) == (b"4", 3)
-    assert "requests without a reply: 1 of 1" in complaint(done)
+    assert "requests without a reply: 1 of 1" in error_message(done)
 
 
-def test_an_error_does_not_hide_that_replies_are_owed(serve: Servers) -> None:
+def test_an_error_does_not_hide_missing_replies(serve: Servers) -> None:
     done = calcc("-e", "a", "-e", "b", HOST, serve(answer(b"ERR BUSY too many\n")))
     assert (done.stdout, done.returncode) == (b"ERR BUSY too many\n", 3)
 
@@ -629,7 +634,7 @@ def test_what_came_before_a_reset_is_written(serve: Servers) -> None:
         assert "connection reset by peer; requests without a reply: 1 of 2" in line
 
 
-def test_a_reset_is_no_failure_where_nothing_is_owed(serve: Servers) -> None:
+def test_a_reset_is_no_error_if_no_reply_is_missing(serve: Servers) -> None:
     seen = threading.Event()
 
     def script(connection: socket.socket) -> None:
@@ -653,10 +658,10 @@ def test_replies_are_read_although_the_server_takes_no_more(serve: Servers) -> N
     done = calcc(HOST, serve(script), stdin=b"a\n" * 2_000_000)
     assert done.returncode == 3
     assert done.stdout == b"1\n" * 1000
-    assert "requests without a reply: " in complaint(done)
+    assert "requests without a reply: " in error_message(done)
 
 
-def test_a_daemon_that_stops_answers_what_it_was_asked(start_daemon: Daemons) -> None:
+def test_a_daemon_that_stops_answers_the_requests_it_has(start_daemon: Daemons) -> None:
     daemon = start_daemon()
     with running(daemon.host, daemon.port) as process:
         process.stdin.write(b"SOMA 2 2\n")
@@ -666,7 +671,7 @@ def test_a_daemon_that_stops_answers_what_it_was_asked(start_daemon: Daemons) ->
         assert process.stderr.read() == b""
 
 
-# -- Standard output that goes away, and signals ---------------------------------------------------
+# -- Standard output that goes away, and signals -------------------------------------------------
 
 
 def test_head_ends_it_quietly(shared_daemon: Daemon) -> None:
@@ -687,7 +692,7 @@ def test_it_ends_with_its_reader_while_it_writes(shared_daemon: Daemon) -> None:
         assert process.stderr.read() == b""
 
 
-def test_it_ends_with_its_reader_although_nothing_is_to_be_written(serve: Servers) -> None:
+def test_it_ends_with_its_reader_even_without_output(serve: Servers) -> None:
     port = serve(serve.silent)
     with running(HOST, port) as process:
         process.stdout.close()
@@ -702,15 +707,15 @@ def test_replies_that_cannot_be_written(stdout: str, said: str, shared_daemon: D
     where = f"{shared_daemon.host} {shared_daemon.port}"
     done = shell(f"calcc -e PING {where} >{stdout}")
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert complaint(done) == f"standard output: {said}"
+    assert error_message(done) == f"standard output: {said}"
 
 
 def test_input_that_cannot_be_read(shared_daemon: Daemon) -> None:
     done = shell(f"calcc {shared_daemon.host} {shared_daemon.port} 0>/dev/null")
-    assert (done.returncode, complaint(done)) == (3, "standard input: bad file descriptor")
+    assert (done.returncode, error_message(done)) == (3, "standard input: bad file descriptor")
 
 
-def test_a_complaint_that_nobody_hears_is_told_by_the_status_alone() -> None:
+def test_without_standard_error_the_status_tells_of_an_error() -> None:
     assert [shell(f"calcc -x 2>{where}").returncode for where in ("&-", "/dev/full")] == [2, 2]
 
 
@@ -730,7 +735,7 @@ def test_an_interrupt_ends_it_as_the_signal_would(serve: Servers) -> None:
         assert process.stderr.read() == b""
 
 
-# -- What it needs --------------------------------------------------------------------------------
+# -- Imports -------------------------------------------------------------------------------------
 
 
 def test_a_checkout_needs_only_the_standard_library(
@@ -841,7 +846,7 @@ def test_quit_says_bye_and_ends(request_line: str, shared_daemon: Daemon, tmp_pa
         assert screen.screen.endswith(b"\r\nBYE\r\n")
 
 
-def test_text_is_sent_as_utf8_and_what_is_no_text_as_it_is(
+def test_text_is_sent_as_utf8_and_other_bytes_unchanged(
     shared_daemon: Daemon, tmp_path: Path
 ) -> None:
     where = shared_daemon.host, shared_daemon.port
@@ -856,7 +861,7 @@ def test_text_is_sent_as_utf8_and_what_is_no_text_as_it_is(
         assert screen.end() == 1
 
 
-def test_the_arrows_bring_back_what_was_asked(shared_daemon: Daemon, tmp_path: Path) -> None:
+def test_the_arrows_bring_back_earlier_requests(shared_daemon: Daemon, tmp_path: Path) -> None:
     pytest.importorskip("readline")
     where = shared_daemon.host, shared_daemon.port
     with terminal(tmp_path, *where) as screen:
@@ -931,9 +936,7 @@ def test_pasted_lines_that_are_edited_as_one(shared_daemon: Daemon, tmp_path: Pa
         screen.expect("\n6\n")
 
 
-def test_a_connection_that_was_closed_while_idle_is_made_anew(
-    start_daemon: Daemons, tmp_path: Path
-) -> None:
+def test_a_connection_closed_while_idle_is_renewed(start_daemon: Daemons, tmp_path: Path) -> None:
     daemon = start_daemon("--idle-timeout", "0.1")
     with terminal(tmp_path, daemon.host, daemon.port) as screen:
         for connections in 1, 2, 3:
@@ -951,7 +954,7 @@ def answer_two(connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("end", [socket.socket.close, reset])
-def test_a_request_is_asked_again_once(end: Script, serve: Servers, tmp_path: Path) -> None:
+def test_a_request_is_sent_again_once(end: Script, serve: Servers, tmp_path: Path) -> None:
     def hear_and_end(connection: socket.socket) -> None:
         receive(connection, b"a\n")
         end(connection)
@@ -968,7 +971,7 @@ def test_a_request_is_asked_again_once(end: Script, serve: Servers, tmp_path: Pa
         assert screen.end() == 3
 
 
-def test_a_server_that_is_gone_when_asked_again(serve: Servers, tmp_path: Path) -> None:
+def test_a_server_that_is_gone_at_the_second_attempt(serve: Servers, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")  # and no port, which somebody else may get
     serve(lambda _: None, at=path)
     with terminal(tmp_path, "-U", path) as screen:
@@ -1014,7 +1017,7 @@ def test_a_prompt_needs_a_terminal_on_both_sides(shared_daemon: Daemon, tmp_path
         assert screen.screen.replace(b"\r", b"") == REPLIES
 
 
-def test_a_terminal_is_not_read_where_the_command_line_asks(
+def test_a_terminal_is_not_read_if_the_command_line_has_requests(
     shared_daemon: Daemon, tmp_path: Path
 ) -> None:
     with terminal(tmp_path, "-e", "PING", shared_daemon.host, shared_daemon.port) as screen:

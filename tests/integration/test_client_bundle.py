@@ -82,7 +82,7 @@ with Calculator("localhost", 12000, timeout=5) as calculator:
 
 @pytest.mark.parametrize(("line", "status"), [("", 0), ("calculator.ask('PING')\n", 1)])
 def test_a_program_is_checked_against_its_types(line: str, status: int, tmp_path: Path) -> None:
-    """Outside the tree, and strictly: calcd says that it is typed."""
+    """The program is outside the tree, and mypy is strict. calcd has py.typed."""
     pytest.importorskip("mypy")
     (tmp_path / "program.py").write_text(PROGRAM + line)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a malicious server gets from calcc and Calculator: an error, soon, and little memory."""
+"""A malicious server: calcc and Calculator fail soon, and use little memory."""
 
 import resource
 import socket
@@ -18,7 +18,7 @@ from client_helpers import (
     Terminal,
     answer,
     calcc,
-    complaint,
+    error_message,
     receive,
     terminal,
     unread,
@@ -32,7 +32,7 @@ SMALL = 32 << 20  # bytes: enough for a reply of any length that is allowed, twi
 
 
 def flood(data: bytes) -> Script:
-    """Send this again and again once something was asked, up to far more than anybody takes."""
+    """Send this again and again after a request, up to much more than a client reads."""
 
     def script(connection: socket.socket) -> None:
         connection.recv(1 << 16)
@@ -49,8 +49,8 @@ ENDLESS = flood(b"1" * 65536)
 # -- A reply has a bound -------------------------------------------------------------------------
 
 
-def test_a_calculator_leaves_a_server_whose_reply_does_not_end(serve: Servers) -> None:
-    """And does not ask it again."""
+def test_a_calculator_disconnects_from_a_server_whose_reply_does_not_end(serve: Servers) -> None:
+    """It does not send the request again."""
     script = f"""if True:
         from pathlib import Path
         from calcd.client import Calculator
@@ -100,7 +100,7 @@ def test_the_bound_is_for_one_reply_wherever_a_chunk_ends(size: int, more: int) 
 
 
 def limit_memory(screen: Terminal) -> None:
-    """Let the client have little more memory than it has now."""
+    """Limit the client to little more memory than it has now."""
     status = Path(f"/proc/{screen.process.pid}/status").read_text()
     now = int(status.partition("VmSize:")[2].split()[0]) * 1024
     resource.prlimit(screen.process.pid, resource.RLIMIT_AS, (now + SMALL,) * 2)
@@ -109,7 +109,7 @@ def limit_memory(screen: Terminal) -> None:
 @pytest.mark.parametrize(
     ("script", "said"), [(ENDLESS, TOO_LONG), (flood(b"1\n" * 32768), protocol.UNEXPECTED)]
 )
-def test_a_prompt_leaves_a_server_that_does_not_end(
+def test_a_prompt_disconnects_from_a_server_that_does_not_stop_sending(
     script: Script, said: str, serve: Servers, tmp_path: Path
 ) -> None:
     port = serve(script)
@@ -121,7 +121,7 @@ def test_a_prompt_leaves_a_server_that_does_not_end(
         assert screen.end() == 3
 
 
-# -- Replies that nobody asked for ---------------------------------------------------------------
+# -- Unexpected replies --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("replies", [b"1\n2\n", b"1\n2", b"1\n\n"])
@@ -142,7 +142,7 @@ def test_a_prompt_shows_none_of_too_many_replies(
 
 
 def one_more(connection: socket.socket, shown: threading.Event, sent: threading.Event) -> None:
-    """Answer a request, and send another reply once the first was shown."""
+    """Answer a request, and send another reply after the first was shown."""
     receive(connection, b"a\n")
     connection.sendall(b"1\n")
     assert shown.wait(PATIENCE)
@@ -176,8 +176,8 @@ def test_a_calculator_does_not_take_a_late_reply_for_the_next(serve: Servers) ->
             one.evaluate("b")
 
 
-def test_a_calculator_sees_at_once_that_replies_are_too_many(serve: Servers) -> None:
-    """Although it has not yet sent all that it was to ask."""
+def test_a_calculator_notices_too_many_replies_at_once(serve: Servers) -> None:
+    """It notices before it has sent all requests."""
     asked = ["1" * 1000] * 10_000
     with (
         Calculator(HOST, serve(flood(b"1\n" * 32768)), timeout=PATIENCE) as calculator,
@@ -219,7 +219,7 @@ REPLIES = [(raw.encode() if isinstance(raw, str) else raw, shown) for raw, shown
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Give what the client writes to standard output, which it takes for a terminal."""
+    """Return what the client writes to standard output, as if that were a terminal."""
     written: list[bytes] = []
     monkeypatch.setattr(streams, "write_output", written.append)
     monkeypatch.setattr("os.isatty", lambda _: True)
@@ -302,11 +302,11 @@ def test_a_file_gets_them_although_errors_go_to_a_terminal(serve: Servers, tmp_p
 @pytest.mark.parametrize(
     ("argument", "said"), [("a\x1b[2J", r"a\x1b[2J"), ("a\nb\x9b", r"a\nb\x9b"), ("\udc9b", "dc9b")]
 )
-def test_what_is_said_on_standard_error_is_printable(argument: str, said: str) -> None:
-    assert said in complaint(calcc("-U", f"/nowhere/{argument}", "-e", "a"))
+def test_messages_on_standard_error_are_printable(argument: str, said: str) -> None:
+    assert said in error_message(calcc("-U", f"/nowhere/{argument}", "-e", "a"))
 
 
-def test_the_words_of_an_error_are_printable_where_they_are_shown() -> None:
+def test_an_error_is_shown_with_printable_characters() -> None:
     error = calculator.parse_reply("ERR X \x1b[31m")
     assert isinstance(error, CalculatorError)
     assert (error.message, str(error)) == ("\x1b[31m", r"X \x1b[31m")

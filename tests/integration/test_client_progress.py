@@ -1,4 +1,4 @@
-"""calcc's progress: on a terminal where nothing else is written, and once there is any."""
+"""Progress of calcc, on a terminal that nothing else is written to."""
 
 import os
 import socket
@@ -20,14 +20,14 @@ REPLIES = b"4\n" * COUNT
 
 @pytest.fixture
 def files(tmp_path: Path) -> str:
-    """Give the redirections from a file of requests, and to one for their replies."""
+    """Return the redirections from a file of requests and to a file of replies."""
     (tmp_path / "requests").write_bytes(REQUESTS)
     return f"<{tmp_path}/requests >{tmp_path}/replies"
 
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Show progress from the start, to those who may see it."""
+    """Show progress from the start, where it may be shown."""
     script = "import sys; from calcd.client import cli, progress; progress.PROGRESS_AFTER = -1; "
     command = [sys.executable, "-c", script + "sys.exit(cli.main())"]
     monkeypatch.setattr(client_helpers, "COMMAND", command)
@@ -35,7 +35,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_tqdm(tmp_path: Path) -> str:
-    """Give a PYTHONPATH on which there is a tqdm that cannot be imported."""
+    """Return a PYTHONPATH with a tqdm that cannot be imported."""
     directory = tmp_path / "path"
     directory.mkdir()
     (directory / "tqdm.py").write_text("raise ImportError")
@@ -44,7 +44,7 @@ def no_tqdm(tmp_path: Path) -> str:
 
 @pytest.fixture
 def bad_tqdm(no_tqdm: str) -> str:
-    """Give the same for a tqdm that must not be imported at all."""
+    """Return a PYTHONPATH with a tqdm that must not be imported at all."""
     (Path(no_tqdm.split(os.pathsep)[0]) / "tqdm.py").write_text("raise RuntimeError")
     return no_tqdm
 
@@ -56,7 +56,7 @@ def all_at_once(connection: socket.socket) -> None:
 
 
 def half_after(seconds: float, seen: threading.Event) -> Script:
-    """Answer half, after a while, and the rest when that was seen."""
+    """Answer half of the requests after a while, and the rest when that was seen."""
 
     def script(connection: socket.socket) -> None:
         receive(connection, REQUESTS)
@@ -97,7 +97,7 @@ def test_without_tqdm_nothing_is_shown(
     assert replies.read_bytes() == REPLIES
 
 
-def test_a_short_run_does_not_even_look_for_tqdm(
+def test_a_short_run_does_not_import_tqdm(
     serve: Servers, files: str, bad_tqdm: str, tmp_path: Path
 ) -> None:
     port = serve(all_at_once)
@@ -108,7 +108,7 @@ def test_a_short_run_does_not_even_look_for_tqdm(
 
 
 @pytest.mark.usefixtures("at_once")
-def test_what_comes_through_a_pipe_has_no_end_to_show(serve: Servers, tmp_path: Path) -> None:
+def test_input_from_a_pipe_has_no_known_size(serve: Servers, tmp_path: Path) -> None:
     pytest.importorskip("tqdm")
     os.mkfifo(tmp_path / "fifo")
     redirect = f"<{tmp_path}/fifo >/dev/null"
@@ -119,7 +119,7 @@ def test_what_comes_through_a_pipe_has_no_end_to_show(serve: Servers, tmp_path: 
         assert b"%" not in screen.screen
 
 
-def test_the_size_is_that_of_what_is_left_to_read(tmp_path: Path) -> None:
+def test_the_size_is_that_of_the_unread_part(tmp_path: Path) -> None:
     (tmp_path / "requests").write_bytes(REQUESTS)
     with (tmp_path / "requests").open("rb", buffering=0) as requests:
         assert progress.bytes_left(requests.fileno()) == len(REQUESTS)
@@ -128,7 +128,7 @@ def test_the_size_is_that_of_what_is_left_to_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
-def test_what_went_wrong_has_a_line_of_its_own(serve: Servers, files: str, tmp_path: Path) -> None:
+def test_an_error_message_has_a_line_of_its_own(serve: Servers, files: str, tmp_path: Path) -> None:
     pytest.importorskip("tqdm")
 
     def script(connection: socket.socket) -> None:
@@ -144,10 +144,10 @@ def test_what_went_wrong_has_a_line_of_its_own(serve: Servers, files: str, tmp_p
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("redirect", ["<{}/requests", "<{}/requests >{}/fifo", ">{}/replies"])
-def test_nothing_is_shown_where_it_would_be_among_other_things(
+def test_no_progress_is_shown_among_other_output(
     redirect: str, serve: Servers, files: str, bad_tqdm: str, tmp_path: Path
 ) -> None:
-    """On the terminal that the replies go to, or those of a pipe's reader; or input's echo."""
+    """Other output may be replies, the output of a pipe's reader, or the echo of the input."""
     assert files
     os.mkfifo(tmp_path / "fifo")
     reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
@@ -167,7 +167,7 @@ def test_nothing_is_shown_where_it_would_be_among_other_things(
 
 
 @pytest.mark.usefixtures("at_once")
-def test_nothing_is_shown_in_a_pipe(serve: Servers, files: str, bad_tqdm: str) -> None:
+def test_no_progress_is_shown_in_a_pipe(serve: Servers, files: str, bad_tqdm: str) -> None:
     source, target = (part[1:] for part in files.split())
     with open(source, "rb") as requests, open(target, "wb") as replies:
         where = HOST, serve(all_at_once)

@@ -1,4 +1,4 @@
-"""What calcc's Tab key offers at the prompt, and what a new connection means there."""
+"""Completion at the prompt of calcc, and the state that a new connection loses."""
 
 import re
 import socket
@@ -30,7 +30,7 @@ NAMES = b"numbers: SOMA|ADD, SQRT, LOG10; others: PING, HELP; HELP SOMA tells ho
 
 
 def replies(*pairs: tuple[bytes, bytes]) -> Script:
-    """Get these requests, one after the other, and reply to each."""
+    """Receive these requests one after the other, and reply to each."""
 
     def script(connection: socket.socket) -> None:
         for request, reply in pairs:
@@ -42,13 +42,13 @@ def replies(*pairs: tuple[bytes, bytes]) -> Script:
 
 
 def helps(connection: socket.socket) -> None:
-    """Tell the operations, and no more."""
+    """Reply to HELP, and close."""
     receive(connection, b"HELP\n")
     connection.sendall(NAMES)
 
 
 def press_tab(screen: Terminal, typed: str, shown: str) -> None:
-    """Type something, then Tab, and see what comes of it."""
+    """Type something, then Tab, and expect a text."""
     if typed:
         screen.type(typed)
         screen.expect(typed)
@@ -90,7 +90,7 @@ def test_tab_shows_all_operations_there_are(screen: Terminal) -> None:
     assert {"ADD", "DIV", "HELP", "MUL", "QUIT", "SOMA", "SUB", "UPPER"} <= set(shown.split())
 
 
-def test_tab_completes_what_help_is_asked_of(screen: Terminal) -> None:
+def test_tab_completes_the_operand_of_help(screen: Terminal) -> None:
     ask(screen, "SOMA 1 1", "2")
     press_tab(screen, "HELP QUI", "T")
     screen.type("\r")
@@ -98,7 +98,7 @@ def test_tab_completes_what_help_is_asked_of(screen: Terminal) -> None:
     screen.expect(PROMPT)
 
 
-def test_operations_are_asked_for_once(daemon: Daemon, tmp_path: Path) -> None:
+def test_operations_are_fetched_once(daemon: Daemon, tmp_path: Path) -> None:
     with terminal(tmp_path, "-v", daemon.host, daemon.port) as screen:
         screen.expect(PROMPT)
         press_tab(screen, "SO", "MA")
@@ -108,10 +108,10 @@ def test_operations_are_asked_for_once(daemon: Daemon, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reply", [b"", b"ERR BUSY too many connections\n", NAMES[:-1]])
-def test_a_server_that_does_not_tell_its_operations(
+def test_a_server_that_does_not_list_its_operations(
     reply: bytes, serve: Servers, tmp_path: Path
 ) -> None:
-    """Nor does it wait for the first connection to end, which another server has."""
+    """The first connection is still open, with another server."""
     path = tmp_path / "socket"
     serve(replies((b"SO", b"1"), (b"b", b"2")), at=str(path))
     with terminal(tmp_path, "-U", path) as screen:
@@ -128,8 +128,8 @@ def test_a_server_that_does_not_tell_its_operations(
         assert screen.end() == 0
 
 
-def test_a_server_that_never_tells_its_operations(serve: Servers, tmp_path: Path) -> None:
-    """The second connection is not even accepted while the first one lasts."""
+def test_a_server_that_never_lists_its_operations(serve: Servers, tmp_path: Path) -> None:
+    """The second connection is not accepted while the first one is open."""
     port = serve(replies((b"SO", b"1")))
     with terminal(tmp_path, HOST, port) as screen:
         screen.expect(PROMPT)
@@ -141,7 +141,7 @@ def test_a_server_that_never_tells_its_operations(serve: Servers, tmp_path: Path
 
 
 @pytest.mark.parametrize("start", [b"", b"A" * 100_000])
-def test_a_server_that_never_ends_to_tell_its_operations(
+def test_a_server_whose_list_of_operations_never_ends(
     start: bytes, serve: Servers, tmp_path: Path
 ) -> None:
     path = tmp_path / "socket"
@@ -160,22 +160,22 @@ def test_a_server_that_never_ends_to_tell_its_operations(
 
 
 @pytest.mark.parametrize("reply", [NAMES[:-1] + b"X" * protocol.CHUNK + b"\n", NAMES * 2])
-def test_more_operations_than_there_can_be(reply: bytes, serve: Servers) -> None:
+def test_a_list_of_operations_that_is_too_long(reply: bytes, serve: Servers) -> None:
     port = serve(lambda connection: connection.sendall(reply))
     assert prompt.fetch_operations(cli.Options([HOST, str(port)]).endpoint) == []
 
 
-def test_the_server_whose_operations_are_told_is_the_one_that_was_reached(
+def test_operations_are_fetched_from_the_address_that_was_reached(
     serve: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing can interrupt the search for a name's addresses."""
+    """Name resolution cannot be interrupted, so the name is not resolved again."""
     endpoint = cli.Options(["localhost", str(serve(lambda _: None, helps)), "-4"]).endpoint
     transport.connect(endpoint).close()
     monkeypatch.setattr(transport, "resolve", lambda _: pytest.fail("asked for the name again"))
     assert "SOMA" in prompt.fetch_operations(endpoint)
 
 
-def test_an_answer_that_no_operation_has_is_not_kept() -> None:
+def test_an_answer_that_is_too_long_is_not_kept() -> None:
     completer = prompt.Completer(cli.Options([]).endpoint, protocol.SessionState())
     for size in prompt.MAX_ANSWER_SIZE, prompt.MAX_ANSWER_SIZE + 1:
         completer.add_answer("1" * size)
@@ -237,7 +237,7 @@ def test_tab_brings_back_the_last_answers_one_after_the_other(screen: Terminal) 
     screen.expect("\n9.5\n" + PROMPT)
 
 
-def test_tab_puts_the_last_answer_in_the_place_of_ans(screen: Terminal) -> None:
+def test_tab_replaces_ans_by_the_last_answer(screen: Terminal) -> None:
     ask(screen, "DIV 1 8", "0.125")
     screen.type("SOMA ans")
     screen.expect("SOMA ans")
@@ -276,7 +276,7 @@ def test_tabs_that_are_pasted_are_blanks(screen: Terminal) -> None:
         ("2+2", "3+3", False),
     ],
 )
-def test_a_new_connection_is_told_of_where_it_matters(
+def test_a_new_connection_is_reported_if_state_is_lost(
     first: str, then: str, lost: bool, serve: Servers, tmp_path: Path
 ) -> None:
     def once(connection: socket.socket) -> None:
@@ -299,7 +299,7 @@ def test_a_new_connection_is_told_of_where_it_matters(
 
 
 def examples() -> list[str]:
-    """Give the examples of the help."""
+    """Return the examples of the help."""
     lines = cli.help_text().partition("Examples:\n")[2].splitlines()
     return [re.split(r" {4,}", line.strip())[0] for line in lines]
 

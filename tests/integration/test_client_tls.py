@@ -1,4 +1,4 @@
-"""calcc over TLS: against servers of this file, which answer as calcd does, and those of others."""
+"""calcc over TLS, with servers that answer as calcd does, and with other TLS servers."""
 
 import os
 import re
@@ -30,9 +30,9 @@ from client_helpers import (
     Servers,
     answer,
     calcc,
-    complaint,
     drip,
     echo,
+    error_message,
     receive,
     reset,
     running,
@@ -47,13 +47,13 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
 TLSv1_2, TLSv1_3 = VERSIONS
 
-# Gives a script over TLS: the certificate and the version may be others, the client asked for its.
+# Makes a script serve TLS. The certificate, the version and more can be chosen.
 Secure = Callable[..., Script]
 
 
 @pytest.fixture
 def secure(certificates: Certificates) -> Secure:
-    """Give a way to run a script over TLS."""
+    """Return a function that makes a script serve TLS."""
 
     def secure(
         script: Script,
@@ -101,7 +101,7 @@ def calculate(connection: socket.socket) -> None:
 
 
 def sums(count: int) -> tuple[bytes, bytes]:
-    """Give so many requests, and their replies."""
+    """Return this number of requests, and their replies."""
     numbers = range(count)
     requests = b"".join(b"SOMA %d 1\n" % number for number in numbers)
     return requests, b"".join(b"%d\n" % (number + 1) for number in numbers)
@@ -109,16 +109,16 @@ def sums(count: int) -> tuple[bytes, bytes]:
 
 @pytest.fixture
 def trust(certificates: Certificates) -> list[object]:
-    """Give the options that trust the authority."""
+    """Return the options that trust the authority."""
     return ["--ssl-trustfile", certificates.authority.cert]
 
 
-# -- Whom it trusts ------------------------------------------------------------------------------
+# -- Server certificates -------------------------------------------------------------------------
 
 
 @both_versions
 @pytest.mark.parametrize("host", ["localhost", HOST])
-def test_requests_are_asked_of_a_server_that_is_trusted(
+def test_a_trusted_server_gets_the_requests(
     host: str, version: ssl.TLSVersion, serve: Servers, secure: Secure, trust: list[object]
 ) -> None:
     port = serve(secure(calculate, version))
@@ -126,12 +126,12 @@ def test_requests_are_asked_of_a_server_that_is_trusted(
     assert done.stdout == b"4\nERR DIVISION-BY-ZERO division by zero\n2\n"
     assert done.returncode == 1
     name = version.name.replace("_", ".")
-    assert complaint(done) == (
+    assert error_message(done) == (
         f"{host} port {port}: connection succeeded, {name}, certificate verified for {host}"
     )
 
 
-def test_by_default_those_are_trusted_that_the_system_trusts(
+def test_the_default_is_the_trust_store_of_the_system(
     serve: Servers, secure: Secure, certificates: Certificates
 ) -> None:
     arguments = "--ssl", "-e", "PING", HOST, serve(secure(calculate))
@@ -149,7 +149,7 @@ def test_the_name_may_be_an_ipv6_address(
     assert calcc(*trust, "::1", port, stdin=b"PING\n").stdout == b"PONG\n"
 
 
-def test_the_servers_own_certificate_may_be_all_that_is_trusted(
+def test_the_servers_own_certificate_may_be_the_only_trusted_one(
     serve: Servers, secure: Secure, certificates: Certificates
 ) -> None:
     port = serve(secure(calculate))
@@ -170,7 +170,7 @@ def test_an_authority_that_is_not_trusted(
     options = ["--ssl-trustfile", certificates.stranger.cert] if trusted == "a stranger" else []
     done = calcc("--ssl", *options, HOST, port, stdin=b"PING\n")
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert complaint(done) == (
+    assert error_message(done) == (
         f"{HOST} port {port}: TLS: the server's certificate: unable to get local issuer "
         "certificate: see --ssl-trustfile"
     )
@@ -185,8 +185,8 @@ def test_a_certificate_for_another_name(
     for host, kind in (HOST, "IP address"), ("localhost", "Hostname"):
         done = calcc("-4", *trust, host, port, stdin=b"PING\n")
         assert (done.stdout, done.returncode) == (b"", 3)
-        assert f"certificate: {kind} mismatch, certificate is not valid for" in complaint(done)
-        assert complaint(done).endswith(f"'{host}': see --ssl-servername")
+        assert f"certificate: {kind} mismatch, certificate is not valid for" in error_message(done)
+        assert error_message(done).endswith(f"'{host}': see --ssl-servername")
     done = calcc(*trust, "--ssl-servername", "calcd.example", "-e", "PING", HOST, port)
     assert (done.stdout, done.returncode) == (b"PONG\n", 0)
     assert [name for name in names if name] == ["localhost", "calcd.example"]
@@ -198,19 +198,19 @@ def test_a_certificate_that_has_expired(
     port = serve(failing(secure(calculate, pair=certificates.expired)))
     done = calcc(*trust, HOST, port, stdin=b"PING\n")
     assert done.returncode == 3
-    assert complaint(done).endswith("TLS: the server's certificate: certificate has expired")
+    assert error_message(done).endswith("TLS: the server's certificate: certificate has expired")
 
 
-def test_any_certificate_will_do_where_none_is_verified(
+def test_without_verification_any_certificate_is_accepted(
     serve: Servers, secure: Secure, certificates: Certificates
 ) -> None:
     port = serve(secure(calculate, pair=certificates.expired))
     done = calcc("-v", "--ssl-noverify", "-e", "PING", HOST, port)
     assert (done.stdout, done.returncode) == (b"PONG\n", 0)
-    assert complaint(done).endswith("succeeded, TLSv1.3, certificate not verified")
+    assert error_message(done).endswith("succeeded, TLSv1.3, certificate not verified")
 
 
-# -- Whom the server trusts ----------------------------------------------------------------------
+# -- Client certificates -------------------------------------------------------------------------
 
 
 @both_versions
@@ -249,8 +249,8 @@ def test_a_server_that_wants_another_certificate(
     port = serve(failing(secure(calculate, version, clients=certificates.authority.cert)))
     done = calcc(*trust, *options, asked, HOST, port)
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert f"{HOST} port {port}: TLS: refused by the server: " in complaint(done)
-    assert complaint(done).endswith(": does it want a certificate that it trusts (--ssl-cert)?")
+    assert f"{HOST} port {port}: TLS: refused by the server: " in error_message(done)
+    assert error_message(done).endswith(": does it want a certificate that it trusts (--ssl-cert)?")
 
 
 # -- Wrong usage ---------------------------------------------------------------------------------
@@ -289,10 +289,10 @@ def test_wrong_usage(arguments: str, said: str, certificates: Certificates, tmp_
 
     done = calcc(*with_paths(arguments).split())
     assert (done.stdout, done.returncode) == (b"", 2)
-    assert complaint(done).endswith(f"{with_paths(said)}; see calcc -h")
+    assert error_message(done).endswith(f"{with_paths(said)}; see calcc -h")
 
 
-def test_the_usage_tells_of_each_option_that_the_help_explains() -> None:
+def test_the_usage_has_each_option_of_the_help() -> None:
     usage = cli.help_text().partition("\n\n")[0]
     grouped, *others = re.findall(r"\[(-[^]\s]+)", usage)
     told = {f"-{letter}" for letter in grouped[1:]} | set(others)
@@ -300,7 +300,7 @@ def test_the_usage_tells_of_each_option_that_the_help_explains() -> None:
     assert told - {"--ssl..."} == explained - {"-h", "--help"}
 
 
-# -- All of it, both ways ------------------------------------------------------------------------
+# -- Streaming -----------------------------------------------------------------------------------
 
 
 @both_versions
@@ -344,7 +344,7 @@ def test_replies_that_are_sent_while_the_input_ends(
 
 
 @both_versions
-def test_what_there_is_no_room_for_is_sent_later_and_once(
+def test_data_that_does_not_fit_is_sent_later_and_once(
     version: ssl.TLSVersion, secure: Secure, trust: list[object]
 ) -> None:
     late = threading.Event()
@@ -382,7 +382,7 @@ def test_what_there_is_no_room_for_is_sent_later_and_once(
     assert taken == [b"".join(sent)]
 
 
-def test_replies_that_nobody_reads_keep_the_client_from_reading(
+def test_unread_replies_stop_the_client_from_reading_input(
     serve: Servers, secure: Secure, trust: list[object]
 ) -> None:
     chunk = b"%01023d\n" % 7 * 64
@@ -403,7 +403,7 @@ def test_replies_that_nobody_reads_keep_the_client_from_reading(
 def test_a_reply_that_comes_with_the_end_of_the_handshake(
     version: ssl.TLSVersion, serve: Servers, secure: Secure, trust: list[object]
 ) -> None:
-    """Nothing follows it that would make the client look."""
+    """No later data wakes the client up."""
 
     def script(connection: socket.socket) -> None:
         connection.sendall(b"ERR BUSY\n")
@@ -416,7 +416,7 @@ def test_a_reply_that_comes_with_the_end_of_the_handshake(
 
 
 @both_versions
-def test_a_server_that_says_farewell_ends_the_run_although_it_does_not_close(
+def test_close_notify_ends_the_run_even_without_a_close(
     version: ssl.TLSVersion, serve: Servers, secure: Secure, trust: list[object]
 ) -> None:
     gone = threading.Event()
@@ -425,7 +425,7 @@ def test_a_server_that_says_farewell_ends_the_run_although_it_does_not_close(
         receive(connection, b"QUIT\n")
         connection.sendall(b"BYE\n")
         assert isinstance(connection, ssl.SSLSocket)
-        with connection.unwrap():  # waits for the client's farewell
+        with connection.unwrap():  # waits for the client's close_notify
             assert gone.wait(PATIENCE)
 
     with running(*trust, HOST, serve(secure(script, version))) as process:
@@ -455,7 +455,7 @@ def test_the_bundle_runs_elsewhere(
 
 
 def cut(replies: bytes) -> Script:
-    """Send these once everything was asked, and close without a farewell."""
+    """Send these replies after the end of the requests, and close without close_notify."""
 
     def script(connection: socket.socket) -> None:
         answer(replies)(connection)
@@ -471,7 +471,7 @@ def test_a_connection_that_is_cut(
     port = serve(secure(cut(b"1\n2"), version), secure(cut(b"1\n2\n"), version))
     done = calcc(*trust, HOST, port, stdin=b"a\nb\n")
     assert (done.stdout, done.returncode) == (b"1\n2", 3)
-    assert complaint(done) == (
+    assert error_message(done) == (
         f"{HOST} port {port}: connection closed by the server; requests without a reply: 1 of 2"
     )
     done = calcc(*trust, HOST, port, stdin=b"a\nb\n")
@@ -498,10 +498,10 @@ def test_what_came_before_a_reset_is_written(
         assert (b"reset" in process.stderr.read()) == bool(owing)
 
 
-def test_a_farewell_that_a_reset_follows(
+def test_close_notify_that_a_reset_follows(
     serve: Servers, secure: Secure, trust: list[object]
 ) -> None:
-    """Replies, farewell and reset are all there when the client looks."""
+    """Replies, close_notify and reset have all arrived before the client reads."""
     stopped, over = threading.Event(), threading.Event()
 
     def script(connection: socket.socket) -> None:
@@ -542,39 +542,39 @@ def test_a_server_that_does_not_speak_tls(serve: Servers, trust: list[object]) -
     for script, said in (refuse, "wrong version number"), (close, "connection closed by the serv"):
         done = calcc(*trust, HOST, serve(script), stdin=b"PING\n")
         assert (done.stdout, done.returncode) == (b"", 3)
-        assert said in complaint(done)
-        assert complaint(done).endswith(": does the server speak TLS, 1.2 or later?")
+        assert said in error_message(done)
+        assert error_message(done).endswith(": does the server speak TLS, 1.2 or later?")
 
 
 def test_the_daemons_plain_port(shared_daemon: Daemon) -> None:
     done = calcc("--ssl", "-w5", shared_daemon.host, shared_daemon.port, stdin=b"PING\n")
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert complaint(done).endswith(": does the server speak TLS, 1.2 or later?")
+    assert error_message(done).endswith(": does the server speak TLS, 1.2 or later?")
 
 
 def test_a_server_that_expects_tls(serve: Servers, secure: Secure) -> None:
     port = serve(failing(secure(calculate)))
     done = calcc(HOST, port, stdin=b"SOMA 2 2\n")
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert complaint(done).endswith(
+    assert error_message(done).endswith(
         "; requests without a reply: 1 of 1: does it speak TLS (--ssl)?"
     )
 
 
-# -- Waiting no longer, and only checking --------------------------------------------------------
+# -- Timeouts, and only checking -----------------------------------------------------------------
 
 
 def test_a_server_that_never_shakes_hands(serve: Servers) -> None:
     port = serve(serve.silent)
     done = calcc("--ssl", "-w", "0.2", HOST, port, stdin=b"PING\n")
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert complaint(done) == (
+    assert error_message(done) == (
         f"{HOST} port {port}: TLS: timed out: does the server speak TLS, 1.2 or later?"
     )
 
 
-def test_a_server_that_shakes_hands_for_ever(serve: Servers) -> None:
-    """A byte now and then is no reason to wait longer."""
+def test_a_handshake_that_never_ends(serve: Servers) -> None:
+    """A byte from time to time does not extend the timeout."""
 
     def script(connection: socket.socket) -> None:
         with suppress(ConnectionError):
@@ -586,7 +586,7 @@ def test_a_server_that_shakes_hands_for_ever(serve: Servers) -> None:
     done = calcc("--ssl", "-w", "0.3", HOST, serve(script), stdin=b"PING\n")
     assert time.monotonic() - started < PATIENCE
     assert done.returncode == 3
-    assert "TLS: timed out" in complaint(done)
+    assert "TLS: timed out" in error_message(done)
 
 
 def test_a_server_that_is_silent_for_too_long(
@@ -595,7 +595,7 @@ def test_a_server_that_is_silent_for_too_long(
     port = serve(secure(serve.silent))
     done = calcc(*trust, "-w", "0.2", "-e", "a", HOST, port)
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert complaint(done).endswith("silent for 0.2 s; requests without a reply: 1 of 1")
+    assert error_message(done).endswith("silent for 0.2 s; requests without a reply: 1 of 1")
 
 
 @both_versions
@@ -608,7 +608,7 @@ def test_a_check_shakes_hands(
     assert (done.stdout, done.stderr, done.returncode) == (b"", b"", 0)
     done = calcc("-zv", *trust, HOST, port)
     assert (done.stdout, done.returncode) == (b"", 0)
-    assert f"{HOST} port {port}: connection succeeded, TLSv1." in complaint(done)
+    assert f"{HOST} port {port}: connection succeeded, TLSv1." in error_message(done)
     done = calcc("-z", "--ssl", HOST, port)
     assert (done.stdout, done.stderr, done.returncode) == (b"", b"", 3)
 
@@ -629,7 +629,7 @@ def test_a_prompt(
     def script(connection: socket.socket) -> None:
         receive(connection, b"SUB 5 3\n")
         connection.sendall(b"2\n")
-        ends.append(connection.recv(1))  # would be an error, had the client not said farewell
+        ends.append(connection.recv(1))  # would be an error, had the client not said close_notify
 
     port = serve(secure(once, version), secure(script, version))
     with terminal(tmp_path, *trust, HOST, port) as screen:
@@ -649,7 +649,7 @@ RECORDS = {"handshake": b"\x16\x03\x03\x3f\xff", "reply": b"\x17\x03\x03\x3f\xff
 
 
 @pytest.mark.parametrize("part", RECORDS)
-def test_a_server_that_never_ends_to_tell_its_operations(
+def test_a_server_whose_list_of_operations_never_ends(
     part: str, serve: Servers, secure: Secure, trust: list[object], tmp_path: Path
 ) -> None:
     def slow(plain: socket.socket) -> None:
@@ -698,12 +698,12 @@ def test_a_prompt_of_a_server_that_wants_a_certificate(
         assert screen.end() == 3
 
 
-# -- Servers of others ---------------------------------------------------------------------------
+# -- Other servers -------------------------------------------------------------------------------
 
 
 @contextmanager
 def server(command: list[str], directory: Path) -> Iterator[tuple[int, IO[bytes]]]:
-    """Run another's server; give its port, and what it reads from."""
+    """Run another server. Yield its port, and its standard input."""
     output = directory / "server.log"
     with output.open("wb") as log:
         process = subprocess.Popen(
@@ -725,7 +725,7 @@ def server(command: list[str], directory: Path) -> Iterator[tuple[int, IO[bytes]
 
 
 def listening(pid: int) -> list[int]:
-    """Name the TCP ports that a process listens on."""
+    """Return the TCP ports that a process listens on."""
     own = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):
@@ -739,7 +739,7 @@ def listening(pid: int) -> list[int]:
 
 
 def others(name: str, pair: Pair) -> list[str]:
-    """Give the command that starts another's server."""
+    """Return the command that starts another server."""
     program, *options = name.split()
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
@@ -756,7 +756,7 @@ def others(name: str, pair: Pair) -> list[str]:
 @pytest.mark.parametrize(
     "name", ["openssl s_server -rev -tls1_2", "openssl s_server -rev -tls1_3", "socat"]
 )
-def test_servers_of_others_answer_all(
+def test_other_tls_servers_answer_all_requests(
     name: str, certificates: Certificates, trust: list[object], tmp_path: Path
 ) -> None:
     lines = [b"%d" % number for number in range(100_000)]
@@ -771,7 +771,7 @@ def test_servers_of_others_answer_all(
 
 
 def test_ncat_answers(certificates: Certificates, trust: list[object], tmp_path: Path) -> None:
-    """As long as the input is open: at its end, ncat ends its command whatever that has to say."""
+    """While the input is open. At its end, ncat ends its command, and the last replies are lost."""
     command = others("ncat --ssl -k -c cat", certificates.server)
     with server(command, tmp_path) as (port, _), running(*trust, HOST, port) as process:
         for line in b"1\n", b"x" * 3000 + b"\n":

@@ -1,4 +1,4 @@
-"""calcc over UDP: what is asked, what is asked again, and what is taken for a reply."""
+"""calcc over UDP: requests, retries, and which datagrams count as replies."""
 
 import socket
 import threading
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from client_helpers import CTRL_D, HOST, PROMPT, calcc, complaint, running, terminal
+from client_helpers import CTRL_D, HOST, PROMPT, calcc, error_message, running, terminal
 from helpers import PATIENCE, Daemon, daemons_in
 from listening import needs_ipv6
 
@@ -18,7 +18,7 @@ REPLIES = b"4\n0.3333333333333333333333333333333333\r\nERR DIVISION-BY-ZERO divi
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """Give a daemon that only speaks UDP."""
+    """Yield a daemon that only speaks UDP."""
     with daemons_in(tmp_path_factory.mktemp("udp")) as daemons:
         yield daemons("-l", "udp://127.0.0.1:0")
 
@@ -33,7 +33,7 @@ Script = Callable[[socket.socket], None]
 
 @contextmanager
 def server(script: Script) -> Iterator[int]:
-    """Run a script with a socket of its own, and give its port."""
+    """Run a script with a socket of its own. Yield the port."""
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -52,18 +52,18 @@ def server(script: Script) -> Iterator[int]:
     assert not failures
 
 
-def test_standard_input_is_asked_line_by_line(port: str) -> None:
+def test_each_line_of_standard_input_is_a_request(port: str) -> None:
     done = calcc("-u", HOST, port, stdin=REQUESTS)
     assert (done.stdout, done.stderr, done.returncode) == (REPLIES, b"", 1)
 
 
-def test_a_last_line_without_newline_is_asked(port: str) -> None:
+def test_a_last_line_without_newline_is_a_request(port: str) -> None:
     done = calcc("-u", HOST, port, stdin=b"SOMA 2 2\nSUB 5 3")
     assert (done.stdout, done.returncode) == (b"4\n2\n", 0)
 
 
 @pytest.mark.parametrize("stdin", [b"", b"\n \n\r\n"])
-def test_nothing_to_ask_is_no_fault(port: str, stdin: bytes) -> None:
+def test_no_request_is_no_error(port: str, stdin: bytes) -> None:
     done = calcc("-u", HOST, port, stdin=stdin)
     assert (done.stdout, done.stderr, done.returncode) == (b"", b"", 0)
 
@@ -99,7 +99,7 @@ def test_a_prompt(port: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("switches", ["-uz", "-uzv"])
-def test_only_a_look_whether_the_server_is_there(port: str, switches: str) -> None:
+def test_a_check_whether_the_server_replies(port: str, switches: str) -> None:
     done = calcc(switches, HOST, port)
     said = f"calcc: {HOST} port {port}: replies over UDP\n" if "v" in switches else ""
     assert (done.stdout, done.stderr.decode(), done.returncode) == (b"", said, 0)
@@ -109,14 +109,14 @@ def test_only_a_look_whether_the_server_is_there(port: str, switches: str) -> No
 def test_a_family_may_be_chosen(daemon: Daemon, port: str) -> None:
     assert calcc("-u", "-4", "-e", "PING", HOST, port).stdout == b"PONG\n"
     refused = calcc("-u", "-6", "-e", "PING", HOST, port)
-    assert (refused.returncode, "does not resolve" in complaint(refused)) == (3, True)
+    assert (refused.returncode, "does not resolve" in error_message(refused)) == (3, True)
     assert daemon.process.poll() is None
 
 
-# What goes wrong
+# -- Errors --------------------------------------------------------------------------------------
 
 
-def test_what_gets_lost_is_asked_again() -> None:
+def test_a_lost_datagram_is_sent_again() -> None:
     def script(sock: socket.socket) -> None:
         for number in range(2):
             senders = set()
@@ -132,7 +132,7 @@ def test_what_gets_lost_is_asked_again() -> None:
     assert (done.stdout, done.returncode) == (b"1\n2\n", 0)
 
 
-def test_what_comes_late_is_not_taken_for_the_next_reply() -> None:
+def test_a_late_reply_is_not_taken_for_the_next() -> None:
     def script(sock: socket.socket) -> None:
         for _ in range(2):
             _, first = sock.recvfrom(100)
@@ -147,7 +147,7 @@ def test_what_comes_late_is_not_taken_for_the_next_reply() -> None:
     assert (done.stdout, done.returncode) == (b"1\n2\n", 0)
 
 
-def test_what_comes_from_another_address_is_not_taken_for_a_reply() -> None:
+def test_a_datagram_from_another_address_is_no_reply() -> None:
     def script(sock: socket.socket) -> None:
         _, sender = sock.recvfrom(100)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
@@ -170,12 +170,12 @@ def test_a_server_that_says_nothing(switches: str) -> None:
     with server(script) as port:
         done = calcc(switches, "-w", 0.3, HOST, port, stdin=b"PING\n")
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert complaint(done) == f"{HOST} port {port}: no reply in 0.3 s"
+    assert error_message(done) == f"{HOST} port {port}: no reply in 0.3 s"
     assert time.monotonic() - began > 0.3
 
 
 @pytest.mark.parametrize("switches", ["-u", "-uz", "-uzv"])
-def test_nobody_there(switches: str) -> None:
+def test_a_refused_datagram(switches: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
         holder.bind((HOST, 0))
         port = holder.getsockname()[1]
@@ -186,10 +186,10 @@ def test_nobody_there(switches: str) -> None:
         assert done.stderr == b""
     else:
         told = f"{HOST} port {port}: connection refused: is calcd running there?"
-        assert complaint(done) == told
+        assert error_message(done) == told
 
 
-def test_a_reply_that_is_none() -> None:
+def test_a_reply_without_newline() -> None:
     def script(sock: socket.socket) -> None:
         _, sender = sock.recvfrom(100)
         sock.sendto(b"no newline", sender)
@@ -197,16 +197,16 @@ def test_a_reply_that_is_none() -> None:
     with server(script) as port:
         done = calcc("-u", "-e", "PING", HOST, port)
     assert (done.stdout, done.returncode) == (b"no newline", 3)
-    assert complaint(done).endswith("requests without a reply: 1 of 1")
+    assert error_message(done).endswith("requests without a reply: 1 of 1")
 
 
 @pytest.mark.parametrize("stdin", [b"1" * 66_000, b"1" * 65_530 + b"\n"])
-def test_a_line_that_no_datagram_takes(port: str, stdin: bytes) -> None:
+def test_a_line_that_is_too_long_for_a_datagram(port: str, stdin: bytes) -> None:
     done = calcc("-u", HOST, port, stdin=stdin)
-    assert (done.returncode, complaint(done)) == (3, f"{HOST} port {port}: message too long")
+    assert (done.returncode, error_message(done)) == (3, f"{HOST} port {port}: message too long")
 
 
-def test_who_reads_no_more_ends_the_client(port: str) -> None:
+def test_it_ends_with_its_reader(port: str) -> None:
     with running("-u", HOST, port) as process:
         process.stdout.close()
         process.stdin.write(b"PING\n")
@@ -214,9 +214,9 @@ def test_who_reads_no_more_ends_the_client(port: str) -> None:
 
 
 @pytest.mark.parametrize("other", [["-U", "socket"], ["--ssl"], ["--ssl-noverify"]])
-def test_what_does_not_go_with_udp(other: list[str]) -> None:
+def test_options_that_udp_excludes(other: list[str]) -> None:
     done = calcc("-u", *other)
     assert done.returncode == 2
-    assert complaint(done) == (
+    assert error_message(done) == (
         f"-u cannot be used with {'-U' if '-U' in other else '--ssl'}; see calcc -h"
     )

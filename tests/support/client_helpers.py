@@ -1,4 +1,4 @@
-"""What the tests of calcc share: a way to run it, servers that do as a test says, a terminal."""
+"""Helpers for the tests of calcc: run it, serve it from a script, give it a terminal."""
 
 import fcntl
 import os
@@ -50,7 +50,7 @@ def calcc(
 
 @contextmanager
 def running(*arguments: object, **streams: Any) -> Iterator[Any]:
-    """Give a client that runs, with pipes for its streams; it is ended with the block."""
+    """Yield a running client with pipes for its streams. Kill it at the end of the block."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [*COMMAND, *map(str, arguments)]
     with subprocess.Popen(
@@ -76,32 +76,32 @@ def shell(script: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def wait_until_asleep(process: Any) -> None:
-    """Wait until a process waits for something: from then on a signal interrupts that."""
+    """Wait until a process sleeps in a system call, which a signal then interrupts."""
     stat = Path(f"/proc/{process.pid}/stat")
     wait_until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", "it to wait")
 
 
 def small_pipe() -> tuple[int, int]:
-    """Give a pipe that holds a page, so that one read from the server is more than fits."""
+    """Return a pipe of one page, less than a single read from the server."""
     pipe = os.pipe()
     fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, 4096)
     return pipe
 
 
 def wait_until_full(process: Any, pipe: int) -> None:
-    """Wait until a process waits for room in a pipe; we hold the same end of it."""
+    """Wait until a process waits for room in a pipe. The test holds the same end of it."""
     wait_until(lambda: not select.select([], [pipe], [], 0)[1], "the pipe to be full")
     wait_until_asleep(process)
 
 
-def complaint(done: subprocess.CompletedProcess[bytes]) -> str:
-    """Give the one line that the client had to say on standard error."""
+def error_message(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Return the only line on standard error, without the name of the program."""
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith("calcc: ")
     return line.removeprefix("calcc: ")
 
 
-# -- Servers that do as a test says --------------------------------------------------------------
+# -- Servers that run a script -------------------------------------------------------------------
 
 
 class Servers:
@@ -113,7 +113,7 @@ class Servers:
         self._failures: list[BaseException] = []
 
     def __call__(self, *scripts: Script, at: Any = (HOST, 0)) -> int:
-        """Start one, on a free port of 127.0.0.1 unless told where; give its port."""
+        """Start a server, by default on a free port of 127.0.0.1. Return its port."""
         family = socket.AF_UNIX if isinstance(at, str) else socket.AF_INET
         if family == socket.AF_INET and ":" in at[0]:
             family = socket.AF_INET6
@@ -138,7 +138,7 @@ class Servers:
             self._failures.append(failure)
 
     def silent(self, _connection: socket.socket) -> None:
-        """Be there until the end of the test, and do nothing."""
+        """Keep the connection open until the end of the test, and do nothing."""
         assert self.over.wait(PATIENCE)
 
     def wait(self) -> None:
@@ -159,7 +159,7 @@ def echo(connection: socket.socket) -> None:
 
 
 def answer(replies: bytes) -> Script:
-    """Send these once everything was asked."""
+    """Send these replies after the end of the requests."""
 
     def script(connection: socket.socket) -> None:
         read_all(connection)
@@ -169,7 +169,7 @@ def answer(replies: bytes) -> Script:
 
 
 def receive(connection: socket.socket, expected: bytes) -> None:
-    """Read exactly this."""
+    """Read exactly these bytes."""
     data = b""
     while len(data) < len(expected):
         more = connection.recv(len(expected) - len(data))
@@ -179,14 +179,14 @@ def receive(connection: socket.socket, expected: bytes) -> None:
 
 
 def unread(connection: socket.socket) -> int:
-    """Count the bytes sent that the other side has not acknowledged."""
+    """Return how many bytes sent are not acknowledged yet."""
     count = array("i", [0])
     fcntl.ioctl(connection, termios.TIOCOUTQ, count)
     return count[0]
 
 
 def drip(connection: socket.socket, start: bytes = b"") -> None:
-    """Send this, and then a byte each tenth of a second for as long as anybody may wait."""
+    """Send this, and then a byte each tenth of a second, for longer than any timeout."""
     with suppress(OSError):
         connection.sendall(start)
         for _ in range(int(PATIENCE / 2 / 0.1)):
@@ -204,7 +204,7 @@ def reset(connection: socket.socket) -> None:
 
 
 class Terminal:
-    """The client on a terminal of its own, and somebody who types."""
+    """A client on a terminal of its own, and its keyboard."""
 
     def __init__(self, home: Path, *arguments: object, redirect: str = "", **more: str) -> None:
         self.screen = b""  # what has been shown and was not yet expected
@@ -232,7 +232,7 @@ class Terminal:
         self.type(CTRL_C)
 
     def expect(self, text: str) -> str:
-        """Wait for this on the screen; give what is shown before it."""
+        """Wait for this text on the screen. Return the text before it."""
         wanted = text.replace("\n", "\r\n").encode()
         deadline = time.monotonic() + PATIENCE
         while wanted not in self.screen:
@@ -247,7 +247,7 @@ class Terminal:
         return True
 
     def end(self) -> int:
-        """Wait for the client to end; give its exit status."""
+        """Wait for the client to end. Return its exit status."""
         status = self.process.wait(PATIENCE)
         while self._look(0):
             pass
@@ -262,7 +262,7 @@ class Terminal:
 
 @contextmanager
 def terminal(home: Path, *arguments: object, **more: str) -> Iterator[Terminal]:
-    """Give a terminal on which the client runs."""
+    """Yield a terminal on which the client runs."""
     terminal = Terminal(home, *arguments, **more)
     try:
         yield terminal
