@@ -1,8 +1,8 @@
 """Make calcc.pyz, the client as one file: `python3 -m calcd.client.bundle calcc.pyz`.
 
 The file runs with Python alone, and `calcd.client` can be imported from it. The same source makes
-the same bytes: `zipapp` itself would store times, and in Python 3.11 the order of the directory.
-So the archive is written here, and `zipapp` adds the first line and the permission to run.
+the same bytes. For that the archive is written here, and `zipapp` only adds the first line: its own
+archives hold times, and in Python 3.11 the order of the directory.
 """
 
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
 _CALCD = Path(__file__).parents[1]
-_UNUSED = ("client/__main__.py", "client/bundle.py")
+_LEFT_OUT = ("client/__main__.py", "client/bundle.py")
 _MAIN = """\
 import sys
 
@@ -30,7 +30,7 @@ def bundle(target: Path) -> None:
         files.writestr(ZipInfo("__main__.py"), _MAIN)
         for source in sources:
             name = source.relative_to(_CALCD).as_posix()
-            if name not in _UNUSED:
+            if name not in _LEFT_OUT:
                 files.writestr(ZipInfo(f"calcd/{name}"), source.read_bytes())
     archive.seek(0)
     with target.open("wb") as file:
