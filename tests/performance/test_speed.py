@@ -174,8 +174,8 @@ def test_a_pattern_that_is_not_linear_is_found(pattern: str) -> None:
 
 
 def test_the_patterns_of_operands_endpoints_and_telnet_are_among_those() -> None:
-    modules = {name.split(".")[1] for name in PATTERNS}
-    assert {"arithmetic", "casts", "endpoints", "expressions", "session", "telnet"} <= modules
+    modules = {name.split(".")[2] for name in PATTERNS}
+    assert {"converters", "decimal128", "endpoints", "expressions", "session", "telnet"} <= modules
 
 
 # Functions
