@@ -123,7 +123,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """Give a booted systemd with calcd installed as the README says, for the whole run."""
+    """Give a booted systemd with calcd installed as docs/operations.md says, for the whole run."""
     if reason := why_not():
         pytest.skip(reason)
     with booted(tmp_path_factory.mktemp("booted")) as machine:

@@ -1,13 +1,13 @@
 """A systemd that is really booted, for the tests: ``boot.sh`` in namespaces of its own."""
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from documents import OPERATIONS, marked
 from helpers import PATIENCE, ROOT, wait_until
 from load import Tally, load_on
 
@@ -42,11 +42,8 @@ def _cgroup2() -> Path | None:
 
 
 def commands(name: str) -> str:
-    """Give the README's commands of the block that is marked with ``<!-- name -->``."""
-    pattern = rf"^<!-- {name} -->\n```sh\n(.*?)^```$"
-    found = re.search(pattern, (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    assert found, f"the README marks no {name!r}"
-    return found[1]
+    """Return the commands of docs/operations.md that follow the mark ``<!-- name -->``."""
+    return marked(OPERATIONS, name)
 
 
 class Machine:

@@ -12,7 +12,7 @@ from systemd_container import Machine, commands
 
 @pytest.fixture
 def in_background(machine: Machine, service: Service) -> Iterator[None]:  # noqa: ARG001
-    """Run calcd in the background, as the README says, in place of the service."""
+    """Run calcd in the background, as docs/operations.md says, in place of the service."""
     machine.run("systemctl stop calcd.socket")
     machine.run(commands("background"))
     yield

@@ -15,7 +15,7 @@ ONE, OTHER = "calcd@1.service", "calcd@2.service"
 
 @pytest.fixture
 def instances(machine: Machine, service: Service) -> Journal:
-    """Give the journal since two instances took the place of calcd.service, as the README says."""
+    """Put two instances in the place of calcd.service; return the journal from then on."""
     machine.run(commands("instances"))
     return service.journal
 

@@ -182,3 +182,18 @@ def test_wrong_settings_are_told_once(machine: Machine, service: Service) -> Non
     machine.run(f"sed -i '$d' {SETTINGS}")
     machine.run(commands("mended"))
     assert machine.ask("SOMA 2 2") == "4"
+
+
+def test_an_uninstallation(machine: Machine, service: Service) -> None:
+    """It leaves no unit, no file and no port; afterwards calcd is installed anew."""
+    assert machine.ask("SOMA 2 2") == "4"
+    pid = service.pid
+    try:
+        machine.run(commands("uninstall"))
+        assert machine.run("systemctl list-unit-files 'calcd*' --no-legend", None) == ""
+        assert machine.run("ls -d /opt/calcd /etc/calcd /etc/systemd/system/calcd* 2>&1", 2)
+        assert not (machine.files / f"proc/{pid}").exists()
+        machine.run("exec 3<>/dev/tcp/127.0.0.1/12000", 1)
+    finally:
+        machine.run(commands("service"), network=True)
+    assert machine.ask("SOMA 2 2") == "4"

@@ -9,7 +9,7 @@ SOCKET, SERVICE = "calcd@tls.socket", "calcd@tls.service"
 
 
 def install(machine: Machine, pair: Pair) -> None:
-    """Put a certificate and its key where the README says."""
+    """Put a certificate and its key where docs/operations.md says."""
     path = machine.files / "etc/calcd/tls.pem"
     path.write_bytes(pair.in_one_file().read_bytes())
     path.chmod(0o600)
@@ -17,7 +17,7 @@ def install(machine: Machine, pair: Pair) -> None:
 
 @pytest.fixture
 def authority(machine: Machine, service: Service, certificates: Certificates) -> str:
-    """Give the path there of who vouches for the instance for TLS, set up as the README says."""
+    """Set up the instance for TLS; return the path there of its authority's certificate."""
     assert service
     install(machine, certificates.server)
     (machine.files / "etc/calcd/authority.pem").write_bytes(

@@ -1,0 +1,410 @@
+"""The documents say only what is so: transcripts are run, tables are held to the code."""
+
+import ast
+import doctest
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from documents import (
+    DOCUMENTS,
+    OPERATIONS,
+    PORTUGUESE,
+    PROTOCOL,
+    README,
+    anchors,
+    blocks,
+    first_cells,
+    links,
+    marked,
+    name_of,
+    transcripts,
+)
+from helpers import PATIENCE, ROOT, Daemon, Daemons, ask, clean_environment
+
+from calcd.config.settings import SETTINGS
+from calcd.core.commands import TABLE
+
+CLIENT = ROOT / "docs" / "client.md"
+DESIGN = ROOT / "docs" / "design.md"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+LAYERS = ("core", "config", "net", "daemon")
+
+in_a_network_of_its_own = pytest.mark.skipif(
+    os.geteuid() != 0, reason="a network namespace of its own needs root"
+)
+of_each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+
+
+def documents_with(language: str) -> pytest.MarkDecorator:
+    found = [document for document in DOCUMENTS if blocks(document, language)]
+    assert found
+    return pytest.mark.parametrize("document", found, ids=name_of)
+
+
+@contextmanager
+def serving(directory: Path, options: str = "") -> Iterator[list[str]]:
+    """Serve in a network where the default port is free; give the command to run others there."""
+    options = options or "-l tcp://localhost:12000 -l udp://localhost:12000"
+    serve = f"ip link set lo up && exec {shlex.quote(sys.executable)} -m calcd {options}"
+    daemon = Daemon(["unshare", "--net", "bash", "-c", serve], directory / "daemon.log")
+    try:
+        assert daemon.port == 12000
+        yield ["nsenter", "--target", str(daemon.process.pid), "--net"]
+    finally:
+        assert daemon.stop() == 0
+
+
+# -- What is run -----------------------------------------------------------------------------------
+
+
+@in_a_network_of_its_own
+@pytest.mark.skipif(shutil.which("nc.openbsd") is None, reason="needs Debian's netcat-openbsd")
+@documents_with("console")
+def test_each_transcript_is_what_happens(document: Path, tmp_path: Path) -> None:
+    """Word for word."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, command in {
+        "nc": "nc.openbsd",
+        "python3": sys.executable,
+        "calcc": f"{sys.executable} {ROOT}/calcd/client.py",
+        "calcd": f"{sys.executable} -m calcd",
+    }.items():
+        (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (programs / name).chmod(0o755)
+    with serving(tmp_path) as network:
+        for command, output in transcripts(document):
+            # A netcat that does not half-close waits for the server: its time is limited.
+            limited = re.sub(r"\| nc localhost", "| timeout 3 nc localhost", command)
+            result = subprocess.run(
+                [*network, "bash", "-c", limited],
+                cwd=ROOT,
+                env=clean_environment(PATH=f"{programs}:{os.environ['PATH']}"),
+                capture_output=True,
+                timeout=PATIENCE,
+                check=limited == command,
+            )
+            assert result.stdout.decode().replace("\r\n", "\n") == output, command
+            assert result.stderr == b"", command
+
+
+def test_there_are_transcripts() -> None:
+    for document in README, PROTOCOL, OPERATIONS, PORTUGUESE, CLIENT:
+        assert transcripts(document)
+
+
+# Tcl: types a line once the reply to the one before is there.
+TELNET = r"""
+set timeout 10
+eval spawn -noecho [lindex $argv 0] inetutils-telnet localhost 12000
+expect_after { timeout { exit 1 } eof { exit 1 } }
+expect "Escape character is '^]'.\r\n"
+after 200
+foreach {typed reply} [lrange $argv 1 end] {
+    send -- "$typed\r"
+    expect -ex "$typed\r\n"
+    expect -ex "$reply\r\n"
+}
+expect "foreign host."
+expect eof
+"""
+
+
+@in_a_network_of_its_own
+@pytest.mark.skipif(
+    not (shutil.which("inetutils-telnet") and shutil.which("expect")),
+    reason="needs Debian's inetutils-telnet and expect",
+)
+def test_the_person_at_telnet_sees_what_is_shown(tmp_path: Path) -> None:
+    _, *shown = marked(README, "telnet", "").splitlines()
+    lines = shown[3:-1]  # after telnet's own, typed and replied in turn
+    assert len(lines) % 2 == 0
+    script = tmp_path / "telnet.exp"
+    script.write_text(TELNET)
+    with serving(tmp_path) as network:
+        done = subprocess.run(
+            ["expect", script, " ".join(network), *lines],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert done.stdout.replace("\r", "").splitlines() == shown, done
+
+
+@documents_with("pycon")
+def test_each_python_session_is_what_happens(document: Path, shared_daemon: Daemon) -> None:
+    where = f'"{shared_daemon.host}", {shared_daemon.port}'
+    for _, example in blocks(document, "pycon"):
+        assert '"localhost", 12000' in example
+        example = example.replace('"localhost", 12000', where)
+        test = doctest.DocTestParser().get_doctest(example, {}, str(document), None, None)
+        said: list[str] = []
+        assert doctest.DocTestRunner().run(test, out=said.append) == (0, len(test.examples)), said
+
+
+def test_the_students_client_gets_its_answer(shared_daemon: Daemon, tmp_path: Path) -> None:
+    program = marked(PORTUGUESE, "cliente", "python")
+    assert '("127.0.0.1", 12000)' in program
+    assert program.count(".recv(1024)") == 1
+    assert r"\n" not in program
+    where = f'("{shared_daemon.host}", {shared_daemon.port})'
+    (tmp_path / "cliente.py").write_text(program.replace('("127.0.0.1", 12000)', where))
+    command, typed, *rest = marked(PORTUGUESE, "sessao", "").splitlines()
+    assert command == "$ python3 cliente.py"
+    prompt, request = re.split(r"(?<=: )", typed, maxsplit=1)
+    result = subprocess.run(
+        [sys.executable, "cliente.py"],
+        cwd=tmp_path,
+        env=clean_environment(PYTHONIOENCODING="utf-8"),
+        input=request,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert result.stdout.splitlines() == [prompt + rest[0], *rest[1:]]
+
+
+EXAMPLES = [
+    (requests, replies)
+    for table in re.findall(
+        r"^\| example \| reply \|\n.*\n((?:\|.*\n)+)", PROTOCOL.read_text(), re.MULTILINE
+    )
+    for row in table.splitlines()
+    for requests, replies in [[re.findall(r"`([^`]+)`", cell) for cell in row.split(" | ")]]
+]
+
+
+@pytest.mark.parametrize(("requests", "replies"), EXAMPLES, ids=lambda each: " ".join(each))
+def test_each_example_gets_its_reply(
+    requests: list[str], replies: list[str], shared_daemon: Daemon
+) -> None:
+    """``...`` stands for the words of an error, which are not stable."""
+    with shared_daemon.connect() as connection:
+        for request, shown in zip(requests, replies, strict=True):
+            reply = ask(connection, f"{request}\n".encode()).decode().removesuffix("\n")
+            known, dots, _ = shown.partition("...")
+            assert reply.startswith(known) if dots else reply == shown
+
+
+def test_each_error_has_an_example_that_gets_it(shared_daemon: Daemon) -> None:
+    table = PROTOCOL.read_text().split("| code |", 1)[1].split("\n\n", 1)[0]
+    rows = re.findall(r"^\| `([A-Z-]+)` \| .* \| `(.+)` \|$", table, re.MULTILINE)
+    assert len(rows) > 8
+    for code, request in rows:
+        with shared_daemon.connect() as connection:
+            reply = ask(connection, f"{request}\n".encode()).decode()
+        assert reply.startswith(f"ERR {code} "), (request, reply)
+
+
+def test_the_line_of_the_log_is_what_is_logged(start_daemon: Daemons) -> None:
+    daemon = start_daemon()
+    assert daemon.ask(b"SOMA 2 2\nDIV 1 0\n").startswith(b"4\nERR ")
+    shown = marked(OPERATIONS, "log", "").strip()
+    (line,) = daemon.logs(" ended: ")
+
+    def without_numbers(text: str) -> str:
+        return re.sub(r"(127\.0\.0\.1:|seconds=)[\d.]+", r"\1N", text)
+
+    assert without_numbers(line).endswith(f" info: {without_numbers(shown)}")
+
+
+# -- What is started, or run by other tests --------------------------------------------------------
+
+
+def test_each_marked_block_is_run_by_a_test() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    for document in DOCUMENTS:
+        for mark, block in blocks(document, "sh"):
+            if document == OPERATIONS:
+                assert f'commands("{mark}")' in code, mark or block
+            elif mark:
+                assert mark in ("tests", "setup", "loop", "before-a-commit")
+
+
+def test_what_a_contributor_runs_is_what_is_run_before_a_change_lands() -> None:
+    run = (ROOT / ".ci" / "run").read_text()
+    setup, rest = marked(README, "tests").split(" && ", 2)[:2]
+    assert marked(CONTRIBUTING, "setup").strip() == f"{setup} && {rest}"
+    assert marked(CONTRIBUTING, "before-a-commit").strip().replace(
+        "format .", "format --check ."
+    ) in (run)
+    assert marked(CONTRIBUTING, "loop").split() == [".venv/bin/pytest", "-q", "tests/unit"]
+
+
+def commands_of(document: Path) -> list[str]:
+    """Give the commands of a document that no other test runs."""
+    text = document.read_text()
+    return [
+        *(
+            line
+            for mark, block in blocks(document, "sh")
+            if not mark
+            for line in block.splitlines()
+        ),
+        *re.findall(r"`((?:python3|\.venv/bin/python|\.venv/bin/pytest) [^`]+)`", text),
+    ]
+
+
+@of_each_document
+def test_each_other_command_can_be_given(document: Path) -> None:
+    """Its module or its path is there, and it knows its options."""
+    for command in commands_of(document):
+        program, *words = shlex.split(command)
+        if program == ".venv/bin/pytest":
+            for word in words:
+                assert (ROOT / word).exists() or word in ("-q", "-m", "speed", "-p", "no:randomly")
+            continue
+        assert program in ("python3", ".venv/bin/python"), command
+        assert words[0] == "-m", command
+        assert importlib.util.find_spec(words[1]), command
+        options = [word for word in words[2:] if word.startswith("-")]
+        if options:
+            told = subprocess.run(
+                [sys.executable, "-m", words[1], "-h"],
+                cwd=ROOT,
+                env=clean_environment(),
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=True,
+            )
+            for option in options:
+                assert re.search(rf"(?<!\S)\[?{option}\b", told.stdout), (command, option)
+
+
+@in_a_network_of_its_own
+@documents_with("sh")
+def test_each_daemon_that_is_started_serves(document: Path, tmp_path: Path) -> None:
+    starts = [each for each in commands_of(document) if each.startswith("python3 -m calcd ")]
+    starts += [each for each in commands_of(document) if each == "python3 -m calcd"]
+    for number, command in enumerate(starts):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        options = command.removeprefix("python3 -m calcd").strip()
+        with serving(directory, options or "-l tcp://localhost:12000"):
+            pass
+
+
+# -- Tables ----------------------------------------------------------------------------------------
+
+
+def test_the_settings_are_those_of_the_table() -> None:
+    assert first_cells(OPERATIONS, "setting") == [row.name for row in SETTINGS]
+    for row in SETTINGS:
+        if row.metadata["text"]:
+            assert f"| `{row.name}` | `{row.metadata['text']}` |" in OPERATIONS.read_text()
+
+
+def test_the_operations_are_those_of_the_table() -> None:
+    assert first_cells(PROTOCOL, "operation") == [name for row in TABLE for name in row.names]
+    rows = re.findall(
+        r"^\| `([A-Z]+)`.*? \| (\d+|\d or \S+) \|", PROTOCOL.read_text(), re.MULTILINE
+    )
+    operands = dict(rows)
+    for row in TABLE:
+        if not row.takes_text:
+            shown = operands[row.names[0]]
+            least, _, most = shown.partition(" or ")
+            assert int(least) == row.least, row.names
+            assert (float("inf") if most == "more" else int(most or least)) == row.most, row.names
+
+
+def test_the_error_codes_are_those_of_the_code() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "calcd").rglob("*.py"))
+    raised = set(re.findall(r'(?:RequestError|UnfinishedError|_fail)\(\s*"([A-Z-]+)"', sources))
+    refused = set(re.findall(r'\bcode(?:, words)? = "([A-Z-]+)"', sources))
+    assert refused == {"BUSY", "FORBIDDEN"}
+    assert raised | refused == set(first_cells(PROTOCOL, "code"))
+
+
+def test_the_ways_that_a_connection_ends_are_those_of_the_code() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "calcd").rglob("*.py"))
+    sentence = OPERATIONS.read_text().split("- `how` is ", 1)[1].split("\n\n", 1)[0]
+    ways = re.findall(r"`([a-z-]+)`", sentence)
+    assert len(ways) > 10
+    for way in ways:
+        assert f'"{way}"' in sources or f'"{way.upper()}"' in sources, way
+
+
+def test_the_clients_options_are_those_it_tells() -> None:
+    usage = next(line for line in CLIENT.read_text().splitlines() if line.startswith("calcc [-"))
+    told = subprocess.run(
+        [sys.executable, ROOT / "calcd" / "client.py", "-h"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert " ".join(usage.split()) in " ".join(told.stdout.split())
+
+
+def upward_imports() -> Iterator[tuple[str, str]]:
+    """Give each module that imports from a package above its own, and what it imports."""
+    for place, layer in enumerate(LAYERS):
+        for path in sorted((ROOT / "calcd" / layer).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                for name in names:
+                    for above in LAYERS[place + 1 :]:
+                        if f"{name}.".startswith(f"calcd.{above}."):
+                            yield name_of(path), name
+
+
+def test_imports_point_one_way_but_for_those_that_are_told() -> None:
+    rows = re.findall(r"^\| `(calcd/\S+\.py)` \| `(\S+)` \|$", DESIGN.read_text(), re.MULTILINE)
+    assert set(upward_imports()) <= set(rows)
+
+
+# -- Form ------------------------------------------------------------------------------------------
+
+
+@of_each_document
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in links(document):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (document.parent / path).resolve() if path else document
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found), target
+
+
+@of_each_document
+def test_files_that_are_named_exist(document: Path) -> None:
+    named = re.findall(r"`((?:calcd|tests|etc|systemd|docs)/[\w./@-]+)`", document.read_text())
+    if document == DESIGN:
+        named += [
+            f"calcd/{name}"
+            for name in re.findall(r"`((?:net|daemon)/\w+\.py)`", DESIGN.read_text())
+        ]
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 150
+
+
+BANNED = ["lobby", "parting", "dear", "glance", "see_out", "hand_on", "whoever", "look_round"]
+
+
+@of_each_document
+def test_words_are_those_of_the_field(document: Path) -> None:
+    if name_of(document) == "SECURITY.md":
+        pytest.skip("has prose of its own")
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE).lower()
+    assert not [word for word in BANNED if re.search(rf"\b{word}\b", text)]
+    assert "is no operation" not in text
