@@ -54,6 +54,7 @@ def test_a_kill(machine: Machine, service: Service, told: Told) -> None:
 def test_an_upgrade(machine: Machine, service: Service, told: Told) -> None:
     machine.ask("PING")
     before = service.pid
+    machine.run("mkdir -p build/lib/calcd; touch build/lib/calcd/deleted.py")
     with machine.load(2) as tally:
         machine.run("sed -i 's/^__version__ = .*/__version__ = \"9.8.7\"/' calcd/__init__.py")
         assert machine.ask("VERSION") != "calcd 9.8.7"
@@ -61,6 +62,7 @@ def test_an_upgrade(machine: Machine, service: Service, told: Told) -> None:
         assert machine.ask("VERSION") == "calcd 9.8.7"
     told(tally)
     assert service.pid != before
+    assert machine.run("find /opt/calcd -name deleted.py") == ""
     assert (tally.refused, tally.wrong, tally.reset, tally.lost) == (0, 0, 0, 0)
     assert tally.ended <= 2
 
