@@ -315,8 +315,8 @@ def test_the_operations_are_those_of_the_table() -> None:
         if not row.takes_text:
             shown = operands[row.names[0]]
             least, _, most = shown.partition(" or ")
-            assert int(least) == row.least, row.names
-            assert (float("inf") if most == "more" else int(most or least)) == row.most, row.names
+            assert int(least) == row.min_operands, row.names
+            assert (float("inf") if most == "more" else int(most or least)) == row.max_operands, row.names
 
 
 def test_the_error_codes_are_those_of_the_code() -> None:
