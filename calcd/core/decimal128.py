@@ -1,7 +1,7 @@
-"""Decimal arithmetic: the context, the operand grammar, the operations, numbers as text.
+"""Decimal arithmetic: contexts, the grammar of numbers, numbers as text, constants.
 
-The rules are those of the General Decimal Arithmetic specification (Cowlishaw, version 1.70)
-with the parameters of IEEE 754-2008 decimal128. Nothing here does I/O.
+It follows the General Decimal Arithmetic specification (Cowlishaw, version 1.70) with the
+parameters of IEEE 754-2008 decimal128.
 """
 
 import decimal
@@ -16,16 +16,16 @@ from calcd.core.budget import Budget
 from calcd.core.errors import RequestError, printable
 from calcd.core.operations import DIVISIONS, EXP, FAST_PATH, Operation
 
-# decimal128: largest and smallest adjusted exponent, whatever the precision in force.
+# Largest and smallest adjusted exponents of decimal128. They do not depend on the precision.
 EMAX = 6144
 EMIN = -6143
 
 _PI_DIGITS = 1020  # more than the largest precision, so that rounding is never in doubt
 
-# A result whose first digit is farther than this from the point is printed with an exponent.
+# A result whose first digit is further from the point than this is printed with an exponent.
 PLAIN_PLACES = 34
 
-# The specification's eight modes, by its own names without the "round-".
+# The eight modes of the specification; its names without "round-".
 ROUNDINGS = {
     "half-even": decimal.ROUND_HALF_EVEN,
     "half-up": decimal.ROUND_HALF_UP,
@@ -37,13 +37,13 @@ ROUNDINGS = {
     "05up": decimal.ROUND_05UP,
 }
 
-# Narrower than what Decimal() takes: no underscores, no other scripts' digits, no NaN. Possessive,
-# so that a text which fails does so in linear time.
+# Narrower than Decimal(): no underscores, no digits of other scripts, no NaN. The quantifiers are
+# possessive, so that a mismatch takes linear time.
 UNSIGNED = r"(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?"
 _NUMBER = re.compile(f"[+-]?{UNSIGNED}")
 
 
-@lru_cache  # to copy one costs a quarter of what it costs to make one
+@lru_cache  # a copy costs a quarter of a new context
 def _context(precision: int, rounding: str, exact: bool) -> Context:
     traps = [decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow]
     return Context(
@@ -61,7 +61,7 @@ class Arithmetic:
     """Calculates in one precision and rounding. Not to be shared between threads.
 
     ``precision`` is in significant digits, ``rounding`` a key of ``ROUNDINGS``; ``exact`` makes
-    an error of a result that would be rounded. What it calculates is charged to ``budget``.
+    an error of a result that would be rounded. Operations are charged to ``budget``.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class Arithmetic:
     ) -> None:
         self.precision, self.rounding, self.exact = precision, rounding, exact
         self.budget = budget or Budget()
-        self.sum_cost = 8 + 0.07 * precision  # of ``calculate_plainly``, without the characters
+        self.sum_cost = 8 + 0.07 * precision  # of ``calculate_unchecked``, without the characters
         self.context = _context(precision, rounding, exact).copy()
-        # Only a result of more digits than this can have its first digit beyond the places.
+        # Without this many digits no plain result has its first digit beyond PLAIN_PLACES.
         self._may_be_wide = precision > PLAIN_PLACES
 
     def replace(
         self, precision: int = 0, rounding: str = "", exact: bool | None = None
     ) -> "Arithmetic":
-        """Return one that differs in this, with the same budget."""
+        """Return a copy with these changes, and the same budget."""
         return Arithmetic(
             precision or self.precision,
             rounding or self.rounding,
@@ -90,9 +90,9 @@ class Arithmetic:
         )
 
     def number(self, operand: str) -> Decimal:
-        """Return exactly the number that is written; raise ``RequestError`` INVALID-NUMBER.
+        """Parse a number without rounding; raise ``RequestError`` INVALID-NUMBER.
 
-        The decimal module holds exponents up to about 10**18, and refuses what it would change.
+        The decimal module holds exponents up to about 10**18, and raises rather than round.
         """
         if _NUMBER.fullmatch(operand):
             try:
@@ -106,9 +106,9 @@ class Arithmetic:
         raise RequestError("INVALID-NUMBER", "{} is not a decimal number", printable(operand))
 
     def run(self, operation: Operation, numbers: Sequence[Decimal]) -> Decimal:
-        """Run an operation of the table; raise ``RequestError`` where there is no finite result.
+        """Return the result of an operation; raise ``RequestError`` if it has no finite result.
 
-        Its cost is charged to the budget: raise ``BudgetExceeded``.
+        Raise ``BudgetExceeded`` if it costs too much.
         """
         self.budget.charge(operation.cost(self.precision, numbers))
         try:
@@ -120,13 +120,13 @@ class Arithmetic:
         except decimal.Inexact:
             raise self._inexact() from None
         except decimal.InvalidOperation:
-            if numbers[-1] == 0 and operation in DIVISIONS:  # the remainder's are invalid too
+            if numbers[-1] == 0 and operation in DIVISIONS:  # invalid for remainders too
                 if numbers[0] == 0:
                     template = "0 divided by 0 is undefined"
                     raise RequestError("DIVISION-UNDEFINED", template) from None
                 raise RequestError("DIVISION-BY-ZERO", "division by zero") from None
             raise self._undefined(operation, numbers) from None
-        if not result.is_finite():  # as the logarithm of 0
+        if not result.is_finite():  # such as the logarithm of 0
             raise self._undefined(operation, numbers)
         return result
 
@@ -146,7 +146,7 @@ class Arithmetic:
         return RequestError("INEXACT", template, self.precision)
 
     def rounded(self, number: Decimal) -> Decimal:
-        """Round a number that is no result yet as one is; raise ``RequestError`` as ``run``."""
+        """Round a number as if it were a result; raise the errors of ``run``."""
         try:
             return self.context.plus(number)
         except decimal.Overflow:
@@ -155,27 +155,27 @@ class Arithmetic:
             raise self._inexact() from None
 
     def constant(self, name: str) -> Decimal:
-        """Give ``pi`` or ``e``, rounded."""
+        """Return ``pi`` or ``e``, rounded."""
         if name == "pi":
             return self.rounded(_pi())
         return self.run(EXP, (Decimal(1),))
 
-    def calculate_plainly(self, name: str, left: str, right: str) -> str:
-        """Run an operation, by its name, on two operands as they are written; give text.
+    def calculate_unchecked(self, name: str, left: str, right: str) -> str:
+        """Return the result of an operation, by name, on two operands as text.
 
-        Faster than by the rules: the operands' grammar is not checked beyond what ``Decimal()``
-        does. Raise anything where there is no such operation, no number or no finite result.
+        This is fast: the grammar is not checked, but for what ``Decimal()`` checks. Raise any
+        exception for an unknown operation, an operand that is not a number or no finite result.
         """
         result = FAST_PATH[name](self.context, Decimal(left), Decimal(right))
         text = str(result)
-        return self._respelled(text, result) if "E" in text or self._may_be_wide else text
+        return self._reformat(text, result) if "E" in text or self._may_be_wide else text
 
-    def calculate_all(
+    def calculate_many(
         self, names: Iterable[str], lefts: Iterable[str], rights: Iterable[str]
     ) -> list[str]:
-        """Do what ``calculate_plainly`` does for many; raise if one of them fails.
+        """Do ``calculate_unchecked`` for many; raise if one of them fails.
 
-        Nearly all loops are ``map``'s own: the interpreter takes no step for each.
+        Almost all loops are those of ``map``, without bytecode for each element.
         """
         operators = map(FAST_PATH.__getitem__, names)
         operands = map(Decimal, lefts), map(Decimal, rights)
@@ -183,20 +183,20 @@ class Arithmetic:
         texts = list(map(str, results))
         for number, text in enumerate(texts):
             if "E" in text or self._may_be_wide:
-                texts[number] = self._respelled(text, results[number])
+                texts[number] = self._reformat(text, results[number])
         return texts
 
     def text(self, number: Decimal) -> str:
-        """Print a finite number so that it reads back with the same value and quantum.
+        """Return a finite number as text that keeps its value and quantum.
 
-        Plain notation where the exponent is zero or negative and the first digit within
+        The notation is plain if the exponent is zero or negative and the first digit is within
         ``PLAIN_PLACES`` of the point, else the specification's to-scientific-string.
         """
-        return self._respelled(str(number), number)
+        return self._reformat(str(number), number)
 
-    def _respelled(self, text: str, number: Decimal) -> str:
-        """Take the specification's to-scientific-string, and give it our way."""
-        if "E-" in text:  # there the specification goes scientific from the seventh place on
+    def _reformat(self, text: str, number: Decimal) -> str:
+        """Convert the specification's to-scientific-string into our notation."""
+        if "E-" in text:  # the specification uses it from the seventh place on
             if number.adjusted() >= -PLAIN_PLACES:
                 return format(number, "f")
         elif self._may_be_wide and "E" not in text and number.adjusted() >= PLAIN_PLACES:

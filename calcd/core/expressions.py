@@ -1,4 +1,4 @@
-"""Expressions: a text becomes steps for a stack, and steps become a number. No I/O.
+"""Expressions: parse text into steps for a stack machine, and evaluate the steps.
 
 The grammar, each line binding tighter than the one before::
 
@@ -27,8 +27,8 @@ from calcd.core.operations import (
     Operation,
 )
 
-DEEPEST = 50  # parentheses, calls and powers within each other
-LONGEST_NAME = 64  # characters
+MAX_DEPTH = 50  # of nested parentheses, calls and powers
+MAX_NAME = 64  # characters
 _TOKEN_COST = 30
 
 _TOKEN = re.compile(
@@ -47,45 +47,46 @@ _POWERS = ("^", "**")
 
 
 class Literal(NamedTuple):
-    """A step: push a number."""
+    """Step: push a number."""
 
     number: Decimal
 
 
 class Name(NamedTuple):
-    """A step: push what a name, in lower case, stands for; ``column`` is where it stands."""
+    """Step: push the value of a name, in lower case; ``column`` is for errors."""
 
     name: str
     column: int
 
 
 class Negate(NamedTuple):
-    """A step: give the topmost number the other sign."""
+    """Step: negate the topmost number."""
 
 
 class Apply(NamedTuple):
-    """A step: run an operation on so many of the topmost numbers."""
+    """Step: replace the topmost ``operands`` numbers by the result of an operation."""
 
     operation: Operation
-    numbers: int
+    operands: int
 
 
 Step = Literal | Name | Negate | Apply
 
 
 class UnfinishedError(RequestError):
-    """A syntax error that more text could mend."""
+    """A syntax error that more text could correct."""
 
 
 def is_name(text: str) -> bool:
-    """Say whether a text can be the name of a variable, by its characters."""
-    return _NAME.fullmatch(text) is not None and len(text) <= LONGEST_NAME
+    """Return whether a text has the form of a variable's name."""
+    return _NAME.fullmatch(text) is not None and len(text) <= MAX_NAME
 
 
 def parse(text: str, begin: int, arithmetic: Arithmetic) -> list[Step]:
-    """Make steps of the expression that begins there; raise ``RequestError`` SYNTAX if it is none.
+    """Parse the expression in ``text`` from ``begin`` on; raise ``RequestError``.
 
-    Columns in errors are those of ``text``, from 1.
+    The code is SYNTAX, UNKNOWN-NAME or WRONG-OPERANDS. Columns in errors are those of ``text``,
+    from 1. Raise ``BudgetExceeded`` if the text is too long to be parsed now.
     """
     return _Parser(text, begin, arithmetic).parse()
 
@@ -93,11 +94,11 @@ def parse(text: str, begin: int, arithmetic: Arithmetic) -> list[Step]:
 def evaluate(
     steps: Iterable[Step], arithmetic: Arithmetic, value_of: Callable[[Name], Decimal]
 ) -> Decimal:
-    """Take the steps; raise ``RequestError`` where there is no finite result."""
+    """Return the result of the steps; raise ``RequestError`` if it is not finite."""
     stack: list[Decimal] = []
-    fresh = True  # the topmost number has not been rounded yet
+    exact = True  # whether the topmost number was not rounded yet
     for step in steps:
-        fresh = not isinstance(step, Apply)
+        exact = not isinstance(step, Apply)
         match step:
             case Literal(number):
                 stack.append(number)
@@ -107,11 +108,11 @@ def evaluate(
                 stack.append(stack.pop().copy_negate())
             case Apply(operation, count):
                 stack[-count:] = [arithmetic.run(operation, stack[-count:])]
-    return arithmetic.rounded(stack[0]) if fresh else stack[0]
+    return arithmetic.rounded(stack[0]) if exact else stack[0]
 
 
 class _Parser:
-    """Goes through a text once, from left to right; ``_ahead`` is the next token."""
+    """Recursive descent parser; ``_ahead`` is the next token."""
 
     def __init__(self, text: str, begin: int, arithmetic: Arithmetic) -> None:
         self._tokens = _TOKEN.finditer(text, begin)
@@ -130,7 +131,7 @@ class _Parser:
         return self._steps
 
     def _next(self) -> str:
-        """Step over the token ahead, and return it."""
+        """Advance by one token, and return it."""
         self._charge(_TOKEN_COST)
         before = self._ahead
         found = next(self._tokens)
@@ -157,9 +158,9 @@ class _Parser:
 
     def _deeper(self) -> None:
         self._depth += 1
-        if self._depth > DEEPEST:
+        if self._depth > MAX_DEPTH:
             template = "column {}: more than {} nested parentheses or powers"
-            raise RequestError("SYNTAX", template, self._column, DEEPEST)
+            raise RequestError("SYNTAX", template, self._column, MAX_DEPTH)
 
     def _sum(self) -> None:
         self._product()

@@ -11,7 +11,7 @@ from calcd.core.budget import BudgetExceeded
 from calcd.core.commands import BY_NAME, Command, CommandContext, operation_named
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError, printable
-from calcd.core.expressions import LONGEST_NAME, Name, evaluate, is_name, parse
+from calcd.core.expressions import MAX_NAME, Name, evaluate, is_name, parse
 from calcd.core.operations import split_request
 from calcd.core.variables import ANSWER, CONSTANTS
 
@@ -100,7 +100,7 @@ class Interpreter:
             group = fields[4 * done : 4 * (done + _GROUP)]
             size = len(group) // 4
             try:
-                replies += context.arithmetic.calculate_all(group[0::4], group[1::4], group[2::4])
+                replies += context.arithmetic.calculate_many(group[0::4], group[1::4], group[2::4])
                 context.variables.answer = replies[-1]
             except Exception:
                 lines = lines or text.split("\n")
@@ -116,7 +116,7 @@ class Interpreter:
     def reply_to_plain_lines(self, lines: list[str], count: int, replies: list[str]) -> int:
         """Reply to the first ``count`` lines; return how many were taken."""
         budget, arithmetic, variables = self.budget, self.context.arithmetic, self.context.variables
-        calculate, cost = arithmetic.calculate_plainly, arithmetic.sum_cost
+        calculate, cost = arithmetic.calculate_unchecked, arithmetic.sum_cost
         limit, spent = budget.limit, budget.spent
         for done in range(count):
             if spent > limit:
@@ -172,7 +172,7 @@ class Interpreter:
             template = (
                 "invalid name {}: use a letter, then letters, digits or _, at most {} characters"
             )
-            raise RequestError("SYNTAX", template, printable(name), LONGEST_NAME)
+            raise RequestError("SYNTAX", template, printable(name), MAX_NAME)
         if name.lower() in (*CONSTANTS, ANSWER) or name.upper() in BY_NAME:
             template = "{} is a reserved name: choose another"
             raise RequestError("SYNTAX", template, printable(name))

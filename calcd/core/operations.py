@@ -61,7 +61,7 @@ class Operation:
 
     @property
     def takes_text(self) -> bool:
-        """Whether the operand is the rest of the line."""
+        """Whether the operand is the rest of the line, as it is."""
         return self.operands != () and self.operands[-1].endswith("...")
 
     @property

@@ -1,8 +1,8 @@
-"""Telnet commands in a byte stream, stripped (RFC 854, RFC 855). No I/O.
+"""Strip telnet commands from a stream of bytes (RFC 854, RFC 855).
 
-calcd never negotiates; a telnet client works without. But what such a client sends by itself
-(Ctrl-C is ``IAC IP IAC DO TIMING-MARK``) must not stick to the next line; and one that sends
-characters as they are typed sends CR NUL for Enter.
+calcd does not negotiate options; telnet clients work without. But what they send by themselves
+(Ctrl-C is ``IAC IP IAC DO TIMING-MARK``) must not become part of the next line. A client that sends
+each character as it is typed sends CR NUL for Enter.
 """
 
 import re
@@ -17,21 +17,21 @@ _SUBNEGOTIATION = re.compile(_CONTENT.pattern + rb"\xff\xf0", re.DOTALL)
 
 
 class TelnetFilter:
-    """Takes bytes as they come and gives back those that are text.
+    """Strips the commands from the bytes of successive reads.
 
-    Until the first IAC there is nothing to do; ``active`` says whether it has come.
+    Until the first IAC there is nothing to do; ``active`` tells whether there was one.
     """
 
     def __init__(self) -> None:
         self.active = False
-        self.interrupted = False  # IAC IP came: what followed it is dropped
-        self.held = b""  # a command that the last read cut in two
-        self._held_return = b""  # a CR whose NUL or LF may be still to come
+        self.interrupted = False  # by IAC IP; the bytes after it are dropped
+        self.held = b""  # the start of a command that the last read cut in two
+        self._held_return = b""  # a CR that NUL or LF may follow
 
     def strip(self, data: bytes) -> bytes:
-        """Return ``data`` less its commands; IAC IAC is one byte 255, and CR NUL is CRLF."""
+        """Return ``data`` without commands; IAC IAC becomes one byte 255, CR NUL becomes CRLF."""
         before = b""
-        if not self.active:  # the client shows only now that it is a telnet
+        if not self.active:  # before the first IAC it may be any client
             before, iac, after = data.partition(IAC)
             self.active, data = iac != b"", iac + after
         text = self._held_return + self._strip_commands(self.held + data)
@@ -46,7 +46,7 @@ class TelnetFilter:
             text += data[start:at]
             start = _end_of_command(data, at)
             if start < 0:
-                # Not what a subnegotiation says: nobody asks for it, and it may have no end.
+                # Without the content of a subnegotiation: it is not used, and may be endless.
                 self.held = data[at : at + 2] + _CONTENT.sub(b"", data[at + 2 :], count=1)
                 return bytes(text)
             command = data[at + 1]
@@ -59,7 +59,7 @@ class TelnetFilter:
 
 
 def _end_of_command(data: bytes, at: int) -> int:
-    """Return where the command that begins at ``at`` ends; -1 if the rest is yet to come."""
+    """Return where the command at ``at`` ends; -1 if more bytes are needed."""
     if at + 1 == len(data):
         return -1
     command = data[at + 1]
@@ -70,4 +70,4 @@ def _end_of_command(data: bytes, at: int) -> int:
         return at + 3 if at + 2 < len(data) else -1
     if command in _COMMANDS or command == IAC[0]:
         return at + 2
-    return at + 1  # no command: IAC goes alone, lest a newline be lost with it
+    return at + 1  # not a command: drop IAC alone, since the byte after it may be a newline

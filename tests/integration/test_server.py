@@ -552,7 +552,7 @@ def test_a_bug_in_a_request_is_logged_and_the_session_goes_on(
     def broken(*_: object) -> str:
         raise ZeroDivisionError("a bug")
 
-    for path in ("run", "calculate_plainly"):
+    for path in ("run", "calculate_unchecked"):
         monkeypatch.setattr(f"calcd.core.decimal128.Arithmetic.{path}", broken)
     with serving() as (_, connect), connect() as connection:
         assert ask(connection, b"SOMA 2 2\n").startswith(b"ERR INTERNAL ")
