@@ -1,0 +1,144 @@
+"""A stop: who is answered until the end, who is left to the next instance, what is not awaited."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+from background_daemon import Background
+from helpers import PATIENCE, Daemon, Daemons, ask, read_all, wait_until
+from serving import serving
+
+from calcd.config.settings import Settings
+from calcd.net.listeners import Listener
+from calcd.net.server import Server
+
+LONG_REQUEST, LONG_REPLY = b"UPPER " + b"a" * 1000 + b"\n", b"A" * 1000 + b"\n"
+
+
+@contextmanager
+def held(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """Stop a process for a while, so that what comes meanwhile comes all at once."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+def threads(daemon: Daemon) -> int:
+    return len(os.listdir(f"/proc/{daemon.process.pid}/task"))
+
+
+def connect_with_little_room(port: int) -> socket.socket:
+    """Connect a client whose kernel takes hardly more than it reads."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(PATIENCE)
+    client.connect(("127.0.0.1", port))
+    return client
+
+
+def test_an_end_of_input_that_has_arrived_ends_the_last_line(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--drain-timeout", "60")
+    before = threads(daemon)
+    with ExitStack() as open_ones:
+        clients = [open_ones.enter_context(daemon.connect()) for _ in range(30)]
+        for client in clients:
+            client.sendall(b"S")
+        wait_until(lambda: threads(daemon) >= before + 30, "a thread for each")
+        with held(daemon.process):
+            for client in clients:
+                client.sendall(b"OMA 1 1\nSOMA 2 2")
+                client.shutdown(socket.SHUT_WR)
+            daemon.process.terminate()
+        assert [read_all(client) for client in clients] == 30 * [b"2\n4\n"]
+    assert daemon.process.wait(PATIENCE) == 0
+
+
+def test_hundreds_of_clients_that_have_replies_to_read_get_them_all(start_daemon: Daemons) -> None:
+    """Though each has sent more, which a close at once would answer with a reset."""
+    daemon, count, requests = start_daemon("--drain-timeout", "60"), 300, 40
+    with ExitStack() as open_ones:
+        clients = [
+            open_ones.enter_context(connect_with_little_room(daemon.port)) for _ in range(count)
+        ]
+        for client in clients:
+            client.sendall(requests * LONG_REQUEST)
+        daemon.process.terminate()
+        daemon.logs(" how=stopped", count)
+        for client in clients:
+            client.sendall(b"PING\n")
+        for client in clients:
+            assert read_all(client) == requests * LONG_REPLY
+    assert daemon.process.wait(PATIENCE) == 0
+    assert "stopped: 0 connections cut" in daemon.log
+
+
+def test_a_client_that_keeps_sending_does_not_keep_the_stop(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--drain-timeout", "60")
+    with daemon.connect() as client:
+        assert ask(client, b"PING\n") == b"PONG\n"
+        daemon.process.terminate()
+        client.settimeout(0.002)
+        deadline, ended = time.monotonic() + PATIENCE, False
+        while not ended:
+            assert time.monotonic() < deadline, "the stop goes on as long as the client sends"
+            with suppress(TimeoutError):
+                try:
+                    client.sendall(b"PING\n")
+                    ended = not client.recv(4096)
+                except ConnectionError:  # it has sent on after the end
+                    ended = True
+    assert daemon.process.wait(PATIENCE) == 0
+    assert "stopped: 0 connections cut" in daemon.log
+
+
+def test_who_waits_in_an_inherited_queue_is_left_to_the_next_instance() -> None:
+    stuck, go_on = threading.Event(), threading.Event()
+
+    def beat(_: int) -> None:
+        """Keep the serving loop from accepting until the stop has begun."""
+        stuck.set()
+        assert go_on.wait(PATIENCE)
+
+    with socket.create_server(("127.0.0.1", 0)) as queue:
+        listener = Listener(queue.dup(), inherited=True)
+        server = Server([listener], Settings(), beat)
+        loop = threading.Thread(target=server.serve_forever)
+        loop.start()
+        assert stuck.wait(PATIENCE)
+        with socket.create_connection(queue.getsockname(), PATIENCE) as waiting:
+            waiting.sendall(b"SOMA 2 2\n")
+            drain = threading.Thread(target=server.drain, args=(PATIENCE,))
+            drain.start()
+            wait_until(lambda: server.stopping, "the stop to begin")
+            go_on.set()
+            drain.join()
+            loop.join()
+            assert select.select([waiting], [], [], 0)[0] == []  # neither a reply nor an end
+            with serving(Listener(queue.dup(), inherited=True)):
+                assert ask(waiting, b"") == b"4\n"
+
+
+def test_calcd_s_stop_waits_for_as_long_as_the_drain_may_take(background: Background) -> None:
+    background.serve("--drain-timeout", "60")
+    # Without the time that it waits beyond, which would hide how long it waits for the drain.
+    code = "import calcd.daemon.actions\ncalcd.daemon.actions._STOP_MARGIN = 0.0"
+    *_, port = background.log.split("listening on tcp://127.0.0.1:")[1].split()[0].rsplit(":", 1)
+    with connect_with_little_room(int(port)) as client:
+        client.sendall(400 * LONG_REQUEST)  # more than the kernel takes of the replies
+        with background.command("-s", "stop", "--drain-timeout", "60", code=code) as stop:
+            wait_until(lambda: "stopping: " in background.log, "the stop")
+            time.sleep(0.3)
+            assert stop.poll() is None
+            replies = read_all(client)
+            assert stop.communicate(timeout=PATIENCE) == ("", "")
+            assert stop.returncode == 0
+    assert replies == LONG_REPLY * (len(replies) // len(LONG_REPLY)) != b""
+    assert "stopped: 0 connections cut" in background.log
