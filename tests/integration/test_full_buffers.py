@@ -1,0 +1,109 @@
+"""Buffers that are full: what is sent later is whole, and nobody spins meanwhile."""
+
+import os
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from certificates import Certificates
+from client_helpers import HOST, Servers, calcc, echo
+from helpers import PATIENCE, Daemon, Daemons, ask, read_all, wait_until
+
+MUCH = b"".join(b"%0127d\n" % number for number in range(1 << 16))  # 8 MiB
+A_MOMENT = 0.3  # seconds, in which a client fills what is between it and a server
+
+
+def late_echo(connection: socket.socket) -> None:
+    """Let everything fill up before anything is read; then send back what comes."""
+    time.sleep(A_MOMENT)
+    echo(connection)
+
+
+def test_the_relay_goes_on_after_a_full_send_buffer(serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        late_echo(connection)
+
+    done = calcc(HOST, serve(script), stdin=MUCH)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == MUCH
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_relay_goes_on_after_a_full_send_buffer_over_tls(
+    version: ssl.TLSVersion, serve: Servers, certificates: Certificates
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
+    context.load_cert_chain(certificates.server.cert, certificates.server.key)
+
+    def script(plain: socket.socket) -> None:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        with context.wrap_socket(plain, server_side=True) as connection:
+            late_echo(connection)
+            connection.unwrap()
+
+    trusted = ("--ssl-trustfile", certificates.authority.cert)
+    done = calcc(*trusted, HOST, serve(script), stdin=MUCH)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == MUCH
+
+
+def connect_with_little_room(daemon: Daemon) -> socket.socket:
+    """Connect a client whose kernel takes hardly more than it reads."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.settimeout(PATIENCE)
+    client.connect((daemon.host, daemon.port))
+    return client
+
+
+@pytest.mark.parametrize("size", [1, 300, 1000])
+def test_no_reply_is_lost_where_the_serving_loop_finds_no_room_for_it(
+    start_daemon: Daemons, size: int
+) -> None:
+    """The requests come one by one, so that each reply is a send of its own."""
+    daemon, count = start_daemon(), 250_000 // (size + 200)
+    with connect_with_little_room(daemon) as client:
+        for number in range(count):
+            client.sendall(b"UPPER %06d" % number + size * b"a" + b"\n")
+            if number % 4 == 0:
+                time.sleep(0.0005)
+        client.shutdown(socket.SHUT_WR)
+        replies = read_all(client)
+    assert replies == b"".join(b"%06d" % number + size * b"A" + b"\n" for number in range(count))
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def read_nothing(client: socket.socket) -> None:
+    """Ask for more than the kernel holds, and leave more to be read."""
+    client.sendall(600 * (b"UPPER " + 1000 * b"a" + b"\n"))
+
+
+def begin_a_line(client: socket.socket) -> None:
+    client.sendall(b"SOMA 2 ")
+
+
+@pytest.mark.parametrize("do", [read_nothing, begin_a_line])
+def test_nobody_spins_beside_a_client_that_has_a_thread(
+    start_daemon: Daemons, do: Callable[[socket.socket], None]
+) -> None:
+    daemon = start_daemon()
+    pid = daemon.process.pid
+    with connect_with_little_room(daemon) as client:
+        assert ask(client, b"PING\n") == b"PONG\n"
+        before = len(os.listdir(f"/proc/{pid}/task"))
+        do(client)
+        wait_until(lambda: len(os.listdir(f"/proc/{pid}/task")) > before, "its thread")
+        time.sleep(A_MOMENT)
+        used = cpu_seconds(pid)
+        time.sleep(0.5)
+        assert cpu_seconds(pid) - used < 0.2
