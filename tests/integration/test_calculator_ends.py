@@ -1,0 +1,48 @@
+"""Calculator and a server that ends in the middle of something."""
+
+import socket
+from functools import partial
+
+import pytest
+from client_helpers import HOST, Servers, receive
+from helpers import PATIENCE
+
+from calcd.client import Calculator
+
+connect = partial(Calculator, HOST, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("more", [b"2", b"2\n", b"\n", b"E"])
+def test_half_a_reply_too_many_is_an_error(more: bytes, serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"SOMA 2 2\n")
+        connection.sendall(b"4\n" + more)
+        connection.recv(100)  # until the calculator has ended it
+
+    with connect(serve(script)) as calculator, pytest.raises(ConnectionAbortedError):
+        calculator.ask("SOMA 2 2")
+
+
+def test_what_was_answered_before_the_server_took_no_more_is_read(serve: Servers) -> None:
+    """The rest is asked on another connection, and nothing twice."""
+    count = 50_000
+    asked: list[int] = []
+
+    def answering(connection: socket.socket, most: int) -> None:
+        """Answer so many requests and close, though more have been sent."""
+        with connection.makefile("rb") as lines:
+            for _ in range(most):
+                if not (line := lines.readline()):
+                    return
+                number = int(line.split()[1])
+                asked.append(number)
+                connection.sendall(b"%d\n" % number)
+            # All that was sent has to be read: a reset would take the replies with it.
+            connection.shutdown(socket.SHUT_WR)
+            while lines.read1(1 << 16):
+                pass
+
+    port = serve(partial(answering, most=1000), partial(answering, most=count))
+    with connect(port) as calculator:
+        assert calculator.ask_all(f"SOMA {number} 0" for number in range(count)) == [*range(count)]
+    assert asked == [*range(count)]

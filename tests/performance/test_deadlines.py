@@ -1,0 +1,88 @@
+"""Times that are promised, measured: run apart, as they need a machine that does nothing else."""
+
+import socket
+import ssl
+import time
+from contextlib import ExitStack, suppress
+from statistics import median
+
+import pytest
+from certificates import Certificates
+from client_helpers import HOST, calcc
+from helpers import PATIENCE, Daemons, ask
+
+pytestmark = pytest.mark.speed
+
+
+@pytest.mark.parametrize("seconds", [1, 2])
+def test_calcc_over_udp_ends_when_its_time_is_over(seconds: int) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.bind((HOST, 0))
+        began = time.monotonic()
+        done = calcc("-u", "-w", seconds, "-e", "PING", HOST, silent.getsockname()[1])
+        took = time.monotonic() - began
+    assert done.returncode != 0
+    assert seconds - 0.1 < took < seconds + 0.8
+
+
+@pytest.mark.parametrize("most", ["64", "8192"], ids=["few groups", "many groups"])
+def test_the_drain_ends_in_its_time_whoever_does_not_read(start_daemon: Daemons, most: str) -> None:
+    """And a client that closes meanwhile does not end it for the others."""
+    daemon = start_daemon("--drain-timeout", "2", "--max-connections", most)
+    requests = 400 * (b"UPPER " + 1000 * b"a" + b"\n")
+    with ExitStack() as open_ones:
+        clients = []
+        for _ in range(20):
+            client = open_ones.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(PATIENCE)
+            client.connect((daemon.host, daemon.port))
+            client.sendall(requests)
+            clients.append(client)
+        began = time.monotonic()
+        daemon.process.terminate()
+        daemon.logs("stopping: ")
+        clients.pop().close()
+        assert daemon.process.wait(PATIENCE) == 0
+        took = time.monotonic() - began
+    assert "stopped: 19 connections cut" in daemon.log
+    assert 1.9 < took < 3.5
+
+
+def test_a_client_that_keeps_sending_does_not_stretch_the_stop(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--drain-timeout", "60")
+    with daemon.connect() as client:
+        assert ask(client, b"PING\n") == b"PONG\n"
+        began = time.monotonic()
+        daemon.process.terminate()
+        client.settimeout(0.002)
+        ended = False
+        while not ended:
+            assert time.monotonic() - began < PATIENCE
+            with suppress(TimeoutError):
+                client.sendall(b"PING\n")
+                ended = not client.recv(4096)
+    assert daemon.process.wait(PATIENCE) == 0
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_handshake_waits_for_no_delayed_acknowledgement(
+    version: ssl.TLSVersion, start_daemon: Daemons, certificates: Certificates
+) -> None:
+    """A client with Nagle's algorithm would wait for it 0.04 s."""
+    pair = certificates.server
+    files = ("--tls-certificate", str(pair.cert), "--tls-key", str(pair.key))
+    daemon = start_daemon("-l", "tls://127.0.0.1:0", *files)
+    port = int(daemon.endpoints[0].rpartition(":")[2])
+    trusted = ssl.create_default_context(cafile=certificates.authority.cert)
+    trusted.minimum_version = trusted.maximum_version = version
+    took = []
+    for _ in range(15):
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
+            began = time.monotonic()
+            with trusted.wrap_socket(plain, server_hostname="localhost") as connection:
+                connection.sendall(b"SOMA 2 2\n")
+                assert connection.recv(100) == b"4\n"
+            took.append(time.monotonic() - began)
+    assert median(took) < 0.03
