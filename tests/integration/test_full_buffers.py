@@ -56,23 +56,33 @@ def connect_with_little_room(daemon: Daemon) -> socket.socket:
     """Connect a client whose kernel takes hardly more than it reads."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.settimeout(PATIENCE)
     client.connect((daemon.host, daemon.port))
     return client
 
 
-@pytest.mark.parametrize("size", [1, 300, 1000])
+@pytest.mark.parametrize("size", [300, 1000])
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_no_reply_is_lost_where_the_serving_loop_finds_no_room_for_it(
-    start_daemon: Daemons, size: int
+    start_daemon: Daemons, tmp_path: Path, kind: str, size: int
 ) -> None:
-    """The requests come one by one, so that each reply is a send of its own."""
-    daemon, count = start_daemon(), 250_000 // (size + 200)
-    with connect_with_little_room(daemon) as client:
+    """The requests come one by one, so that each reply is a send of its own.
+
+    A TCP socket takes part of a reply where there is little room, a Unix socket all or nothing.
+    """
+    path, count = tmp_path / "calcd.sock", 300  # more would fill the way to the daemon too
+    daemon = start_daemon("-l", "tcp://127.0.0.1:0", "-l", f"unix://{path}")
+    with (
+        connect_with_little_room(daemon)
+        if kind == "tcp"
+        else socket.socket(socket.AF_UNIX) as client
+    ):
+        if kind == "unix":
+            client.settimeout(PATIENCE)
+            client.connect(str(path))
         for number in range(count):
             client.sendall(b"UPPER %06d" % number + size * b"a" + b"\n")
-            if number % 4 == 0:
-                time.sleep(0.0005)
+            time.sleep(0.001)
         client.shutdown(socket.SHUT_WR)
         replies = read_all(client)
     assert replies == b"".join(b"%06d" % number + size * b"A" + b"\n" for number in range(count))
@@ -105,5 +115,5 @@ def test_nobody_spins_beside_a_client_that_has_a_thread(
         wait_until(lambda: len(os.listdir(f"/proc/{pid}/task")) > before, "its thread")
         time.sleep(A_MOMENT)
         used = cpu_seconds(pid)
-        time.sleep(0.5)
-        assert cpu_seconds(pid) - used < 0.2
+        time.sleep(1)
+        assert cpu_seconds(pid) - used < 0.1

@@ -1,5 +1,7 @@
 """Times that are promised, measured: run apart, as they need a machine that does nothing else."""
 
+import os
+import resource
 import socket
 import ssl
 import time
@@ -64,6 +66,24 @@ def test_a_client_that_keeps_sending_does_not_stretch_the_stop(start_daemon: Dae
                 ended = not client.recv(4096)
     assert daemon.process.wait(PATIENCE) == 0
     assert time.monotonic() - began < 3
+
+
+def test_datagrams_do_not_wait_while_connections_have_no_room(start_daemon: Daemons) -> None:
+    """Accepting pauses for 0.1 s at a time."""
+    daemon = start_daemon("-l", "tcp://127.0.0.1:0", "-l", "udp://127.0.0.1:0")
+    udp_port = int(next(each for each in daemon.endpoints if "udp" in each).rpartition(":")[2])
+    pid = daemon.process.pid
+    taken = len(os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, taken))
+    with daemon.connect(), socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+        daemon.logs("limit reached: cannot accept")
+        datagrams.settimeout(PATIENCE)
+        datagrams.connect((daemon.host, udp_port))
+        began = time.monotonic()
+        for number in range(50):
+            datagrams.send(b"SOMA %d 1\n" % number)
+            assert datagrams.recv(100) == b"%d\n" % (number + 1)
+        assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

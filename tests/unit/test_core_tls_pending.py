@@ -38,6 +38,12 @@ def test_what_follows_an_expensive_line_in_the_same_read_is_answered(
     assert client.heard() == records * plain
 
 
+def test_many_small_records_in_one_read_are_all_answered(client: Client) -> None:
+    """More than one call has time for, though none of the lines is expensive."""
+    client.send(b"".join(client.sealed(b"SOMA %d 1\n" % number) for number in range(500)))
+    assert client.heard() == b"".join(b"%d\n" % (number + 1) for number in range(500))
+
+
 def test_the_end_that_follows_an_expensive_line_in_the_same_read_is_seen(client: Client) -> None:
     client.send(client.sealed(EXPENSIVE + b"SOMA 2 2\n") + client.farewell())
     assert client.heard().endswith(b"\n4\n")
