@@ -20,7 +20,7 @@ def test_half_a_reply_too_many_is_an_error(more: bytes, serve: Servers) -> None:
         connection.recv(100)  # until the calculator has ended it
 
     with connect(serve(script)) as calculator, pytest.raises(ConnectionAbortedError):
-        calculator.ask("SOMA 2 2")
+        calculator.evaluate("SOMA 2 2")
 
 
 def test_what_was_answered_before_the_server_took_no_more_is_read(serve: Servers) -> None:
@@ -44,5 +44,7 @@ def test_what_was_answered_before_the_server_took_no_more_is_read(serve: Servers
 
     port = serve(partial(answering, most=1000), partial(answering, most=count))
     with connect(port) as calculator:
-        assert calculator.ask_all(f"SOMA {number} 0" for number in range(count)) == [*range(count)]
+        assert calculator.evaluate_many(f"SOMA {number} 0" for number in range(count)) == [
+            *range(count)
+        ]
     assert asked == [*range(count)]

@@ -316,7 +316,9 @@ def test_the_operations_are_those_of_the_table() -> None:
             shown = operands[row.names[0]]
             least, _, most = shown.partition(" or ")
             assert int(least) == row.min_operands, row.names
-            assert (float("inf") if most == "more" else int(most or least)) == row.max_operands, row.names
+            assert (float("inf") if most == "more" else int(most or least)) == row.max_operands, (
+                row.names
+            )
 
 
 def test_the_error_codes_are_those_of_the_code() -> None:

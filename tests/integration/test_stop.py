@@ -117,10 +117,11 @@ def test_who_waits_in_an_inherited_queue_is_left_to_the_next_instance() -> None:
             waiting.sendall(b"SOMA 2 2\n")
             drain = threading.Thread(target=server.drain, args=(PATIENCE,))
             drain.start()
-            wait_until(lambda: server.stopping, "the stop to begin")
+            wait_until(lambda: server._drained, "the stop to begin")
             go_on.set()
             drain.join()
             loop.join()
+            server.server_close()
             assert select.select([waiting], [], [], 0)[0] == []  # neither a reply nor an end
             with serving(Listener(queue.dup(), inherited=True)):
                 assert ask(waiting, b"") == b"4\n"

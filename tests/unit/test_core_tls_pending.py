@@ -4,13 +4,12 @@ import ssl
 
 import pytest
 from certificates import Certificates
-from sessions import answered
+from sessions import answered, new_session
 from tls_client import Client
 
-from calcd.core.decimal128 import Arithmetic
-from calcd.core.session import Session
+from calcd.core.session import CloseReason
 from calcd.core.tls import TlsSession
-from calcd.net.certificates import context
+from calcd.net.certificates import load_context
 
 EXPENSIVE = b"EXP 0.1234\n"
 
@@ -21,8 +20,8 @@ def client(request: pytest.FixtureRequest, certificates: Certificates) -> Client
     pair = certificates.server
     trusted = ssl.create_default_context(cafile=certificates.authority.cert)
     trusted.minimum_version = trusted.maximum_version = request.param
-    ours = context(str(pair.cert), str(pair.key), "")
-    client = Client(TlsSession(ours, Arithmetic(1000)), trusted)
+    ours = load_context(str(pair.cert), str(pair.key), "")
+    client = Client(TlsSession(ours, new_session(1000)), trusted)
     client.shake_hands()
     return client
 
@@ -32,7 +31,7 @@ def test_what_follows_an_expensive_line_in_the_same_read_is_answered(
     client: Client, records: int
 ) -> None:
     lines = EXPENSIVE + b"SOMA 2 2\n" + EXPENSIVE + b"PING\n"
-    plain = answered(Session(Arithmetic(1000)), lines)
+    plain = answered(new_session(1000), lines)
     assert plain.count(b"\n") == 4
     client.send(b"".join(client.sealed(lines) for _ in range(records)))
     assert client.heard() == records * plain
@@ -47,4 +46,4 @@ def test_many_small_records_in_one_read_are_all_answered(client: Client) -> None
 def test_the_end_that_follows_an_expensive_line_in_the_same_read_is_seen(client: Client) -> None:
     client.send(client.sealed(EXPENSIVE + b"SOMA 2 2\n") + client.farewell())
     assert client.heard().endswith(b"\n4\n")
-    assert client.session.finished == "closed"
+    assert client.session.close_reason is CloseReason.CLOSED

@@ -1,10 +1,7 @@
 """pi, against another formula than the one that the core uses."""
 
 import pytest
-from sessions import answered
-
-from calcd.core.decimal128 import Arithmetic
-from calcd.core.session import Session
+from sessions import answered, new_session
 
 
 def pi_by_gauss(digits: int) -> str:
@@ -25,5 +22,5 @@ def pi_by_gauss(digits: int) -> str:
 
 @pytest.mark.parametrize("digits", [1, 2, 34, 999, 1000])
 def test_pi_is_right_to_the_last_digit(digits: int) -> None:
-    pi = Session(Arithmetic(digits, "down"))
+    pi = new_session(digits, "down")
     assert answered(pi, b"= pi\n").decode().rstrip("\n") == pi_by_gauss(digits).rstrip(".")
