@@ -96,9 +96,9 @@ def evaluate(
 ) -> Decimal:
     """Return the result of the steps; raise ``RequestError`` if it is not finite."""
     stack: list[Decimal] = []
-    exact = True  # whether the topmost number was not rounded yet
+    unrounded = True  # the topmost number
     for step in steps:
-        exact = not isinstance(step, Apply)
+        unrounded = not isinstance(step, Apply)
         match step:
             case Literal(number):
                 stack.append(number)
@@ -108,7 +108,7 @@ def evaluate(
                 stack.append(stack.pop().copy_negate())
             case Apply(operation, count):
                 stack[-count:] = [arithmetic.run(operation, stack[-count:])]
-    return arithmetic.rounded(stack[0]) if exact else stack[0]
+    return arithmetic.rounded(stack[0]) if unrounded else stack[0]
 
 
 class _Parser:

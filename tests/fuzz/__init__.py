@@ -1,4 +1,4 @@
-"""Bytes that no honest client sends, and what is true of the replies to all of them."""
+"""Fuzzing of the core: bytes that no honest client sends, and checks of the replies."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Gives streams to the core until one of them finds a fault, or the last has found none.
+"""Feed streams of bytes to the core until one shows a fault, or all are done.
 
-The streams are random ones, and the same again with the same seed; or those that atheris finds
-out, which watches what code each of them reaches.
+The streams are random, and the same for the same seed; or atheris finds them, guided by the code
+that each of them reaches.
 """
 
 import argparse
@@ -25,12 +25,12 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.guided is None:
-        _try_random_ones(options.streams, options.seed)
+        _run_random(options.streams, options.seed)
     else:
-        _try_guided_ones([f"-runs={options.streams}", *options.guided])
+        _run_guided([f"-runs={options.streams}", *options.guided])
 
 
-def _try_random_ones(streams: int, seed: int) -> None:
+def _run_random(streams: int, seed: int) -> None:
     from .streams import check, random_stream
 
     began = time.monotonic()
@@ -44,7 +44,7 @@ def _try_random_ones(streams: int, seed: int) -> None:
     print(f"{streams} streams from --seed {seed}: no fault, {time.monotonic() - began:.1f} s")
 
 
-def _try_guided_ones(options: list[str]) -> None:
+def _run_guided(options: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["calcd"]):

@@ -1,10 +1,10 @@
-"""Streams of bytes: made at random or of requests gone wrong; and what must be true of them."""
+"""Random streams of bytes and damaged requests, and checks of the replies to them."""
 
 from random import Random
 
 from sessions import answered, new_session
 
-MAX_LINE = 60  # short, so that it is met often
+MAX_LINE = 60  # short, so that lines often exceed it
 
 _WORDS = (
     *(b"SOMA 2 2", b"add 1 -.5", b"SUB 5 3", b"MUL 9e6144 9", b"DIV 1 3", b"DIV 1 0", b"DIV 0 0"),
@@ -19,7 +19,7 @@ _WORDS = (
 
 
 def random_stream(random: Random) -> bytes:
-    """Make one: of bytes that mean nothing, of words, or of requests with faults in them."""
+    """Return random bytes, random words or damaged requests."""
     kind = random.randrange(4)
     if kind == 0:
         return random.randbytes(random.randrange(200))
@@ -33,7 +33,7 @@ def random_stream(random: Random) -> bytes:
 
 
 def mutated(random: Random, stream: bytes) -> bytes:
-    """Put something in, take something out, put something in its place, or repeat it."""
+    """Insert, remove, replace or repeat a few bytes."""
     begin = random.randint(0, len(stream))
     end = min(len(stream), begin + random.randrange(6))
     what = random.choice((b"", random.choice(_WORDS), random.randbytes(1), 2 * stream[begin:end]))
@@ -41,7 +41,7 @@ def mutated(random: Random, stream: bytes) -> bytes:
 
 
 def replies_due(stream: bytes, max_line: int = MAX_LINE) -> int | None:
-    """Count the replies that a stream must have; None where telnet or Ctrl-D has a say."""
+    """Return how many replies a stream must get; None if telnet or Ctrl-D changes that."""
     if b"\xff" in stream or b"\x04" in stream:
         return None
     count = 0
@@ -55,7 +55,7 @@ def replies_due(stream: bytes, max_line: int = MAX_LINE) -> int | None:
 
 
 def check(stream: bytes) -> None:
-    """Raise AssertionError if a session is not as it should be with these bytes."""
+    """Raise AssertionError if a session breaks a rule of the protocol with these bytes."""
     whole = _answered([stream] if stream else [])
     size = 1 + (stream[0] % 23 if stream else 0)
     pieces = [stream[begin : begin + size] for begin in range(0, len(stream), size)]
@@ -63,7 +63,7 @@ def check(stream: bytes) -> None:
 
 
 def _answered(reads: list[bytes]) -> bytes:
-    """Give a session these reads, and the end; return its replies."""
+    """Return the replies of a new session to these reads and the end of input."""
     stream, bugs = b"".join(reads), list[str]()
     session = new_session(max_line=MAX_LINE, on_bug=bugs.append)
     replies = answered(session, *reads, b"")

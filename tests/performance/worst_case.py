@@ -1,7 +1,7 @@
-"""The worst case: what one client can make the others wait.
+"""Worst case: how long one client can make the others wait.
 
-``python3 -m tests.performance.worst_case`` looks for it in lines, right and wrong, and in whole
-reads, TLS records and datagrams. It prints the worst with their times.
+``python3 -m tests.performance.worst_case`` measures valid and invalid lines, whole reads, TLS
+records and datagrams, and prints the slowest.
 """
 
 import random
@@ -29,13 +29,13 @@ from calcd.net import certificates as tls
 PRECISION = 1000
 MAX_LINE = 1024
 READ = 1 << 16  # bytes
-_CALLS = 20  # that are measured for what one read leaves pending
+_CALLS = 20  # measured of what one read leaves pending
 
 
 class Case(NamedTuple):
-    """A line, and those that come before it in its session.
+    """A line, and the lines before it in its session.
 
-    Where it ``fills`` the read, it comes as often as the read has room for it.
+    If it ``fills`` the read, it is repeated as often as the read has room for it.
     """
 
     line: str | bytes
@@ -62,9 +62,9 @@ class Case(NamedTuple):
 
 
 class Times(NamedTuple):
-    """The seconds of this thread that a case took, at the most in one call of each kind.
+    """CPU seconds of the longest call of each kind.
 
-    ``cheap`` is what may be done while others wait, ``expensive`` what waits for a turn.
+    ``cheap`` calls are made while others wait; ``expensive`` ones wait for a turn.
     """
 
     cheap: float
@@ -73,7 +73,7 @@ class Times(NamedTuple):
 
 
 def measured(case: Case) -> Times:
-    """Ask, twice: what is slow but once is the machine's doing."""
+    """Measure twice and return the smaller times, as the machine may be busy with other work."""
     once, again = _measured_once(case), _measured_once(case)
     return Times(min(once.cheap, again.cheap), min(once.expensive, again.expensive), case)
 
@@ -133,7 +133,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def wrong_lines(most: int) -> Iterator[bytes]:
-    """Give lines of at most so many bytes that are wrong, or mean little."""
+    """Yield invalid or useless lines of at most ``most`` bytes."""
     for word in (b"SOMA 1 ", b"", b"= ", b"x = ", b"HELP ", b"PRECISION ", b"UPPER ", b"ROUNDING "):
         for filler in (
             *(b"1", b"0", b".", b"1.", b",", b"1,", b"1_", b"-", b"+-", b"e", b"1e", b"1e9"),
@@ -155,7 +155,7 @@ def wrong_lines(most: int) -> Iterator[bytes]:
 
 
 def expensive_lines() -> Iterator[Case]:
-    """Give lines that are known to cost much, or look so."""
+    """Yield lines that cost much or look like it."""
     near = ("x = 1+1e-999",)
     third = ("x = 1/3",)
     for before in (near, third):
@@ -211,7 +211,7 @@ def expensive_lines() -> Iterator[Case]:
 
 
 def random_lines(seed: int) -> Iterator[Case]:
-    """Give lines of functions and operators on numbers of all sizes, without end."""
+    """Yield random expressions on numbers of all sizes, without end."""
     dice = random.Random(seed)
 
     def number() -> str:
@@ -236,7 +236,7 @@ def random_lines(seed: int) -> Iterator[Case]:
 
 
 def reads() -> Iterator[Case]:
-    """Give reads, records and datagrams that are full of lines."""
+    """Yield reads, records and datagrams full of lines."""
     few = ("", " ", "\r", "x", "5", "1+", "1+1", "SOMA 1 2", "SOMA 1 x", "PING", "HELP", "VARS")
     costly = ("EXP 0.12", "LN 2", "SQRT 2", "DIV 1 3", "POT 2 0.5", "PRECISION 700", "FAT 400")
     for transport in ("TCP", "TLS", "UDP"):
@@ -252,7 +252,7 @@ def reads() -> Iterator[Case]:
 
 
 def candidates() -> Iterator[Case]:
-    """Give what is known to cost much, or looks so."""
+    """Yield all cases but the random ones."""
     yield from expensive_lines()
     for wrong in wrong_lines(MAX_LINE):
         yield Case(wrong)
@@ -260,7 +260,7 @@ def candidates() -> Iterator[Case]:
 
 
 def search(seconds: float, seed: int = 0) -> list[Times]:
-    """Measure the candidates, then random lines for so long; the most expensive first."""
+    """Measure the candidates, then random lines for ``seconds``; sort by ``expensive``."""
     found = [measured(case) for case in candidates()]
     until = time.monotonic() + seconds
     for case in random_lines(seed):
@@ -271,7 +271,7 @@ def search(seconds: float, seed: int = 0) -> list[Times]:
 
 
 def main() -> None:
-    """Print the worst."""
+    """Print the slowest cases."""
     seconds = float(sys.argv[1]) if sys.argv[1:] else 10.0
     found = search(seconds)
     print(f"{len(found)} cases; milliseconds of one call that waits for its turn:")
