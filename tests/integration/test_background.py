@@ -1,4 +1,4 @@
-"""calcd -d: what the shell sees of the start, what the daemon is then, and as whom it runs."""
+"""calcd -d: the start as the shell sees it, the process, and its user."""
 
 import grp
 import os
@@ -80,12 +80,12 @@ def test_wrong_setting_is_status_2(background: Background) -> None:
     assert_failed(background.start("--max-line", "long"), background, "--max-line: 'long'", 2)
 
 
-def test_python_daemon_that_is_not_installed_is_named(background: Background) -> None:
+def test_missing_python_daemon_is_reported(background: Background) -> None:
     failed = background.start(code="import sys; sys.modules['daemon'] = None")
     assert_failed(failed, background, "pip install python-daemon, or leave -d out")
 
 
-def test_failure_of_python_daemon_is_told(background: Background) -> None:
+def test_failure_of_python_daemon_is_reported(background: Background) -> None:
     failed = background.start(
         *("-l", f"unix://{background.socket_file}"),
         code="import daemon\ndaemon.DaemonContext.open = lambda self: 1 // 0",
@@ -112,7 +112,7 @@ def test_interrupted_start_is_called_off(background: Background) -> None:
     assert not background.pidfile.exists()
 
 
-def test_daemon_that_is_killed_before_it_serves_is_told(background: Background) -> None:
+def test_daemon_that_is_killed_before_it_serves_is_reported(background: Background) -> None:
     with background.start_that_waits("-d") as start:
         os.kill(background.pid, signal.SIGKILL)
         _, told = start.communicate(timeout=PATIENCE)
@@ -148,7 +148,7 @@ def test_log_goes_to_syslog(background: Background) -> None:
         assert syslog.recv(1000).startswith(b"<30>calcd[%d]: calcd " % background.pid)
 
 
-# What the daemon is
+# The process
 
 
 def test_nothing_of_the_shell_is_left(background: Background) -> None:
@@ -174,7 +174,7 @@ def test_streams_that_the_shell_closed_do_not_matter(background: Background) -> 
 def test_it_has_a_session_directory_and_umask_of_its_own(background: Background) -> None:
     background.serve(umask=0)
     session = os.getsid(background.pid)
-    # Nor does it lead its session: then a terminal that it opened could become its own.
+    # It does not lead its session: then a terminal that it opens could become its own.
     assert session not in (os.getsid(0), background.pid)
     assert os.readlink(f"/proc/{background.pid}/cwd") == "/"
     assert background.status("Umask") == ["0022"]
@@ -193,10 +193,10 @@ def test_reload_finds_what_relative_paths_meant_at_the_start(background: Backgro
     assert "restart" not in background.log + old_log.read_text()
 
 
-# As whom it runs
+# Its user
 
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-# Root's Python may be where no user can read it: so what is imported late is imported first.
+# Users may not be able to read root's Python: import late imports first.
 AS_USER = f"""
 import calcd.daemon.main, daemon, encodings.idna, os
 calcd.daemon.main.parse([])
@@ -219,7 +219,7 @@ def of_user() -> Iterator[Background]:
 
 
 @root_only
-def test_user_is_become_after_binding(of_user: Background) -> None:
+def test_daemon_becomes_the_user_after_binding(of_user: Background) -> None:
     # Port 1 of an address that no other run on this machine uses: it has our process id in it.
     high, middle, low = os.getpid().to_bytes(3, "big")  # Linux's have at most 22 bits
     of_user.serve("-l", f"tcp://127.{128 + high}.{middle}.{low}:1", "--user", USER.pw_name)
@@ -229,7 +229,7 @@ def test_user_is_become_after_binding(of_user: Background) -> None:
 
 
 @root_only
-def test_further_groups_are_the_users(of_user: Background) -> None:
+def test_supplementary_groups_are_the_users(of_user: Background) -> None:
     of_user.serve("--user", USER.pw_name, extra_groups=[0, 4, 24])
     of_users = os.getgrouplist(USER.pw_name, USER.pw_gid)
     assert sorted(map(int, of_user.status("Groups"))) == sorted(of_users)
@@ -261,14 +261,14 @@ def test_log_is_the_users(of_user: Background) -> None:
 
 
 @root_only
-def test_log_that_the_user_may_not_write_is_told(of_user: Background) -> None:
+def test_log_that_the_user_cannot_write_is_reported(of_user: Background) -> None:
     of_user.log_file.touch(0o600)
     failed = of_user.start("--user", USER.pw_name, "-l", f"unix://{of_user.socket_file}")
     assert_failed(failed, of_user, f"as {USER.pw_name}: Permission denied: name another")
 
 
 @root_only
-def test_user_removes_what_root_has_made(of_user: Background) -> None:
+def test_user_removes_files_that_root_created(of_user: Background) -> None:
     of_user.serve("--user", USER.pw_name, "-l", f"unix://{of_user.socket_file}")
     assert of_user.socket_file.exists()
     assert of_user.act("stop") == (0, "", "")
@@ -297,7 +297,7 @@ def test_pidfile_that_the_user_may_not_remove_is_emptied(of_user: Background) ->
 
 
 @root_only
-def test_without_root_it_serves_as_who_it_is(of_user: Background) -> None:
+def test_without_root_it_serves_as_the_same_user(of_user: Background) -> None:
     of_user.serve("--user", USER.pw_name, code=AS_USER)
     assert of_user.ask(b"PING\n") == b"PONG\n"
     assert of_user.status("Uid") == [str(USER.pw_uid)] * 4
@@ -307,7 +307,7 @@ def test_only_root_becomes_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: USER.pw_uid)
     monkeypatch.setattr(os, "getgid", lambda: USER.pw_gid)
     assert find_account("", "") is None
-    assert find_account(USER.pw_name, "") is None  # it is who we are
+    assert find_account(USER.pw_name, "") is None  # this process runs as that user
     with pytest.raises(ConfigError, match="start calcd as root"):
         find_account("nobody", "")
 

@@ -1,4 +1,4 @@
-"""calcd -t: whether the daemon could run with these settings, on this machine."""
+"""calcd -t: errors in the settings and on this machine that would prevent a start."""
 
 import os
 import pwd
@@ -14,7 +14,7 @@ from helpers import PATIENCE, Daemons, clean_environment
 from calcd.config.settings import read_settings
 from calcd.daemon.actions import configuration_errors
 
-# Root may write everything: to be shown a file that may not be, it gives that up.
+# Root can write to all files: the tests of files it cannot write give up that capability.
 _WITHOUT_OVERRIDE = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
 
 needs_setpriv = pytest.mark.skipif(
@@ -23,7 +23,7 @@ needs_setpriv = pytest.mark.skipif(
 
 
 def check(*options: str) -> subprocess.CompletedProcess[str]:
-    """Run calcd -t with a free port, without root's way past a file's mode."""
+    """Run calcd -t with a free port, and without root's capability to ignore file modes."""
     return subprocess.run(
         [
             *(_WITHOUT_OVERRIDE if os.geteuid() == 0 and shutil.which("setpriv") else []),
@@ -38,7 +38,7 @@ def check(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 def faults(*options: str) -> list[str]:
-    """Return what calcd -t finds wrong, without the name before it."""
+    """Return the errors of calcd -t, without the program's name."""
     ended = check(*options)
     assert (ended.returncode, ended.stdout) == (2, ""), ended
     lines = ended.stderr.splitlines()
@@ -55,7 +55,7 @@ def assert_right(*options: str) -> None:
     )
 
 
-def test_right_settings_are_called_right(tmp_path: Path) -> None:
+def test_right_settings_are_accepted(tmp_path: Path) -> None:
     log = tmp_path / "calcd.log"
     assert_right("--log-to", str(log), "--pidfile", str(tmp_path / "calcd.pid"))
     assert os.listdir(tmp_path) == [], "it makes no files"
@@ -65,7 +65,7 @@ def test_a_user_who_exists_is_right() -> None:
     assert_right("--user", pwd.getpwuid(os.getuid()).pw_name)
 
 
-def test_all_faults_are_told(tmp_path: Path) -> None:
+def test_all_errors_are_reported(tmp_path: Path) -> None:
     told = faults(
         *("-l", f"unix://{tmp_path}/none/sock", "--log-to", f"{tmp_path}/none/log"),
         *("--pidfile", f"{tmp_path}/none/none/pid", "--user", "no-such-user"),
@@ -168,7 +168,7 @@ def test_an_address_that_is_another_machines() -> None:
     ]
 
 
-def test_a_port_in_use_is_no_fault() -> None:
+def test_a_port_in_use_is_no_error() -> None:
     """It may be the running daemon that uses it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert_right("-l", f"tcp://127.0.0.1:{taken.getsockname()[1]}")
@@ -218,7 +218,7 @@ def test_a_regular_file_in_the_sockets_place(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
 
 
-def test_a_stale_socket_is_no_fault(tmp_path: Path) -> None:
+def test_a_stale_socket_is_no_error(tmp_path: Path) -> None:
     path = tmp_path / "sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -227,13 +227,13 @@ def test_a_stale_socket_is_no_fault(tmp_path: Path) -> None:
 
 
 @needs_setpriv
-def test_a_file_of_settings_that_may_not_be_read(tmp_path: Path) -> None:
+def test_a_configuration_file_that_cannot_be_read(tmp_path: Path) -> None:
     file = tmp_path / "calcd.conf"
     file.touch(mode=0)
     assert faults("-c", str(file)) == [f"{file}: Permission denied"]
 
 
-def test_wrong_values_are_told_as_at_a_start(tmp_path: Path) -> None:
+def test_wrong_values_are_reported_as_at_a_start(tmp_path: Path) -> None:
     file = tmp_path / "calcd.conf"
     file.write_text("[calcd]\nprecision = 0\nrounding = ?\n")
     assert [line.split(" expected")[0] for line in faults("-c", str(file))] == [
@@ -242,7 +242,7 @@ def test_wrong_values_are_told_as_at_a_start(tmp_path: Path) -> None:
     ]
 
 
-def test_what_a_file_sets_is_told_with_its_line(tmp_path: Path) -> None:
+def test_an_error_has_the_line_of_its_setting(tmp_path: Path) -> None:
     file = tmp_path / "calcd.conf"
     file.write_text("[calcd]\n\nuser = no-such-user\n")
     assert faults("-c", str(file)) == [f"{file}:3: user: 'no-such-user': there is no such user"]

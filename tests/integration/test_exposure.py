@@ -1,4 +1,4 @@
-"""The warnings of endpoints that are open to everybody."""
+"""Warnings about endpoints that are open to everybody."""
 
 import signal
 import socket
@@ -20,7 +20,7 @@ CERTIFICATE = {"tls_certificate": "/c"}
 def warned(
     caplog: pytest.LogCaptureFixture, *listeners: Listener, **settings: str
 ) -> list[tuple[str, str]]:
-    """Give level and endpoint of the warnings with these settings."""
+    """Return level and endpoint of the warnings with these settings."""
     caplog.clear()
     warn_if_public(listeners, read_settings(None, settings))
     return [
@@ -49,7 +49,7 @@ def warned(
         pytest.param("tcp://[::]:0", {}, True, marks=needs_ipv6),
     ],
 )
-def test_who_listens_to_other_machines_says_who_may_connect(
+def test_an_endpoint_that_other_machines_reach_without_restriction_is_warned_of(
     caplog: pytest.LogCaptureFixture, url: str, settings: dict[str, str], open_to_all: bool
 ) -> None:
     with listening(url) as listeners:
@@ -57,9 +57,7 @@ def test_who_listens_to_other_machines_says_who_may_connect(
         assert warned(caplog, *listeners, **settings) == expected
 
 
-def test_a_unix_socket_is_this_machines_alone(
-    caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
+def test_a_unix_socket_is_local(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     with listening(f"unix://{tmp_path}/sock") as listeners:
         assert warned(caplog, *listeners) == []
 
@@ -73,7 +71,7 @@ def test_a_unix_socket_is_this_machines_alone(
         ("::ffff:0.0.0.0", True, False),
     ],
 )
-def test_a_socket_that_was_handed_over_is_looked_at_too(
+def test_inherited_sockets_are_checked_too(
     caplog: pytest.LogCaptureFixture, host: str, tls: bool, open_to_all: bool
 ) -> None:
     with ExitStack() as stack:
@@ -85,7 +83,7 @@ def test_a_socket_that_was_handed_over_is_looked_at_too(
         assert told == ([("WARNING", str(listener.endpoint))] if open_to_all else [])
 
 
-def test_after_a_reload_only_what_is_new_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reload_warns_only_of_new_public_endpoints(caplog: pytest.LogCaptureFixture) -> None:
     closed = read_settings(None, {"allow": "::1"})
     with listening("tcp://0.0.0.0:0") as listeners:
         warn_if_public(listeners, Settings(), Settings())
@@ -98,7 +96,7 @@ def test_after_a_reload_only_what_is_new_is_told(caplog: pytest.LogCaptureFixtur
         ]
 
 
-def test_a_daemon_tells_at_its_start_and_when_allow_is_gone(
+def test_a_daemon_warns_at_its_start_and_when_allow_is_removed(
     start_daemon: Daemons, tmp_path: Path
 ) -> None:
     settings = tmp_path / "calcd.conf"

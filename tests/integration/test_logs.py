@@ -1,4 +1,4 @@
-"""The log: where it goes, what its lines are like, and what a reload changes."""
+"""The log: targets, format, stalled logs, access lines, and reloads."""
 
 import logging
 import os
@@ -37,8 +37,8 @@ log = logging.getLogger("calcd.test")
 
 
 @pytest.fixture(autouse=True)
-def given_back() -> Iterator[None]:
-    """Give the tests' own log back, where one of them opened the daemon's."""
+def restored_log() -> Iterator[None]:
+    """Restore the log of the tests after one has opened the daemon's."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     root.handlers = []
@@ -51,7 +51,7 @@ def given_back() -> Iterator[None]:
 
 
 class Configured:
-    """A daemon and its file of settings."""
+    """A daemon and its configuration file."""
 
     def __init__(self, start_daemon: Daemons, directory: Path, *lines: str) -> None:
         self.file = directory / "calcd.conf"
@@ -64,7 +64,7 @@ class Configured:
         self.file.write_text("\n".join(["[calcd]", *listen, *lines]) + "\n")
 
     def reload(self, *lines: str) -> None:
-        """Let the daemon read these settings, and wait until it has."""
+        """Write these settings, reload the daemon, and wait for the end of the reload."""
         self.write(*lines)
         self.daemon.notified.received.clear()
         self.daemon.process.send_signal(signal.SIGHUP)
@@ -77,12 +77,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def written(path: Path) -> str:
-    """Give what a log of this process has, when it has everything."""
+    """Flush the log; return its text."""
     flush_log()
     return path.read_text()
 
 
-# Places
+# Targets
 
 
 def test_on_stderr_each_line_has_the_time_and_the_level(daemon: Daemon) -> None:
@@ -96,7 +96,7 @@ def test_on_stderr_each_line_has_the_time_and_the_level(daemon: Daemon) -> None:
 def test_in_the_journal_each_line_has_its_priority_and_no_time(
     start_daemon: Daemons, tmp_path: Path
 ) -> None:
-    """JOURNAL_STREAM names the very file that stderr is: here the daemon's log file."""
+    """JOURNAL_STREAM names the file behind stderr: here the daemon's log file."""
     (tmp_path / "daemon-0.log").touch()
     status = (tmp_path / "daemon-0.log").stat()
     daemon = start_daemon(
@@ -112,13 +112,13 @@ def test_in_the_journal_each_line_has_its_priority_and_no_time(
     assert all(re.match(r"<[2-7]>\S", line) for line in lines)
 
 
-def test_another_stderr_than_the_journals_has_time_stamps(start_daemon: Daemons) -> None:
-    """A program that systemd started has sent its stderr, and ours, elsewhere."""
+def test_a_stderr_that_is_not_the_journal_has_timestamps(start_daemon: Daemons) -> None:
+    """A program under systemd may have redirected its stderr before it starts calcd."""
     daemon = start_daemon(JOURNAL_STREAM="1:2")
     assert re.match(rf"{STAMP} info: calcd ", daemon.log)
 
 
-def test_what_keeps_it_from_starting_has_its_priority_in_the_journal(tmp_path: Path) -> None:
+def test_an_error_at_the_start_has_its_priority_in_the_journal(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with path.open("w") as stderr:
         status = path.stat()
@@ -159,14 +159,14 @@ def test_no_message_forges_a_line(path: Path) -> None:
     assert written(path).endswith("info: as it is: é €\n")
 
 
-def test_a_file_is_written_on(path: Path) -> None:
+def test_lines_are_appended_to_a_file(path: Path) -> None:
     path.write_text("from before\n")
     open_log(str(path), "info")
     log.info("new")
     assert re.fullmatch(rf"from before\n{STAMP} info: new\n", written(path))
 
 
-def test_the_level_is_the_least_that_is_shown(path: Path) -> None:
+def test_the_level_is_the_least_severe_that_is_logged(path: Path) -> None:
     for level, shown in {"debug": 4, "info": 3, "warning": 2, "error": 1}.items():
         path.write_text("")
         open_log(str(path), level)
@@ -184,8 +184,8 @@ def test_a_file_that_cannot_be_opened_leaves_the_log_where_it_was(path: Path) ->
     assert written(path).endswith("info: still here\n")
 
 
-def test_no_record_is_lost_or_cut_while_the_log_is_opened_anew(tmp_path: Path) -> None:
-    """Four threads log all the time, as the file changes under them."""
+def test_no_record_is_lost_or_cut_while_the_log_is_reopened(tmp_path: Path) -> None:
+    """Four threads log while the log switches from file to file."""
     paths = [tmp_path / str(number) for number in range(20)]
     open_log(str(paths[0]), "info")
 
@@ -212,7 +212,7 @@ def test_no_record_is_lost_or_cut_while_the_log_is_opened_anew(tmp_path: Path) -
 
 @pytest.fixture
 def syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the path where the syslog is to listen that a test makes."""
+    """Return the path for a test's own syslog."""
     path = tmp_path / "log"
     monkeypatch.setattr(logs, "SYSLOG", str(path))
     return path
@@ -236,7 +236,7 @@ def test_syslog_gets_each_line_with_its_priority(syslog: Path) -> None:
         assert listener.recv(1000).decode() == f"<27>calcd[{os.getpid()}]: x\n| KeyError: 'y'"
 
 
-def test_a_syslog_that_is_missing_is_told_on_stderr_and_what_it_missed_to_itself(
+def test_a_missing_syslog_is_reported_on_stderr_and_lost_lines_to_the_next_syslog(
     syslog: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert not syslog_answers()
@@ -277,8 +277,8 @@ def test_a_full_disk_does_not_stop_the_service(start_daemon: Daemons, tmp_path: 
     )
 
 
-def test_a_disk_that_has_room_again_is_told_what_it_missed(path: Path) -> None:
-    """A file's largest size stands for the disk's: it can be changed back."""
+def test_lost_lines_are_reported_when_the_disk_has_room_again(path: Path) -> None:
+    """A limit on the file's size simulates a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     open_log(str(path), "info")
@@ -298,7 +298,7 @@ def test_a_disk_that_has_room_again_is_told_what_it_missed(path: Path) -> None:
     assert lines == ["info: one", told, "info: four"]
 
 
-def test_a_line_that_the_disk_took_half_of_is_completed_when_there_is_room(path: Path) -> None:
+def test_a_line_that_was_written_in_part_is_completed_when_there_is_room(path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     open_log(str(path), "info")
@@ -337,8 +337,8 @@ def test_a_stderr_that_cannot_be_written_does_not_stop_the_service(tmp_path: Pat
 # A log that stalls
 
 _numbers = count()  # of daemons: each has files of its own
-MANY = 2500  # connections: their lines are more than a pipe holds
-MORE = 15_000  # requests: their lines at debug are more than pipe and queue hold
+MANY = 2500  # connections: their lines exceed the capacity of a pipe
+MORE = 15_000  # requests: their lines at debug exceed pipe and queue
 
 
 @contextmanager
@@ -372,7 +372,7 @@ def is_answered(directory: Path, times: int = 1, requests: int = 1) -> None:
 
 @contextmanager
 def fifo_that_stalls(path: Path) -> Iterator[int]:
-    """Give a FIFO that is open to read, while nobody reads."""
+    """Open a FIFO for reading, and do not read."""
     os.mkfifo(path)
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -389,11 +389,11 @@ def read_until_closed(fd: int, text: list[str]) -> None:
 
 
 def stderr_is(path: Path) -> str:
-    """Give code that opens a path as stderr, to block as a shell's pipe does."""
+    """Return code that opens a path as stderr, in blocking mode like a shell's pipe."""
     return f"import os\nos.dup2(os.open({str(path)!r}, os.O_WRONLY), 2)"
 
 
-# A stream socket as stderr, and told to be the journal's, as systemd makes one.
+# Makes a stream socket stderr, and calls it the journal's, as systemd does.
 JOURNAL = """
 import os, socket
 journal = socket.socket(socket.AF_UNIX)
@@ -404,7 +404,7 @@ os.environ["JOURNAL_STREAM"] = "{{0.st_dev}}:{{0.st_ino}}".format(os.fstat(2))
 """
 
 
-def test_a_pipe_that_nobody_reads_as_stderr_stops_neither_service_nor_stop(
+def test_a_stalled_pipe_as_stderr_blocks_neither_service_nor_stop(
     tmp_path: Path,
 ) -> None:
     pipe = tmp_path / "pipe"
@@ -413,7 +413,7 @@ def test_a_pipe_that_nobody_reads_as_stderr_stops_neither_service_nor_stop(
         assert daemon.stop() == 0
 
 
-def test_a_journal_that_is_frozen_stops_neither_service_nor_stop(tmp_path: Path) -> None:
+def test_a_frozen_journal_blocks_neither_service_nor_stop(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -425,7 +425,7 @@ def test_a_journal_that_is_frozen_stops_neither_service_nor_stop(tmp_path: Path)
                 assert daemon.stop() == 0
 
 
-def test_a_journal_that_thaws_has_every_line(tmp_path: Path) -> None:
+def test_a_journal_that_recovers_gets_every_line(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -442,19 +442,19 @@ def test_a_journal_that_thaws_has_every_line(tmp_path: Path) -> None:
     assert lines[-1] == "<6>stopped: 0 connections cut"
 
 
-def test_a_syslog_that_is_stopped_stops_neither_service_nor_stop(tmp_path: Path) -> None:
+def test_a_stalled_syslog_blocks_neither_service_nor_stop(tmp_path: Path) -> None:
     path = tmp_path / "syslog"
     code = f"import calcd.daemon.log\ncalcd.daemon.log.SYSLOG = {str(path)!r}"
     with syslogd(path), running(tmp_path, "--log-to", "syslog", code=code) as daemon:
         is_answered(tmp_path, 200)
         assert daemon.stop() == 0
-    # Which of the lines are in the socket's queue, the kernel says.
+    # How many lines fit into the socket's queue depends on the kernel.
     assert re.fullmatch(
         r"calcd: \d+ log records were lost at the end: the log did not take them\n", daemon.log
     )
 
 
-def test_a_syslog_that_goes_on_gets_every_line(tmp_path: Path) -> None:
+def test_a_syslog_that_recovers_gets_every_line(tmp_path: Path) -> None:
     path = tmp_path / "syslog"
     code = f"import calcd.daemon.log\ncalcd.daemon.log.SYSLOG = {str(path)!r}"
     with (
@@ -472,7 +472,7 @@ def test_a_syslog_that_goes_on_gets_every_line(tmp_path: Path) -> None:
     assert daemon.log == ""
 
 
-def test_a_fifo_that_stalls_costs_lines_which_are_told_on_stderr(tmp_path: Path) -> None:
+def test_lines_lost_to_a_stalled_fifo_are_reported_on_stderr(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     with (
         fifo_that_stalls(fifo),
@@ -487,7 +487,7 @@ def test_a_fifo_that_stalls_costs_lines_which_are_told_on_stderr(tmp_path: Path)
 
 
 @pytest.mark.parametrize("is_stderr", [True, False], ids=["stderr", "FIFO"])
-def test_what_a_log_that_stalled_has_lost_is_told_in_it_when_it_moves_again(
+def test_lines_lost_to_a_stalled_log_are_reported_in_it_when_it_recovers(
     tmp_path: Path, is_stderr: bool
 ) -> None:
     def serve() -> None:
@@ -520,7 +520,7 @@ def test_what_a_log_that_stalled_has_lost_is_told_in_it_when_it_moves_again(
     assert len(seen) - 1 + int(lost[1]) == logged
 
 
-# A disk that stalls: what writes to it does not return. A write to another file does.
+# Simulates a disk that stalls: writes to the log do not return, other writes do.
 DISK = """
 import os, time
 real = os.write
@@ -532,7 +532,7 @@ os.write = write
 """
 
 
-def test_a_disk_that_stalls_stops_neither_service_nor_stop(tmp_path: Path, path: Path) -> None:
+def test_a_stalled_disk_blocks_neither_service_nor_stop(tmp_path: Path, path: Path) -> None:
     held = tmp_path / "held"
     code = DISK.format(held=str(held), log=str(path))
     with running(tmp_path, "--log-to", str(path), code=code) as daemon:
@@ -548,7 +548,7 @@ def test_a_disk_that_stalls_stops_neither_service_nor_stop(tmp_path: Path, path:
     )
 
 
-def test_a_reload_leaves_a_log_that_stalls_behind(tmp_path: Path, path: Path) -> None:
+def test_a_reload_leaves_a_stalled_log(tmp_path: Path, path: Path) -> None:
     fifo, file = tmp_path / "fifo", tmp_path / "calcd.conf"
     file.write_text(f"[calcd]\nlog_to = {fifo}\n")
     with fifo_that_stalls(fifo), running(tmp_path, "-c", str(file)) as daemon:
@@ -571,12 +571,12 @@ def test_a_reload_leaves_a_log_that_stalls_behind(tmp_path: Path, path: Path) ->
 
 
 def descriptors_of(daemon: Daemon, path: Path) -> list[str]:
-    """Give the daemon's descriptors of a file."""
+    """Return the daemon's descriptors of a file."""
     fds = Path(f"/proc/{daemon.process.pid}/fd").iterdir()
     return [fd.name for fd in fds if fd.is_symlink() and os.readlink(fd) == str(path)]
 
 
-def test_a_reload_with_a_stderr_that_stalls_keeps_it(tmp_path: Path) -> None:
+def test_a_reload_with_a_stalled_stderr_keeps_it(tmp_path: Path) -> None:
     pipe, file = tmp_path / "pipe", tmp_path / "calcd.conf"
     file.write_text("[calcd]\nprecision = 3\n")
     with (
@@ -598,7 +598,7 @@ def test_a_reload_with_a_stderr_that_stalls_keeps_it(tmp_path: Path) -> None:
         assert daemon.stop() == 0
 
 
-def test_a_fifo_that_nobody_reads_is_an_error_at_once(tmp_path: Path) -> None:
+def test_a_fifo_without_a_reader_is_an_error_at_the_start(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     ended = run_calcd("-l", f"unix://{served(tmp_path)}", "--log-to", str(fifo))
@@ -609,7 +609,7 @@ def test_a_fifo_that_nobody_reads_is_an_error_at_once(tmp_path: Path) -> None:
     )
 
 
-def test_a_reload_to_a_fifo_that_nobody_reads_leaves_the_log_where_it_was(
+def test_a_reload_to_a_fifo_without_a_reader_leaves_the_log_where_it_was(
     start_daemon: Daemons, tmp_path: Path
 ) -> None:
     configured = Configured(start_daemon, tmp_path)
@@ -623,7 +623,7 @@ def test_a_reload_to_a_fifo_that_nobody_reads_leaves_the_log_where_it_was(
     assert len(ended(configured.daemon)) == 1
 
 
-def test_a_complaint_to_a_pipe_that_nobody_reads_is_left() -> None:
+def test_an_error_message_for_a_stalled_stderr_is_dropped() -> None:
     read_end, write_end = os.pipe()
     try:
         os.set_blocking(write_end, False)
@@ -644,7 +644,7 @@ def test_a_complaint_to_a_pipe_that_nobody_reads_is_left() -> None:
         os.close(write_end)
 
 
-def test_a_new_log_is_not_for_everybody_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
+def test_a_new_log_is_not_readable_for_all_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         for umask, mode in {0o000: 0o640, 0o022: 0o640, 0o077: 0o600}.items():
@@ -665,7 +665,7 @@ def test_a_new_log_is_not_for_everybody_and_an_old_one_keeps_its_mode(tmp_path: 
 
 
 def ended(daemon: Daemon, times: int = 1) -> list[str]:
-    """Wait for the lines of connections that ended; give them without time and address."""
+    """Wait for the lines of connections that ended; return them without time and address."""
     lines = daemon.logs(" ended: ", times)
     head = rf"{STAMP} (info|debug): connection 127\.0\.0\.1:\d+ ended: "
     assert all(re.match(head, line) for line in lines), lines
@@ -692,7 +692,7 @@ def test_the_line_has_the_clients_address(daemon: Daemon) -> None:
     daemon.logs(rf"info: connection {host}:{port} ended: requests=0 errors=0 seconds=\d\.\d+ how=")
 
 
-def test_a_connection_that_asked_nothing_but_ping_is_for_debug(
+def test_a_connection_with_nothing_but_pings_is_logged_at_debug(
     start_daemon: Daemons, tmp_path: Path
 ) -> None:
     configured = Configured(start_daemon, tmp_path)
@@ -740,7 +740,7 @@ def test_what_a_client_sends_is_shown_escaped_and_cut(start_daemon: Daemons) -> 
 
 
 @pytest.mark.parametrize("line", ["", "nonsense"], ids=["settings right", "settings wrong"])
-def test_a_reload_opens_the_file_anew(
+def test_a_reload_reopens_the_file(
     start_daemon: Daemons, tmp_path: Path, path: Path, line: str
 ) -> None:
     daemon_and_file = Configured(start_daemon, tmp_path, f"log_to = {path}")
@@ -759,7 +759,7 @@ def test_a_reload_opens_the_file_anew(
     assert old.read_text() == before
 
 
-def test_a_log_that_cannot_be_opened_anew_stays_where_it_is(
+def test_a_log_that_cannot_be_reopened_stays_where_it_is(
     start_daemon: Daemons, tmp_path: Path
 ) -> None:
     configured = Configured(start_daemon, tmp_path)
@@ -798,7 +798,9 @@ def test_wrong_settings_leave_the_old_ones_in_force(start_daemon: Daemons, tmp_p
     assert configured.daemon.ask(b"DIV 2 3\n") == b"0.667\n"
 
 
-def test_a_restart_is_asked_for_where_one_is_needed(start_daemon: Daemons, tmp_path: Path) -> None:
+def test_a_reload_reports_settings_that_need_a_restart(
+    start_daemon: Daemons, tmp_path: Path
+) -> None:
     configured = Configured(start_daemon, tmp_path)
     configured.reload(
         *("listen = tcp://127.0.0.1:1", "reuse_port = yes", f"pidfile = {tmp_path}/pid"),

@@ -1,4 +1,4 @@
-"""The pidfile, and calcd -s: who holds it, who may take it, and who is never signalled."""
+"""The pidfile and calcd -s: which process holds it, and which is never signalled."""
 
 import fcntl
 import os
@@ -44,14 +44,14 @@ def held(path: Path) -> Iterator[Pidfile]:
 
 
 class Other:
-    """Another process, which blocks the signals that calcd -s sends, and tells which have come."""
+    """Another process. It blocks the signals that calcd -s sends, and reports them."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
         self.pid = process.pid
 
     def go_on(self) -> str:
-        """Let it run to its next ``input()``; return the line that it writes before."""
+        """Let it run to its next ``input()``; return the line that it printed before."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write("\n")
@@ -59,7 +59,7 @@ class Other:
         return self._process.stdout.readline().strip()
 
     def signals(self) -> list[str]:
-        """Name the signals that have been sent to it; it ends then."""
+        """Return the names of the signals it got; it ends then."""
         return self.go_on().split()
 
 
@@ -97,7 +97,7 @@ print(flush=True)
 input()
 pidfile.write()
 """
-# The daemon's user, who has both locks, and writes the pid of somebody else.
+# The daemon's user takes both locks, and writes the pid of another process.
 FORGER = """
 if "after" in sys.argv:
     fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o644)
@@ -109,8 +109,8 @@ fcntl.flock(fd, fcntl.LOCK_EX)
 fcntl.lockf(fd, fcntl.LOCK_EX)
 os.pwrite(fd, sys.argv[4].encode(), 0)
 """
-# A process that has the flock, and shares its descriptors with one that takes the record lock
-# and ends. The kernel still tells that one's pid.
+# A process takes the flock, and shares its descriptors with a child that takes the record lock
+# and ends. The kernel still returns the child's pid.
 SHARER = """
 fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o644)
 fcntl.flock(fd, fcntl.LOCK_EX)
@@ -161,15 +161,15 @@ LEFT_OVERS = {
 
 
 @pytest.mark.parametrize("text", LEFT_OVERS.values(), ids=LEFT_OVERS)
-def test_what_another_left_in_it_does_not_matter(text: str, path: Path) -> None:
+def test_old_text_in_it_does_not_matter(text: str, path: Path) -> None:
     path.write_text(text)
     with held(path) as pidfile:
-        assert path.read_text() == ""  # nor may anybody take it for the new holder's
+        assert path.read_text() == ""  # it is not the new holder's pid
         pidfile.write()
         assert path.read_text() == f"{os.getpid()}\n"
 
 
-def test_second_holder_is_told_of_the_first(path: Path) -> None:
+def test_second_holder_gets_the_pid_of_the_first(path: Path) -> None:
     with other(DAEMON, path) as first:
         with pytest.raises(ConfigError, match="it is just starting"):
             Pidfile(str(path))
@@ -178,7 +178,7 @@ def test_second_holder_is_told_of_the_first(path: Path) -> None:
             Pidfile(str(path))
 
 
-def test_locks_of_those_who_can_only_read_it_name_nobody(path: Path) -> None:
+def test_read_locks_do_not_make_a_holder(path: Path) -> None:
     path.touch()
     with path.open() as reader, path.open() as file:
         fcntl.flock(reader, fcntl.LOCK_EX)
@@ -188,7 +188,7 @@ def test_locks_of_those_who_can_only_read_it_name_nobody(path: Path) -> None:
         assert find_holder(str(path)) == 0
 
 
-def test_holder_without_a_pid_here_is_told(path: Path) -> None:
+def test_holder_without_a_pid_here_is_an_error(path: Path) -> None:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         lock = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
@@ -197,7 +197,7 @@ def test_holder_without_a_pid_here_is_told(path: Path) -> None:
             find_holder(str(path))
 
 
-def test_record_lock_of_another_is_told(path: Path) -> None:
+def test_record_lock_of_another_process_is_an_error(path: Path) -> None:
     code = "file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX)"
     with (
         other(code, path),
@@ -207,16 +207,16 @@ def test_record_lock_of_another_is_told(path: Path) -> None:
         pidfile.write()
 
 
-def test_shared_lock_that_stays_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_lock_that_stays_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pidfile, "_ATTEMPTS", 2)
     path.touch()
-    with path.open() as looker:
-        fcntl.flock(looker, fcntl.LOCK_SH)
+    with path.open() as reader_file:
+        fcntl.flock(reader_file, fcntl.LOCK_SH)
         with pytest.raises(ConfigError, match="keeps a shared lock"):
             Pidfile(str(path))
 
 
-def test_who_only_looks_does_not_keep_a_daemon_out(path: Path) -> None:
+def test_shared_lock_for_a_moment_does_not_keep_a_daemon_out(path: Path) -> None:
     path.touch()
     taken = threading.Event()
 
@@ -224,8 +224,8 @@ def test_who_only_looks_does_not_keep_a_daemon_out(path: Path) -> None:
         with held(path):
             taken.set()
 
-    with path.open() as looker:
-        fcntl.flock(looker, fcntl.LOCK_SH)  # as find_holder() does for a moment
+    with path.open() as reader_file:
+        fcntl.flock(reader_file, fcntl.LOCK_SH)  # as find_holder() does for a moment
         thread = threading.Thread(target=take)
         thread.start()
         assert not taken.wait(0.05)
@@ -233,7 +233,7 @@ def test_who_only_looks_does_not_keep_a_daemon_out(path: Path) -> None:
     assert taken.is_set()
 
 
-def test_file_that_goes_just_before_it_is_locked_is_made_again(
+def test_file_that_is_removed_just_before_it_is_locked_is_created_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = fcntl.flock
@@ -248,7 +248,7 @@ def test_file_that_goes_just_before_it_is_locked_is_made_again(
         assert find_holder(str(path)) == 0
 
 
-def test_missing_directory_is_made_and_given_to_the_owner(tmp_path: Path) -> None:
+def test_missing_directory_is_created_and_given_to_the_account(tmp_path: Path) -> None:
     path = tmp_path / "run" / "calcd.pid"
     account = Account("nobody", 65534, 65534) if os.getuid() == 0 else None
     pidfile = Pidfile(str(path), account)
@@ -256,7 +256,7 @@ def test_missing_directory_is_made_and_given_to_the_owner(tmp_path: Path) -> Non
     pidfile.remove()
 
 
-def test_directory_of_another_stays_as_it_is(tmp_path: Path) -> None:
+def test_existing_directory_keeps_its_owner(tmp_path: Path) -> None:
     Pidfile(str(tmp_path / "calcd.pid"), Account("nobody", 65534, 65534)).remove()
     assert tmp_path.stat().st_uid == os.getuid()
 
@@ -311,7 +311,7 @@ PLANTED = [
 
 
 @pytest.mark.parametrize(("plant", "reason"), PLANTED)
-def test_what_calcd_would_not_have_made_is_refused(
+def test_file_that_calcd_does_not_create_is_refused(
     plant: Callable[[Path, Path], None],
     reason: str,
     background: Background,
@@ -375,7 +375,7 @@ def test_file_that_cannot_be_removed_is_emptied(
     assert find_holder(str(path)) is None
 
 
-# Daemons that want it
+# Daemons
 
 
 def test_daemon_holds_it_until_it_has_stopped(background: Background) -> None:
@@ -501,7 +501,7 @@ def test_pidfile_that_its_user_made_is_not_believed_by_root(
 
 @contextmanager
 def with_pid(wanted: int) -> Iterator[Other]:
-    """Start a process that gets this pid, which is free; skip the test where none can."""
+    """Start a process with this pid, which is free; skip the test if that fails."""
     last_pid = Path("/proc/sys/kernel/ns_last_pid")
     for _ in range(20):
         try:
@@ -517,7 +517,7 @@ def with_pid(wanted: int) -> Iterator[Other]:
 
 @pytest.mark.skipif(platform.machine() not in SYS_CLONE, reason="clone(2) has another number")
 @pytest.mark.parametrize("action", actions.ACTIONS)
-def test_who_got_the_pid_of_one_that_took_the_lock_is_not_signalled(
+def test_process_with_the_reused_pid_of_a_lock_owner_is_not_signalled(
     action: str, path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with other(SHARER, path, SYS_CLONE[platform.machine()]):
@@ -541,7 +541,7 @@ def test_daemon_that_starts_is_waited_for(path: Path, capfd: pytest.CaptureFixtu
     assert f"pid {daemon.pid}" in capfd.readouterr().out
 
 
-def test_lock_without_a_record_lock_is_told(
+def test_lock_without_a_record_lock_is_reported(
     path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(actions, "_ATTEMPTS", 2)
@@ -550,7 +550,7 @@ def test_lock_without_a_record_lock_is_told(
     assert "no process has the daemon's record lock" in capfd.readouterr().err
 
 
-def test_stop_that_takes_too_long_is_told(
+def test_stop_that_takes_too_long_is_reported(
     background: Background, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(actions, "_STOP_MARGIN", 0.05)

@@ -1,4 +1,4 @@
-"""Signals: what stops the daemon and how, what reloads it, and what it does not hear."""
+"""Signals: stop, reload, and ignored signals."""
 
 import fcntl
 import os
@@ -37,7 +37,7 @@ class Running:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold it, so that what comes meanwhile comes all at once when it goes on."""
+        """Stop the process, so that it gets all that comes meanwhile at once."""
         self.signal(signal.SIGSTOP)
         try:
             yield
@@ -54,7 +54,7 @@ Start = Callable[..., Running]
 
 @pytest.fixture(params=["foreground", "background"])
 def start(request: pytest.FixtureRequest, start_daemon: Daemons, background: Background) -> Start:
-    """Start a daemon with options of the test's own: each test is for both kinds."""
+    """Start a daemon with options; each test runs in foreground and background."""
 
     def in_the_foreground(*options: str) -> Running:
         daemon = start_daemon(*options)
@@ -78,7 +78,7 @@ def start(request: pytest.FixtureRequest, start_daemon: Daemons, background: Bac
 
 
 def ask(connection: socket.socket, request: bytes) -> bytes:
-    """Ask one request; return its reply."""
+    """Send a request; return its reply."""
     connection.sendall(request)
     return connection.recv(1000)
 
@@ -228,7 +228,7 @@ def test_more_signals_do_not_change_a_stop(start_daemon: Daemons) -> None:
     assert daemon.logs("stopped: 0 connections cut")
 
 
-def test_stop_during_the_start_gives_everything_back(background: Background) -> None:
+def test_stop_during_the_start_releases_everything(background: Background) -> None:
     with background.start_that_waits() as daemon:
         daemon.terminate()
         background.let_it_go_on()
@@ -268,7 +268,7 @@ def test_many_reloads_disturb_no_client(background: Background) -> None:
     assert background.act("stop") == (0, "", "")
 
 
-# What is not heard
+# Ignored signals
 
 
 @contextmanager
@@ -285,22 +285,22 @@ def ignoring(signum: int, directory: Path) -> Iterator[Daemon]:
         daemon.stop()
 
 
-def test_background_job_of_a_shell_does_not_hear_sigint(tmp_path: Path) -> None:
+def test_background_job_of_a_shell_ignores_sigint(tmp_path: Path) -> None:
     with ignoring(signal.SIGINT, tmp_path) as daemon:
         daemon.process.send_signal(signal.SIGINT)  # of two signals the lower number comes first
         assert daemon.stop(signal.SIGTERM) == 0
         assert "SIGTERM" in daemon.logs("stopping: ")[0]
 
 
-def test_nohup_does_not_hear_sighup(tmp_path: Path) -> None:
+def test_nohup_ignores_sighup(tmp_path: Path) -> None:
     with ignoring(signal.SIGHUP, tmp_path) as daemon:
         daemon.process.send_signal(signal.SIGHUP)
         assert daemon.stop(signal.SIGTERM) == 0
         assert len(daemon.logs("settings in force")) == 1
 
 
-def test_background_hears_all(background: Background) -> None:
-    # It has a session of its own: no terminal's signal reaches it that it should ignore.
+def test_with_d_no_signal_is_ignored(background: Background) -> None:
+    # It has its own session, so it gets no signals of a terminal that it should ignore.
     for_one = "import signal; signal.signal({:d}, signal.SIG_IGN)"
     background.serve(code="\n".join(map(for_one.format, (signal.SIGHUP, signal.SIGINT))))
     assert background.act("reload") == (0, "", "")

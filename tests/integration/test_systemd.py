@@ -1,7 +1,4 @@
-"""What systemd hands over and is told: sockets, states, and the watchdog's beat.
-
-Here the tests play systemd's part, so that no systemd is needed.
-"""
+"""Inherited sockets, sd_notify and the watchdog. The tests play the part of systemd."""
 
 import os
 import re
@@ -108,7 +105,7 @@ def failure(program: str) -> str:
     return ended.stderr.rstrip("\n")
 
 
-# Sockets that are handed over
+# Inherited sockets
 
 
 def test_sockets_from_systemd_take_the_place_of_the_setting(
@@ -145,7 +142,7 @@ def test_sockets_from_systemd_take_the_place_of_the_setting(
         ),
     ],
 )
-def test_a_socket_for_datagrams_from_systemd(
+def test_a_udp_socket_from_systemd(
     start_daemon: Daemons, hand_over: HandOver, made: str, url: str, asked: list[str]
 ) -> None:
     daemon = start_daemon(python=hand_over(made, "tcp()"))
@@ -172,7 +169,7 @@ def test_the_file_of_a_socket_from_systemd_stays_at_the_stop(
 def test_sockets_for_another_process_are_left_alone(
     start_daemon: Daemons, hand_over: HandOver
 ) -> None:
-    """Such as one that inherited the environment, and not the sockets."""
+    """A process may inherit the environment without the sockets."""
     daemon = start_daemon(python=hand_over("tcp('127.0.0.9')", pid="'1'"))
     (line,) = daemon.logs("listening on")
     assert re.search(r"listening on tcp://127\.0\.0\.1:\d+$", line)
@@ -202,7 +199,7 @@ def test_no_sockets_at_all(start_daemon: Daemons, hand_over: HandOver) -> None:
     ],
     ids=["datagram", "not listening", "packets", "no socket"],
 )
-def test_what_is_no_listening_socket_is_told(
+def test_a_descriptor_that_is_no_listening_socket_is_an_error(
     hand_over: HandOver,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -220,12 +217,12 @@ def test_what_is_no_listening_socket_is_told(
         ("'one'", "LISTEN_FDS is 'one' and should be a number"),
     ],
 )
-def test_a_count_that_is_wrong_is_told(hand_over: HandOver, count: str, reason: str) -> None:
+def test_a_wrong_count_is_an_error(hand_over: HandOver, count: str, reason: str) -> None:
     told = failure(hand_over(count=count))
     assert told == f"calcd: a socket from systemd cannot be used: {reason}"
 
 
-def test_names_that_are_not_one_for_each_socket_are_told(hand_over: HandOver) -> None:
+def test_a_wrong_number_of_names_is_an_error(hand_over: HandOver) -> None:
     assert failure(hand_over("tcp()", "tcp()", names="tls")) == (
         "calcd: a socket from systemd cannot be used: "
         "LISTEN_FDNAMES is 'tls' and should have 2 names"
@@ -254,7 +251,7 @@ def test_a_socket_that_is_named_tls_is_for_tls(
         assert str(other.endpoint).startswith("tls://" if names else "tcp://")
 
 
-def test_children_do_not_take_the_sockets_for_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_processes_do_not_inherit_the_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDS", "1")
     monkeypatch.setenv("LISTEN_FDNAMES", "calcd.socket")
@@ -271,7 +268,7 @@ def test_children_do_not_take_the_sockets_for_theirs(monkeypatch: pytest.MonkeyP
 # States
 
 
-def test_ready_comes_when_it_accepts(daemon: Daemon) -> None:
+def test_ready_is_sent_when_the_daemon_accepts(daemon: Daemon) -> None:
     assert daemon.notified.received.count("READY=1") == 1
     assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
 
@@ -280,12 +277,12 @@ def test_the_status_tells_how_many_connections_are_open(
     daemon: Daemon, start_daemon: Daemons
 ) -> None:
     wait_until(lambda: daemon.notified.has("STATUS=connections open: 0"), "the status")
-    watched = start_daemon(WATCHDOG_USEC="400000")  # has it oftener
+    watched = start_daemon(WATCHDOG_USEC="400000")  # sends it more often
     with watched.connect():
         wait_until(lambda: watched.notified.has("STATUS=connections open: 1"), "the new status")
 
 
-def test_a_reload_is_begun_and_ended(daemon: Daemon) -> None:
+def test_a_reload_is_reported(daemon: Daemon) -> None:
     before = time.monotonic_ns() // 1000
     daemon.notified.received.clear()
     daemon.process.send_signal(signal.SIGHUP)
@@ -295,14 +292,14 @@ def test_a_reload_is_begun_and_ended(daemon: Daemon) -> None:
     assert before <= int(states[1].split("=")[1]) <= time.monotonic_ns() // 1000
 
 
-def test_a_stop_is_told(daemon: Daemon) -> None:
+def test_a_stop_is_reported(daemon: Daemon) -> None:
     daemon.process.terminate()
     wait_until(lambda: daemon.notified.has("STOPPING=1"), "STOPPING=1")
 
 
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NotifySocket]:
-    """Be the service manager of this very process."""
+    """Be the service manager of this process."""
     manager = NotifySocket(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
     yield manager
@@ -335,9 +332,9 @@ def test_a_manager_may_have_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert manager.recv(100) == b"READY=1\nSTATUS=x"
 
 
-def test_a_busy_manager_is_waited_for_but_not_by_the_beat(manager: NotifySocket) -> None:
+def test_send_waits_for_a_busy_manager_but_the_watchdog_does_not(manager: NotifySocket) -> None:
     notifier = Notifier()
-    for _ in range(10_000):  # more than a queue takes: a beat that waited would never be done
+    for _ in range(10_000):  # more than the socket's queue takes
         notifier.send("WATCHDOG=1", wait=False)
     sender = threading.Thread(target=notifier.send, args=("READY=1",))
     sender.start()
@@ -355,7 +352,7 @@ def test_the_watchdog_is_fed(start_daemon: Daemons) -> None:
     def fed() -> bool:
         return daemon.notified.has("READY=1") and daemon.notified.received.count("WATCHDOG=1") >= 6
 
-    wait_until(fed, "six beats", 6 * 0.4)
+    wait_until(fed, "six messages", 6 * 0.4)
 
 
 @pytest.mark.parametrize(
@@ -367,7 +364,7 @@ def test_the_watchdog_is_fed(start_daemon: Daemons) -> None:
         {"WATCHDOG_USEC": "0"},
     ],
 )
-def test_no_watchdog_no_beat(
+def test_without_a_watchdog_only_the_status_is_sent(
     manager: NotifySocket, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
 ) -> None:
     for name in ("WATCHDOG_USEC", "WATCHDOG_PID"):
@@ -381,28 +378,28 @@ def test_no_watchdog_no_beat(
     assert not manager.has("WATCHDOG=1")
 
 
-def test_the_beat_comes_twice_in_the_watchdogs_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However unluckily the loop's rounds fall, which wait for clients as long as for a beat."""
+def test_the_watchdog_is_fed_twice_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if each tick comes just before the interval is over."""
     monkeypatch.setenv("WATCHDOG_USEC", "8000000")
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     now = 0.0
-    beats = []
+    sent_at = []
 
     class Recorder(Notifier):
         def send(self, *states: str, wait: bool = True) -> None:
             assert (states, wait) == (("WATCHDOG=1", "STATUS=connections open: 3"), False)
-            beats.append(now)
+            sent_at.append(now)
 
     monkeypatch.setattr(time, "monotonic", lambda: now)
     watchdog = Watchdog(Recorder())
-    while len(beats) < 10:
+    while len(sent_at) < 10:
         watchdog.on_tick(3)
         now += watchdog.interval * 0.999  # just before it is time for the next
-    gaps = [after - before for before, after in pairwise(beats)]
+    gaps = [after - before for before, after in pairwise(sent_at)]
     assert watchdog.interval < max(gaps) <= 4
 
 
-def test_a_loop_that_is_stuck_does_not_beat(
+def test_a_loop_that_hangs_does_not_feed_the_watchdog(
     manager: NotifySocket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "200000")
@@ -422,7 +419,7 @@ def test_a_loop_that_is_stuck_does_not_beat(
     loop = threading.Thread(target=server.serve_forever, args=(watchdog.interval,))
     loop.start()
     try:
-        wait_until(lambda: manager.has("WATCHDOG=1"), "a beat")
+        wait_until(lambda: manager.has("WATCHDOG=1"), "WATCHDOG=1")
         with socket.create_connection(listeners[0].socket.getsockname()):
             assert stuck.wait(PATIENCE)
             manager.has("")  # takes in all that was sent before
@@ -430,7 +427,7 @@ def test_a_loop_that_is_stuck_does_not_beat(
             time.sleep(0.5)  # more than systemd waits
             assert not manager.has("WATCHDOG=1")
             free.set()
-            wait_until(lambda: manager.has("WATCHDOG=1"), "a beat of the loop set free")
+            wait_until(lambda: manager.has("WATCHDOG=1"), "WATCHDOG=1 of the freed loop")
     finally:
         free.set()
         server.drain(PATIENCE)

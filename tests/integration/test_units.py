@@ -1,7 +1,7 @@
-"""The systemd units: that systemd takes them, how tight the sandbox is, that they fit the daemon.
+"""The systemd units: systemd accepts them, the sandbox is tight, they fit the daemon.
 
-The tools used here need no booted systemd: they look at the files, and
-``systemd-socket-activate`` stands in for ``calcd.socket``.
+The tools need no booted systemd: they read the files, and ``systemd-socket-activate`` takes the
+place of ``calcd.socket``.
 """
 
 import os
@@ -39,7 +39,7 @@ def values(unit: Path, directive: str) -> list[str]:
     return [line.partition("=")[2] for line in lines if line.startswith(f"{directive}=")]
 
 
-# -- What systemd thinks of them ----------------------------------------------------------------
+# Checks by systemd
 
 
 def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -54,15 +54,14 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @needs("systemd-analyze")
-def test_verify_has_nothing_to_say(tmp_path: Path) -> None:
-    # The program is not installed where this is tested, and verify would mind. So it looks at
-    # copies that run another program, and are otherwise the same.
+def test_verify_prints_nothing(tmp_path: Path) -> None:
+    # verify rejects a program that is not installed, so check copies that run another one.
     (program,) = values(SERVICE, "ExecStart")
     for unit in SERVICE, SOCKET, *TEMPLATES:
         (tmp_path / unit.name).write_text(unit.read_text().replace(program, sys.executable))
     names = [SERVICE.name, SOCKET.name, "calcd@1.service", "calcd@1.socket"]
     done = analyze("verify", *(tmp_path / name for name in names))
-    # It exits with 0 for a misspelt directive too: only its silence tells.
+    # The exit status is 0 for a misspelt directive too: check the output.
     assert (done.stdout, done.returncode) == ("", 0)
 
 
@@ -89,7 +88,7 @@ def test_instances_are_as_the_one() -> None:
     assert [unit.read_text() for unit in TEMPLATES] == [SERVICE.read_text(), SOCKET.read_text()]
 
 
-# -- That they fit the daemon -------------------------------------------------------------------
+# The units and the daemon
 
 
 def test_socket_holds_the_default_endpoint() -> None:
@@ -104,7 +103,7 @@ def test_a_stop_is_not_cut_short() -> None:
     assert float(patience) > Settings().drain_timeout
 
 
-# -- Sockets handed over ------------------------------------------------------------------------
+# Inherited sockets
 
 
 @contextmanager

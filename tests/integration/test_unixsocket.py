@@ -1,4 +1,4 @@
-"""Unix sockets: the file of one, before, while and after it is listened on."""
+"""Unix sockets: their files before, during and after use."""
 
 import errno
 import grp
@@ -38,7 +38,7 @@ def test_a_unix_socket_is_removed_at_the_stop(start_daemon: Daemons, path: Path)
     assert not path.exists()
 
 
-def test_everybody_who_gets_to_a_unix_socket_may_connect(path: Path) -> None:
+def test_by_default_everybody_may_connect_to_a_unix_socket(path: Path) -> None:
     with listening(f"unix://{path}"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o666
 
@@ -59,16 +59,16 @@ def test_a_unix_socket_has_the_mode_that_was_asked_for(path: Path, mode: int, um
 def test_nobody_connects_before_the_group_is_right(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The mode is there from the start; what keeps clients out until then is no listen(2)."""
+    """The file has its mode from the start, and nobody can connect before listen(2)."""
     seen = []
     chown = os.chown
 
-    def look(name: str, uid: int, gid: int) -> None:
+    def observe(name: str, uid: int, gid: int) -> None:
         with socket.socket(socket.AF_UNIX) as client:
             seen.append((stat.S_IMODE(path.stat().st_mode), client.connect_ex(str(path))))
         chown(name, uid, gid)
 
-    monkeypatch.setattr(os, "chown", look)
+    monkeypatch.setattr(os, "chown", observe)
     with listening(f"unix://{path}?mode=0660&group={os.getegid()}"):
         assert seen == [(0o660, errno.ECONNREFUSED)]
 
@@ -94,13 +94,13 @@ def test_a_default_acl_changes_no_mode(path: Path, query: str) -> None:
 
 
 def default_acl(user: int, group: int, other: int) -> bytes:
-    """Write an ACL as Linux keeps it: a version, then tag, permissions and id of each entry."""
+    """Return an ACL in Linux's format: version, then tag, permissions and id of each entry."""
     entries = [(0x01, user), (0x04, group), (0x20, other)]
     packed = (struct.pack("<HHI", tag, bits, 0xFFFFFFFF) for tag, bits in entries)
     return struct.pack("<I", 2) + b"".join(packed)
 
 
-# The daemon's user owns the directory, and puts something else in the socket's place
+# The daemon's user owns the directory, and replaces the socket
 
 
 def link_to(victim: Path, path: Path) -> None:
@@ -122,7 +122,7 @@ def nothing(_: Path, path: Path) -> None:
 
 @pytest.mark.parametrize("replace", [link_to, victim_itself, another_name, nothing])
 @pytest.mark.parametrize("query", ["mode=0606", f"mode=0660&group={os.getegid()}"])
-def test_what_replaces_the_socket_stays_as_it_is(
+def test_a_file_that_replaces_the_socket_is_not_changed(
     replace: Callable[[Path, Path], None], query: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     victim = path.with_name("victim")
@@ -148,7 +148,7 @@ def access_of(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_mode, status.st_uid, status.st_gid
 
 
-# Renames a link to the victim over the socket as soon as there is one, again and again.
+# Replaces each new socket with a link to the victim, in a loop.
 RACER = """
 import os, stat, sys
 path, victim, link, uid = sys.argv[1:]
@@ -213,7 +213,7 @@ def test_a_group_without_proc_is_refused(path: Path, monkeypatch: pytest.MonkeyP
 def test_a_link_in_place_of_the_socket_is_not_connected_to(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root does not connect to where the directory's owner has put a link just now."""
+    """Root does not follow a link that the directory's owner has just created."""
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     elsewhere = path.with_name("elsewhere")
@@ -248,7 +248,7 @@ def test_a_unix_socket_has_the_group_that_was_asked_for(
 
 
 @pytest.mark.parametrize("group", ["no-such-group", "4294967295", "9" * 32])
-def test_a_group_that_does_not_exist_is_told(path: Path, group: str) -> None:
+def test_a_group_that_does_not_exist_is_an_error(path: Path, group: str) -> None:
     url = f"unix://{path}?mode=0660&group={group}"
     told = (
         f"listen: cannot listen on {url}: "
@@ -260,7 +260,7 @@ def test_a_group_that_does_not_exist_is_told(path: Path, group: str) -> None:
     assert not path.exists()
 
 
-def test_a_group_of_others_is_told_and_no_file_is_left(
+def test_a_group_of_others_is_an_error_and_no_file_is_left(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def chown(*_: object, **__: object) -> None:
@@ -351,20 +351,20 @@ def test_a_socket_file_that_is_gone_already_is_not_missed(path: Path) -> None:
         path.unlink()
 
 
-def test_a_directory_that_is_missing_is_told(path: Path) -> None:
+def test_a_missing_directory_is_an_error(path: Path) -> None:
     url = f"unix://{path.parent}/none/sock"
     assert failure(url) == (
         f"listen: cannot listen on {url}: No such file or directory: make its directory first"
     )
 
 
-def test_a_path_that_is_too_long_is_told_with_the_settings(tmp_path: Path) -> None:
+def test_a_path_that_is_too_long_is_a_wrong_setting(tmp_path: Path) -> None:
     ended = run_calcd("-l", f"unix://{tmp_path}/{'x' * 107}")
     assert ended.returncode == 2
     assert ended.stderr.endswith("expected unix:// and an absolute path of at most 107 bytes\n")
 
 
-def test_an_abstract_socket_that_was_handed_over_is_written_with_an_at() -> None:
+def test_an_inherited_abstract_socket_is_written_with_an_at() -> None:
     name = f"calcd-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(f"\0{name}")
@@ -374,7 +374,7 @@ def test_an_abstract_socket_that_was_handed_over_is_written_with_an_at() -> None
         listener.close()
 
 
-def test_the_file_of_a_socket_that_was_handed_over_stays(path: Path) -> None:
+def test_the_file_of_an_inherited_socket_stays(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
         sock.listen()

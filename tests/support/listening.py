@@ -24,7 +24,7 @@ needs_ipv6 = pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv
 
 @contextmanager
 def listening(*urls: str, reuse_port: bool = False) -> Iterator[list[Listener]]:
-    """Listen on endpoints; give the listeners, none of which was left out."""
+    """Listen on endpoints; no address may be left out."""
     listeners, left_out = listen(map(parse_endpoint, urls), reuse_port)
     with ExitStack() as at_end:
         for listener in listeners:
@@ -34,7 +34,7 @@ def listening(*urls: str, reuse_port: bool = False) -> Iterator[list[Listener]]:
 
 
 def failure(*urls: str) -> str:
-    """Tell why endpoints cannot be listened on."""
+    """Return the error for endpoints that cannot be listened on."""
     with pytest.raises(ConfigError) as caught:
         listen(map(parse_endpoint, urls))
     return str(caught.value)

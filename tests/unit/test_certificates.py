@@ -1,4 +1,4 @@
-"""TLS: what certificates, keys and their faults become."""
+"""TLS: certificates, keys, and errors in them."""
 
 import os
 import shutil
@@ -182,7 +182,7 @@ _FAULTS = [
 
 
 @pytest.mark.parametrize(("certificate", "key", "client_ca", "told"), _FAULTS)
-def test_what_is_wrong_is_told_with_its_setting_and_file(
+def test_an_error_has_its_setting_and_file(
     certificate: str, key: str, client_ca: str, told: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

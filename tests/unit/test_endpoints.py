@@ -1,4 +1,4 @@
-"""Endpoint URLs: what one may be."""
+"""Endpoint URLs."""
 
 import re
 
@@ -28,7 +28,7 @@ from calcd.config.endpoints import Endpoint, parse_endpoint
         ("unix:///" + "x" * 106, Endpoint(path="/" + "x" * 106)),
     ],
 )
-def test_a_url_is_read_and_written_back(url: str, endpoint: Endpoint) -> None:
+def test_a_url_is_parsed_and_formatted(url: str, endpoint: Endpoint) -> None:
     assert parse_endpoint(url) == endpoint
     assert str(endpoint) == url
 
@@ -62,7 +62,7 @@ def test_a_url_is_read_and_written_back(url: str, endpoint: Endpoint) -> None:
         "http://localhost:12000",
     ],
 )
-def test_what_is_no_url_is_told_what_one_is(url: str) -> None:
+def test_a_wrong_url_is_reported_with_what_was_expected(url: str) -> None:
     with pytest.raises(ValueError, match=r"^tcp://HOST:PORT, or the same with tls:// or udp://, "):
         parse_endpoint(url)
 
@@ -126,7 +126,7 @@ def test_a_unix_sockets_parameters_may_be_written_in_other_ways(
         ("group=" + "a" * 33, "a group's name or number, such as group=calcd, not 'group=aaa"),
     ],
 )
-def test_a_parameter_that_is_wrong_is_told_with_what_would_be_right(query: str, told: str) -> None:
+def test_a_wrong_parameter_is_reported_with_what_was_expected(query: str, told: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(told)}"):
         parse_endpoint(f"unix:///a?{query}")
 
@@ -150,5 +150,5 @@ _PATHS = st.text(st.characters(categories=["L", "N", "P"], exclude_characters="?
         group=st.from_regex("[0-9a-z_-]{0,32}", fullmatch=True),
     )
 )
-def test_any_endpoint_is_read_back_as_it_is_written(endpoint: Endpoint) -> None:
+def test_any_endpoint_can_be_parsed_after_formatting(endpoint: Endpoint) -> None:
     assert parse_endpoint(str(endpoint)) == endpoint

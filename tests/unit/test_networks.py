@@ -1,4 +1,4 @@
-"""Networks: what may be named, who is in them, and who counts as one."""
+"""Networks: syntax, membership, and what counts as one host."""
 
 import ipaddress
 import re
@@ -58,7 +58,7 @@ def test_the_same_networks_are_equal() -> None:
         *("/8", "10.0.0.0/8/8", "10.0.0.0/8,", "[::1]", "::1/129", ":::", "\u0661.0.0.1", "1" * 99),
     ],
 )
-def test_what_is_no_network_is_told_what_one_is(text: str) -> None:
+def test_a_wrong_network_is_reported_with_what_was_expected(text: str) -> None:
     with pytest.raises(ValueError, match=r"^a network or address: 192.168.1.0/24, 2001:db8::/32, "):
         parse_network(text)
 
@@ -72,7 +72,7 @@ def test_what_is_no_network_is_told_what_one_is(text: str) -> None:
         ("fe80::%eth0/10", "an address without %: it is allowed on every interface"),
     ],
 )
-def test_a_slip_is_told_with_what_may_be_meant(text: str, told: str) -> None:
+def test_host_bits_are_reported_with_a_correction(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(told)}$"):
         parse_network(text)
 
@@ -126,7 +126,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def expected(address: Address, named: list[Network]) -> bool:
-    """Give ipaddress' own answer, of an IPv4 address that is written as IPv6 too."""
+    """Return the answer of ipaddress, also for IPv4 addresses mapped to IPv6."""
     address = getattr(address, "ipv4_mapped", None) or address
     return any(address in parse_network(str(network)) for network in named)
 

@@ -1,4 +1,4 @@
-"""The settings: where they come from, what each takes, and what an operator is told."""
+"""The settings: sources, values, and errors."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ CONFIG = ROOT / "etc" / "calcd.conf"
 
 @pytest.fixture(autouse=True)
 def no_default_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep this machine's own settings out; give the path that stands for their file."""
+    """Replace the default file of this machine; return the path of the replacement."""
     path = tmp_path / "etc" / "calcd.conf"
     monkeypatch.setattr(module, "DEFAULT_FILE", str(path))
     return path
@@ -41,14 +41,14 @@ def read(file: Path, text: str | bytes, **options: str) -> Settings:
 
 
 def problems(file: Path, text: str | bytes, **options: str) -> list[str]:
-    """Tell what is wrong with a file that has ``text``, as if it stood in the directory /."""
+    """Return the errors in a file with ``text``, with the file's path in /."""
     with pytest.raises(SettingsError) as caught:
         read(file, text, **options)
     return [line.replace(str(file.parent), "") for line in map(str, caught.value.errors)]
 
 
 def refusal(name: str, text: str) -> str:
-    """Tell what a value is refused with, on the command line."""
+    """Return the error for a value on the command line."""
     with pytest.raises(SettingsError) as caught:
         read_settings(None, {name: text})
     (error,) = caught.value.errors
@@ -225,18 +225,16 @@ def test_each_setting_knows_the_line_where_it_begins(file: Path) -> None:
         (b"[calcd]\nuser = \xff\n", ": expected a text in UTF-8"),
     ],
 )
-def test_a_mistake_in_the_file_is_told_with_its_line(
-    file: Path, text: str | bytes, problem: str
-) -> None:
+def test_an_error_in_the_file_has_its_line(file: Path, text: str | bytes, problem: str) -> None:
     assert problems(file, text)[0].startswith(f"/calcd.conf{problem}")
 
 
-def test_a_setting_carried_on_by_accident_is_shown_whole(file: Path) -> None:
+def test_a_setting_that_was_continued_by_accident_is_shown_whole(file: Path) -> None:
     (problem,) = problems(file, "[calcd]\nmax_line = 7\n  user = a\n")
     assert problem.startswith("/calcd.conf:2: max_line: '7\\nuser = a': expected a whole number")
 
 
-def test_everything_that_is_wrong_is_told_at_once(file: Path) -> None:
+def test_all_errors_are_reported_at_once(file: Path) -> None:
     told = problems(
         file,
         "[calcd]\nmax_line = x\nidle_timeot = 1\nlisten = tcp://a:1 tcp://b unix:c\n",
@@ -251,7 +249,7 @@ def test_everything_that_is_wrong_is_told_at_once(file: Path) -> None:
     ]
 
 
-def test_every_network_that_is_wrong_is_told(file: Path) -> None:
+def test_every_wrong_network_is_reported(file: Path) -> None:
     assert problems(file, "[calcd]\nallow = ::1 a\n  ::1%lo\n") == [
         "/calcd.conf:2: allow: 'a': "
         "expected a network or address: 192.168.1.0/24, 2001:db8::/32, ::1",
@@ -260,7 +258,7 @@ def test_every_network_that_is_wrong_is_told(file: Path) -> None:
     ]
 
 
-def test_everything_that_lacks_a_certificate_is_told(file: Path) -> None:
+def test_every_setting_that_needs_a_certificate_is_reported(file: Path) -> None:
     text = "[calcd]\nlisten = tls://a:1 tcp://a:2 tls://a:3\ntls_certificate =\ntls_key = /k\n"
     wanted = ": expected tls_certificate to be set too, to a file's path"
     assert problems(file, text, tls_client_ca="/ca") == [
@@ -272,7 +270,7 @@ def test_everything_that_lacks_a_certificate_is_told(file: Path) -> None:
     read(file, text, tls_client_ca="/ca", tls_certificate="/c")
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     for path, reason in {
         tmp_path / "missing": "No such file or directory",
         tmp_path: "Is a directory",
@@ -292,13 +290,13 @@ def test_the_default_file_is_read_where_it_exists(no_default_file: Path) -> None
         read_settings(None, {})
 
 
-def test_a_default_file_that_is_there_and_cannot_be_read_is_told(no_default_file: Path) -> None:
+def test_a_default_file_that_exists_and_cannot_be_read_is_an_error(no_default_file: Path) -> None:
     no_default_file.mkdir(parents=True)
     with pytest.raises(SettingsError, match="Is a directory"):
         read_settings(None, {})
 
 
-def test_the_command_line_goes_before_the_file_and_the_file_before_the_default(
+def test_options_override_the_file_and_the_file_the_defaults(
     file: Path,
 ) -> None:
     settings = read(file, "[calcd]\nmax_line = 7\nidle_timeout = 8\n", max_line="9")
@@ -383,7 +381,7 @@ def test_a_number_is_written_in_plain_ascii_digits(name: str, text: str) -> None
         ("tls_certificate", "/a\0", "a path of printable characters"),
     ],
 )
-def test_a_refusal_says_what_would_be_right(name: str, text: str, expected: str) -> None:
+def test_an_error_says_what_was_expected(name: str, text: str, expected: str) -> None:
     assert f": expected {expected}" in refusal(name, text)
 
 
@@ -391,7 +389,7 @@ def test_a_refusal_says_what_would_be_right(name: str, text: str, expected: str)
     "name", ["max_line", "idle_timeout", "rounding", "listen", "log_to", "allow"]
 )
 @pytest.mark.parametrize("text", ["\x1b[2Jcalcd: all is well\a", "x" * 10_000, "é\u202e\ud800"])
-def test_a_refusal_is_one_short_printable_line(name: str, text: str) -> None:
+def test_an_error_is_one_short_printable_line(name: str, text: str) -> None:
     problem = refusal(name, text.replace(" ", "_"))
     assert problem.isprintable()
     assert len(problem) < 300
@@ -442,7 +440,7 @@ def test_wrong_settings_end_it_with_status_2_and_no_traceback(tmp_path: Path) ->
     )
 
 
-def test_a_file_that_is_not_there_is_told_by_its_whole_path() -> None:
+def test_a_missing_file_is_reported_with_its_absolute_path() -> None:
     ended = run_calcd("-c", "missing/calcd.conf")
     assert ended.returncode == 2
     assert re.fullmatch(
@@ -450,7 +448,7 @@ def test_a_file_that_is_not_there_is_told_by_its_whole_path() -> None:
     )
 
 
-def test_every_line_that_is_no_setting_is_told(file: Path) -> None:
+def test_every_line_that_is_no_setting_is_reported(file: Path) -> None:
     told = problems(file, "[calcd]\nnonsense\nmax_line = 7\nmore of it\n")
     assert told == [
         "/calcd.conf:2: 'nonsense': expected NAME = VALUE",
