@@ -3,6 +3,7 @@
 import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_no_reply_is_lost_where_the_serving_loop_finds_no_room_for_it(
 
     A TCP socket takes part of a reply where there is little room, a Unix socket all or nothing.
     """
-    path, count = tmp_path / "calcd.sock", 300  # more would fill the way to the daemon too
+    path, count = tmp_path / "calcd.sock", 300
     daemon = start_daemon("-l", "tcp://127.0.0.1:0", "-l", f"unix://{path}")
     with (
         connect_with_little_room(daemon)
@@ -80,11 +81,18 @@ def test_no_reply_is_lost_where_the_serving_loop_finds_no_room_for_it(
         if kind == "unix":
             client.settimeout(PATIENCE)
             client.connect(str(path))
-        for number in range(count):
-            client.sendall(b"UPPER %06d" % number + size * b"a" + b"\n")
-            time.sleep(0.001)
-        client.shutdown(socket.SHUT_WR)
+
+        def send() -> None:
+            for number in range(count):
+                client.sendall(b"UPPER %06d" % number + size * b"a" + b"\n")
+                time.sleep(0.001)
+            client.shutdown(socket.SHUT_WR)
+
+        sending = threading.Thread(target=send)  # it may have to wait until replies are read
+        sending.start()
+        time.sleep(2 * A_MOMENT)
         replies = read_all(client)
+        sending.join()
     assert replies == b"".join(b"%06d" % number + size * b"A" + b"\n" for number in range(count))
 
 
