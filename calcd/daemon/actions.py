@@ -15,7 +15,7 @@ from calcd.config.settings import BACKGROUND_PIDFILE, SETTINGS, Settings, read_r
 from calcd.daemon.detach import Account, find_account
 from calcd.daemon.log import print_error
 from calcd.daemon.logsinks import NoReaderError, open_file
-from calcd.daemon.pidfile import confirm_holder, find_holder, written_pid
+from calcd.daemon.pidfile import confirm_holder, find_holder
 from calcd.net import listeners
 
 ACTIONS = ("stop", "reload", "status")
@@ -133,8 +133,7 @@ def act(action: str, pidfile: str, drain_timeout: float) -> int:
         with ExitStack() as at_end:
             process = os.pidfd_open(pid)  # stays the same process even if the pid is reused
             at_end.callback(os.close, process)
-            confirm_holder(pidfile, pid)
-            if (written := written_pid(pidfile)) != pid:
+            if (written := confirm_holder(pidfile, pid)) != pid:
                 print_error(
                     f"{pidfile} says {written or 'no pid'}, but pid {pid} holds it: "
                     f"{action} is for pid {pid}"

@@ -82,8 +82,10 @@ def find_holder(path: str) -> int | None:
     return None
 
 
-def confirm_holder(path: str, pid: int) -> None:
+def confirm_holder(path: str, pid: int) -> int:
     """Raise ``ConfigError`` unless the process ``pid`` has the pidfile's record lock.
+
+    Return the pid in the file's text, or 0: it may be another one, or none.
 
     To signal the process, open it with pidfd_open(2) before: then the pid cannot be reused.
 
@@ -95,21 +97,16 @@ def confirm_holder(path: str, pid: int) -> None:
     """
     with _opened(path) as fd:
         try:
-            if _record_lock_owner(path, fd) == pid and _has_record_lock(pid, fd):
-                return
+            confirmed = _record_lock_owner(path, fd) == pid and _has_record_lock(pid, fd)
         except OSError as error:
-            if os.geteuid() != 0:
-                return
-            raise ConfigError(
-                f"cannot verify in /proc/{pid} that pid {pid} holds {path}: {error.strerror}"
-            ) from None
-    raise ConfigError(f"pid {pid} took the lock of {path}, but does not hold it now")
-
-
-def written_pid(path: str) -> int:
-    """Return the pid in the file's text, or 0; errors are those of ``find_holder``."""
-    with _opened(path) as fd:
+            if os.geteuid() == 0:
+                raise ConfigError(
+                    f"cannot verify in /proc/{pid} that pid {pid} holds {path}: {error.strerror}"
+                ) from None
+            confirmed = True
         text = os.pread(fd, 32, 0).strip()
+    if not confirmed:
+        raise ConfigError(f"pid {pid} took the lock of {path}, but does not hold it now")
     return int(text) if text.isdigit() else 0
 
 
