@@ -24,7 +24,7 @@ def read_file(path: str, section: str) -> tuple[list[Row], list[ConfigError]]:
     A line that is indented more than the setting before it continues that setting's value.
 
     Return the settings, in order, and an error for each line that is wrong. Raise ``OSError``
-    where the file cannot be read.
+    if the file cannot be read.
     """
     rows: dict[str, Row] = {}
     errors: list[ConfigError] = []
@@ -45,24 +45,23 @@ def read_file(path: str, section: str) -> tuple[list[Row], list[ConfigError]]:
             whole = f"{rows[name].text}\n{text}".lstrip()
             rows[name] = rows[name]._replace(text=whole)
             continue
-        name = ""
+        name, fault, setting = "", "", None
         if text.startswith("[") and text.endswith("]"):
             if text != header:
-                errors.append(
-                    ConfigError(f"{printable(text)}: expected {header} alone", source=source)
-                )
+                fault = f"{printable(text)}: expected {header} alone"
             elif found:
-                errors.append(ConfigError(f"{header}: is there already", source=source))
+                fault = f"{header}: is there already"
             found = text
         elif not found:
-            reason = f"{printable(text)}: expected {header} before it"
-            return [], [ConfigError(reason, source=source)]
+            fault = f"{printable(text)}: expected {header} before it"
+            return [], [ConfigError(fault, source=source)]
         elif found == header and not (before and equals):
-            errors.append(ConfigError(f"{printable(text)}: expected NAME = VALUE", source=source))
+            fault = f"{printable(text)}: expected NAME = VALUE"
         elif found == header and before in rows:
-            reason = f"is set already, at {rows[before].source}"
-            errors.append(ConfigError(reason, setting=before, source=source))
+            fault, setting = f"is set already, at {rows[before].source}", before
         elif found == header:
             name, indent = before, len(line) - len(text)
             rows[name] = Row(name, after, source)
+        if fault:
+            errors.append(ConfigError(fault, setting=setting, source=source))
     return list(rows.values()), errors

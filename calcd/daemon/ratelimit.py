@@ -79,8 +79,9 @@ class RateLimit(logging.Filter):
                 return
             suppressed, self._suppressed = self._suppressed, {}
         for count, last in suppressed.values():
-            message = "%d lines suppressed in the last %.0f s, such as: %s"
-            log.log(last.levelno, message, count, max(1, seconds), last.getMessage())
+            lines = f"{count} line{'s' * (count > 1)}"
+            message = "%s suppressed in the last %.0f s, such as: %s"
+            log.log(last.levelno, message, lines, max(1, seconds), last.getMessage())
 
 
 RATE_LIMIT = RateLimit()

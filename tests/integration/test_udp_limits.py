@@ -11,8 +11,8 @@ from helpers import PATIENCE, Daemon, Daemons
 
 # A daemon for which any datagram asks too much that is not answered at once.
 EASILY_TOO_MUCH = """
-import sys, calcd.daemon.main, calcd.net.udp
-calcd.net.udp._MOST_WORK = 1
+import sys, calcd.daemon.main, calcd.core.datagram
+calcd.core.datagram._DATAGRAM_LIMIT = 1
 sys.exit(calcd.daemon.main.main())
 """
 
@@ -41,7 +41,7 @@ def test_after_datagrams_that_ask_too_much_others_are_still_answered(tmp_path: P
                 assert client.recv(1 << 16) == 40 * b"4\n"
     finally:
         assert daemon.stop() == 0
-    assert "datagrams dropped: " in daemon.log
+    assert "datagrams dropped: it costs too much" in daemon.log
     assert "Traceback" not in daemon.log
 
 

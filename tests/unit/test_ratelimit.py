@@ -97,7 +97,7 @@ def test_a_flood_of_one_kind_suppresses_no_other(limit: RateLimit, lines: list[s
     limit.report(now=True)
     assert lines[-2:] == [
         "900 lines suppressed in the last 1 s, such as: one kind 999",
-        "1 lines suppressed in the last 1 s, such as: another kind 99",
+        "1 line suppressed in the last 1 s, such as: another kind 99",
     ]
 
 
@@ -120,7 +120,7 @@ def refuse_many(daemon_log_level: str, start_daemon: Daemons) -> str:
 def test_a_daemon_that_stops_reports_suppressed_lines(start_daemon: Daemons) -> None:
     log = refuse_many("info", start_daemon)
     shown = len(re.findall(r"info: connection \S+ ended: .* how=forbidden", log))
-    told = re.findall(r"info: (\d+) lines suppressed in the last \d+ s, such as: connection", log)
+    told = re.findall(r"info: (\d+) lines? suppressed in the last \d+ s, such as: connection", log)
     assert BURST <= shown < 2 * BURST
     assert shown + sum(map(int, told)) == 3 * BURST
 
