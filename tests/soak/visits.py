@@ -81,9 +81,9 @@ async def slow_sender(client: Connection) -> None:
 
 
 async def slow_reader(client: Connection) -> None:
-    # More than the kernel's buffers hold. A window of 4 KiB lets some 40 KB a second through.
-    requests, replies = client.questions.some(8_000)
-    client.owe(8_000)
+    # More than the kernel's buffers hold, both ends together.
+    requests, replies = client.questions.some(12_000)
+    client.owe(12_000)
     client.send(requests)
     await client.read_slowly(replies, pause=0.2, piece=len(replies) // 10)
 
