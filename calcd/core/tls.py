@@ -4,7 +4,6 @@ import ssl
 from contextlib import suppress
 
 from calcd.core.budget import CALL_LIMIT
-from calcd.core.errors import RequestError
 from calcd.core.session import CloseReason, Session
 
 _RECORD = 1 << 14  # bytes, at most, of a record (RFC 8446, section 5.1)
@@ -67,9 +66,8 @@ class TlsSession:
         self._established = False
         self._first_byte = b""
         self._has_records = False  # that may be complete, but were not decrypted yet
-        self._close_reason: CloseReason | None = None  # unless it is the session's
+        self._close_reason: CloseReason | None = None  # if it was not the session that ended
         self._error = ""  # OpenSSL's reason
-        self._rejected = 0  # clients that do not speak TLS
 
     @property
     def requests(self) -> int:
@@ -79,7 +77,7 @@ class TlsSession:
     @property
     def errors(self) -> int:
         """Number of error replies so far."""
-        return self._session.errors + self._rejected
+        return self._session.errors
 
     @property
     def pings(self) -> int:
@@ -166,8 +164,8 @@ class TlsSession:
             self._close_reason = CloseReason.TLS_ERROR
             self._error = (error.reason or "broken").lower().replace("_", "-")
             if self._first_byte[0] != _HANDSHAKE:  # such as telnet
-                self._rejected += 1
-                return f"{RequestError('FORBIDDEN', 'this endpoint accepts only TLS')}\n".encode()
+                fail = self._session.interpreter.fail
+                return (fail("FORBIDDEN", "this endpoint accepts only TLS") + "\n").encode()
         return self._outgoing.read()
 
     def flush_partial_line(self) -> bytes:
