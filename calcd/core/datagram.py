@@ -26,9 +26,7 @@ _AMPLIFICATION = 10
 _DATAGRAM_LIMIT = 20_000_000  # cost of a whole datagram: about a second
 
 _TOO_LONG = str(RequestError("REPLY-TOO-LONG", "use TCP"))  # short, as there may be many
-_NOT_OVER_UDP = RequestError(
-    "NOT-OVER-UDP", "another server could take this reply for a request: use TCP"
-)
+_NOT_OVER_UDP = RequestError("NOT-OVER-UDP", "this reply could be taken for a request: use TCP")
 # Blank, or a number as a server prints it, or a little wider.
 _NUMBER = re.compile(r"[ \t]*+(?:[-+]?[0-9.]++(?:[eE][-+]?[0-9]++)?[ \t]*+)?")
 _MAX_REPLY = 4096  # bytes: longer than any number, and than HELP

@@ -144,7 +144,7 @@ class _Parser:
         if self._kind == "end":
             return UnfinishedError(
                 "SYNTAX",
-                "column {}: expected {}, got the end of the line",
+                "column {}: expected {}, got end of line",
                 self._column,
                 Words(expected),
             )

@@ -52,9 +52,7 @@ _PORTUGUESE = {
     "there are already {} variables: CLEAR removes them": (
         "já existem {} variáveis: CLEAR apaga todas"
     ),
-    "column {}: expected {}, got the end of the line": (
-        "coluna {}: esperava-se {}, mas a linha acabou"
-    ),
+    "column {}: expected {}, got end of line": ("coluna {}: esperava-se {}, mas a linha acabou"),
     "column {}: expected {}, got {}": "coluna {}: esperava-se {}, não {}",
     "column {}: expected {}, got a comma: use a point before decimals": (
         "coluna {}: esperava-se {}, não uma vírgula: use ponto antes das casas decimais"
@@ -81,8 +79,8 @@ _PORTUGUESE = {
     ),
     "this endpoint accepts only TLS": "este endereço só aceita TLS",
     "use TCP": "use TCP",
-    "another server could take this reply for a request: use TCP": (
-        "outro servidor poderia tomar esta resposta por um pedido: use TCP"
+    "this reply could be taken for a request: use TCP": (
+        "esta resposta poderia ser tomada por um pedido: use TCP"
     ),
     "internal error: the server's log has the details": (
         "erro interno: o log do servidor tem os detalhes"

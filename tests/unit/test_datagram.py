@@ -15,7 +15,7 @@ Server = tuple[int, str, int]  # precision, rounding, max_line
 
 A_THIRD = b"0." + b"3" * 34 + b"\n"
 TOO_LONG = b"ERR REPLY-TOO-LONG use TCP"
-NOT_OVER_UDP = b"ERR NOT-OVER-UDP another server could take this reply for a request: use TCP\n"
+NOT_OVER_UDP = b"ERR NOT-OVER-UDP this reply could be taken for a request: use TCP\n"
 
 
 def reply_to(

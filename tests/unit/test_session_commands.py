@@ -276,7 +276,7 @@ def test_errors_are_told_in_the_language_that_was_chosen() -> None:
         "ERR UNKNOWN-OPERATION operação desconhecida 'FOO': HELP lista todas",
         "PING: verifica se o servidor responde; PING -> PONG",
         "en",
-        "ERR SYNTAX column 3: expected a number, a name or a parenthesis, got the end of the line",
+        "ERR SYNTAX column 3: expected a number, a name or a parenthesis, got end of line",
     ]
 
 
