@@ -1,6 +1,6 @@
 """The table of all operations, and those of them that are not arithmetic."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -34,13 +34,13 @@ class Command(Operation):
     """An operation whose ``function`` takes a ``CommandContext`` and the operands as text."""
 
 
-def operation_named(name: str, is_variable: bool = False) -> Operation:
+def operation_named(name: str, variables: Container[str] = ()) -> Operation:
     """Return the operation of that name in any case; raise ``RequestError`` UNKNOWN-OPERATION."""
     try:
         return BY_NAME[name.upper()]
     except KeyError:
         template = "unknown operation {}: HELP lists them"
-        if is_variable or name.lower() in ("pi", "e", "ans") or _MARKS & set(name):
+        if name in variables or name.lower() in ("pi", "e", "ans") or _MARKS & set(name):
             template = "unknown operation {}: begin an expression with =, as in: = 2*(3+4)"
         raise RequestError("UNKNOWN-OPERATION", template, printable(name)) from None
 

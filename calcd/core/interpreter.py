@@ -150,7 +150,7 @@ class Interpreter:
         arithmetic = context.arithmetic
         begin = find_expression(request, name, rest)
         if begin < 0:
-            operation = operation_named(name, name in context.variables)
+            operation = operation_named(name, context.variables)
             operands = operation.operands_of(rest)
             if isinstance(operation, Command):
                 return str(operation.function(context, *operands))

@@ -17,8 +17,8 @@ class Variables:
         self.answer = ""
         self._values: dict[str, Decimal] = {}
 
-    def __contains__(self, name: str) -> bool:
-        return name.lower() in self._values
+    def __contains__(self, name: object) -> bool:
+        return str(name).lower() in self._values
 
     def value_of(self, name: str, arithmetic: Arithmetic) -> Decimal | None:
         """Return the value of a variable, a constant or ANS in any case; None if it is unknown."""
