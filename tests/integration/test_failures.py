@@ -201,7 +201,7 @@ def test_a_pidfile_on_a_full_disk_is_told(tmp_path: Path) -> None:
     assert done.returncode == 1
     path = tmp_path / "calcd.pid"
     assert done.stderr.startswith(
-        f"calcd: cannot write the pidfile {path}: No space left on device"
+        f"calcd: --pidfile: '{path}' cannot be written: No space left on device"
     )
     assert done.stderr.count("\n") == 1
 

@@ -80,6 +80,6 @@ def test_a_key_that_only_root_can_read_is_named_at_the_reload_and_the_old_one_st
     assert of_user.act("reload") == (0, "", "")
     wait_until(lambda: "reload: " in of_user.log, "what the reload says")
     wait_until(lambda: "the settings stay as they were" in of_user.log, "the end of the reload")
-    (told,) = [line for line in of_user.log.splitlines() if "error: reload: tls" in line]
-    assert all(words in told for words in ("tls_key", str(key), "Permission denied")), told
+    (told,) = [line for line in of_user.log.splitlines() if "error: reload: --tls" in line]
+    assert all(words in told for words in ("--tls-key", str(key), "Permission denied")), told
     assert is_served(port, certificates, certificates.client)

@@ -346,7 +346,7 @@ def test_certificates_are_read_anew_at_a_reload_and_wrong_ones_leave_the_old(
         second = serial()
         key.write_text("no key\n")
         secure.daemon.process.send_signal(signal.SIGHUP)
-        secure.daemon.logs("error: reload: .*: tls_key: ")
+        secure.daemon.logs("error: reload: --tls-key: ")
         secure.daemon.logs("reload: the settings stay as they were")
         assert serial() == second
         kept.sendall(b"SOMA 2 2\n")  # who is connected goes on

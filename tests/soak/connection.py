@@ -151,7 +151,9 @@ class Connection:
 
     async def read_slowly(self, replies: bytes, pause: float, piece: int) -> None:
         """Read what must be these replies bit by bit, with a pause before each."""
-        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 15)
+        self.writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 15
+        )
         transport = self.writer.transport
         assert isinstance(transport, asyncio.ReadTransport)
         for begin in range(0, len(replies), piece):

@@ -244,7 +244,7 @@ def called(node: ast.Call) -> str:
 def given_words() -> set[str]:
     """Collect the templates that errors are given, and all else that is to be translated."""
     words: set[object] = set()
-    for path in sorted(Path(ROOT, "calcd").rglob("*.py")):
+    for path in sorted(Path(ROOT, "calcd", "core").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and called(node) in GIVEN:
                 words |= {each.value for each in node.args if isinstance(each, ast.Constant)}
