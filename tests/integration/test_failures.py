@@ -229,7 +229,8 @@ def test_a_log_whose_directory_is_gone_is_told_at_the_reload(
     assert ask(b"SOMA 2 2\n") == b"4\n"
     directory.mkdir()
     daemon.process.send_signal(signal.SIGHUP)
-    wait_until(log.exists, "the log")
+    in_force = "settings in force"  # once the log goes there
+    wait_until(lambda: log.exists() and in_force in log.read_text(), "the log")
     assert ask(b"SOMA 2 2\n") == b"4\n"
     wait_until(lambda: " ended: requests=1 " in log.read_text(), "a line")
 

@@ -1,4 +1,4 @@
-"""The lobby: who is prompt is answered without a thread, and nobody is kept waiting there."""
+"""The serving loop answers prompt clients without a thread, and waits for none of them."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ def threads() -> int:
     return sum("process_request_thread" in thread.name for thread in threading.enumerate())
 
 
-def test_whoever_asks_once_needs_no_thread() -> None:
+def test_a_client_that_asks_once_needs_no_thread() -> None:
     before = threads()
     with serving() as (server, connect):
         for requests, replies in ((b"SOMA 2 2\n", b"4\n"), (b"QUIT\n", b"BYE\n"), (b"", b"")):
@@ -36,7 +36,7 @@ def test_a_bulk_of_requests_with_their_end_needs_none_either() -> None:
         assert threads() == before
 
 
-def test_whoever_asks_again_at_once_needs_none_either() -> None:
+def test_a_client_that_asks_again_at_once_needs_none_either() -> None:
     before = threads()
     with serving() as (_, connect), connect() as connection:
         replies = [ask(connection, b"SUB %d 1\n" % number) for number in range(1, 101)]

@@ -89,8 +89,9 @@ class Daemon:
         self.log_file = log_file
         self.notified = NotifySocket(log_file.with_suffix(".notify"))
         with log_file.open("wb") as log:
+            # Not as under nohup, or as a shell's background job: with their signals ignored.
             self.process = subprocess.Popen(
-                command,
+                ["env", "--default-signal=HUP,INT", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -141,7 +141,7 @@ def test_it_goes_with_the_settings_defaults() -> None:
     ],
     ids=["nc -N", "ncat --ssl", "openssl"],
 )
-def test_whoever_ends_the_input_is_answered(
+def test_a_client_that_ends_its_input_is_answered(
     shared_farm: Farm, command: str, requests: bytes, more: bytes, replies: bytes, last: bytes
 ) -> None:
     with shared_farm.talk(command) as client:
@@ -154,7 +154,7 @@ def test_whoever_ends_the_input_is_answered(
     [f"nc.openbsd {PROXY} 12000", f"openssl s_client -quiet -connect {PROXY}:12001"],
     ids=["nc", "openssl"],
 )
-def test_whoever_never_ends_a_line_is_answered(shared_farm: Farm, command: str) -> None:
+def test_a_client_that_never_ends_a_line_is_answered(shared_farm: Farm, command: str) -> None:
     with shared_farm.talk(command) as client:
         assert client.ask(b"SOMA 2 2") == b"4\n"
         client.kill()
