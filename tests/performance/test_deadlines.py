@@ -28,7 +28,9 @@ def test_calcc_over_udp_ends_when_its_time_is_over(seconds: int) -> None:
 
 
 @pytest.mark.parametrize("most", ["64", "8192"], ids=["few groups", "many groups"])
-def test_the_drain_ends_in_its_time_with_clients_that_do_not_read(start_daemon: Daemons, most: str) -> None:
+def test_the_drain_ends_in_its_time_with_clients_that_do_not_read(
+    start_daemon: Daemons, most: str
+) -> None:
     """And a client that closes meanwhile does not end it for the others."""
     daemon = start_daemon("--drain-timeout", "2", "--max-connections", most)
     requests = 400 * (b"UPPER " + 1000 * b"a" + b"\n")
