@@ -67,7 +67,7 @@ def test_what_follows_in_the_same_read_is_answered_under_tls(
     trusted = ssl.create_default_context(cafile=certificates.authority.cert)
     trusted.minimum_version = trusted.maximum_version = version
     expensive = EXPENSIVE + b"SOMA 2 2\n" + EXPENSIVE + b"PING\n"
-    sums = [b"SOMA %d 1\n" % number for number in range(500)]
+    sums = [b"SOMA %d 1\n" % number for number in range(1500)]
     for records in ([expensive], [expensive] * 3, sums):
         expected = daemon.ask(b"".join(records))
         # Encrypted apart from the socket, so that all records can be sent at once.
