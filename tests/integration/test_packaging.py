@@ -69,6 +69,7 @@ def test_the_source_distribution_has_every_file_of_the_repository(
     assert sorted(set(members) - made) == source_files
 
 
+@pytest.mark.timeout(180)  # it makes three packages and a virtual environment
 def test_the_source_distribution_can_be_installed_and_tested(tree: Path, tmp_path: Path) -> None:
     """Without a network: the package has no need of anything to be built."""
     run("tar", "-xf", build(tree, "build_sdist"), cwd=tmp_path)
