@@ -28,7 +28,7 @@ def test_calcc_over_udp_ends_when_its_time_is_over(seconds: int) -> None:
 
 
 @pytest.mark.parametrize("most", ["64", "8192"], ids=["few groups", "many groups"])
-def test_the_drain_ends_in_its_time_with_clients_that_do_not_read(
+def test_the_drain_ends_in_time_beside_clients_that_do_not_read(
     start_daemon: Daemons, most: str
 ) -> None:
     """And a client that closes meanwhile does not end it for the others."""
