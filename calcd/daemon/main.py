@@ -40,8 +40,10 @@ log = logging.getLogger("calcd")
 
 DONE, COULD_NOT_RUN, WRONG_SETTINGS = 0, 1, 2
 _NO_SYSLOG = f"no syslog at {SYSLOG}: log lines are lost; --log-to FILE keeps them"
-# GIL switch interval, in seconds: a thread that computes must not delay the serving loop.
-_SWITCH_INTERVAL = 0.0001
+# GIL switch interval, in seconds: a thread that computes must not delay the serving loop. A thread
+# that waits for the GIL wakes once in each interval, and thousands that do so would fill the
+# machine: from some dozens of connections on the interval grows with them.
+_SWITCH_INTERVAL, _FEW_CONNECTIONS = 0.0001, 50
 _POLL_INTERVAL = 0.5  # seconds between rounds of the serving loop without clients
 _IPV6_LOOPBACK = bytes(15) + b"\x01"  # ::1
 
@@ -187,10 +189,11 @@ class Daemon:
         """Serve until a signal says stop; return the exit status."""
         notifier = Notifier()
         at_end.callback(notifier.close)
-        sys.setswitchinterval(_SWITCH_INTERVAL)
         watchdog, trimmer = Watchdog(notifier), MemoryTrimmer()
 
         def on_tick(connections: int) -> None:
+            more = max(0, connections - _FEW_CONNECTIONS)
+            sys.setswitchinterval(_SWITCH_INTERVAL * (1 + more))
             watchdog.on_tick(connections)
             RATE_LIMIT.report()
             trimmer.on_tick(connections)
