@@ -13,7 +13,7 @@ from certificates import Certificates
 from client_helpers import Servers, bundle
 from helpers import Daemon, Daemons, daemons_in, wait_until
 from hypothesis import settings
-from service import Service, Told
+from service import Report, Service
 from systemd_container import Machine, booted, commands, why_not
 
 # How long an example takes says nothing on a machine that does other things as well.
@@ -140,7 +140,9 @@ def service(machine: Machine) -> Iterator[Service]:
 
 
 @pytest.fixture
-def told(record_property: Callable[[str, object], None], request: pytest.FixtureRequest) -> Told:
+def report(
+    record_property: Callable[[str, object], None], request: pytest.FixtureRequest
+) -> Report:
     """Take down what became of the requests of a test, for the summary."""
     event = request.node.name.removeprefix("test_").replace("_", " ")
     return lambda tally: record_property("load", f"{event}: {tally}")

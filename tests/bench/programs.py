@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-PATIENCE = 30.0  # seconds that anything may take to start or to end
+TIMEOUT = 30.0  # seconds that anything may take to start or to end
 # A program must not outlive the benchmark, however that ends.
 _WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 
@@ -40,7 +40,7 @@ def build(name: str, directory: Path) -> Path:
     program = directory / name
     flags = ("-O2", "-Wall", "-Wextra", "-Werror", "-pthread")
     command = [installed("cc"), *flags, "-o", str(program), str(HERE / f"{name}.c")]
-    subprocess.run(command, check=True, timeout=PATIENCE)
+    subprocess.run(command, check=True, timeout=TIMEOUT)
     return program
 
 
@@ -73,7 +73,7 @@ def running(
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE)
+            process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -140,7 +140,7 @@ def bc(log: Path) -> Iterator[tuple[int, int]]:
 
 
 def _wait_for(log: Path, pattern: bytes, process: subprocess.Popen[bytes]) -> bytes:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while (found := re.search(pattern, log.read_bytes())) is None:
         if process.poll() is not None or time.monotonic() > deadline:
             raise BenchError(f"{process.args!r} did not start: {log.read_text()[-500:]}")

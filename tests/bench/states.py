@@ -16,7 +16,7 @@ from pathlib import Path
 
 from . import programs, sums
 from .load import Bench, Contestant, Row
-from .programs import PATIENCE, ROOT, BenchError, MissingError
+from .programs import ROOT, TIMEOUT, BenchError, MissingError
 
 _IDLE = 9000
 _BUSY = 1000
@@ -45,7 +45,7 @@ def idle(bench: Bench) -> Iterator[Row]:
             alone.append(bench.ask(whom, 1, 1).median * 1e6)
             before = programs.resident(calcd.process)
             for _ in range(many):
-                client = socket.create_connection(("127.0.0.1", calcd.port), PATIENCE)
+                client = socket.create_connection(("127.0.0.1", calcd.port), TIMEOUT)
                 stack.enter_context(client).sendall(b"PING\n")
                 if client.recv(100) != b"PONG\n":
                     raise BenchError("wrong answer to PING")
@@ -53,7 +53,7 @@ def idle(bench: Bench) -> Iterator[Row]:
             beside.append(bench.ask(whom, 1, 1).median * 1e6)
             began = time.monotonic()
             calcd.process.send_signal(signal.SIGTERM)
-            if status := calcd.process.wait(PATIENCE):
+            if status := calcd.process.wait(TIMEOUT):
                 raise BenchError(f"calcd ended with {status}: {log.read_text()[-500:]}")
             stops.append(time.monotonic() - began)
     yield Row(f"memory of each of {many} idle clients", "KiB", memory, bar=28)
@@ -69,7 +69,7 @@ def busy(bench: Bench) -> Iterator[Row]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             name = f"\0calcd-bench-{time.monotonic_ns()}"
             manager.bind(name)
-            manager.settimeout(PATIENCE)
+            manager.settimeout(TIMEOUT)
             # A beat is due every tenth of a second.
             watched = {"NOTIFY_SOCKET": "@" + name[1:], "WATCHDOG_USEC": "400000"}
             with programs.calcd(bench.log("busy"), variables=watched) as calcd:
@@ -117,7 +117,7 @@ def _time(command: list[str], answer: bytes) -> float:
     began = time.perf_counter()
     for _ in range(_STARTS):
         run = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=True
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=True
         )
         if run.stdout != answer:
             raise BenchError(f"wrong answer: {run.stdout!r}")
@@ -140,7 +140,7 @@ def file(bench: Bench) -> Iterator[Row]:
             came = bench.directory / "came"
             with requests.open("rb") as source, came.open("wb") as sink:
                 began = time.perf_counter()
-                subprocess.run(command, stdin=source, stdout=sink, timeout=PATIENCE, check=True)
+                subprocess.run(command, stdin=source, stdout=sink, timeout=TIMEOUT, check=True)
                 took = time.perf_counter() - began
             if not filecmp.cmp(came, replies, shallow=False):
                 raise BenchError(f"wrong answers through {command[0]}")

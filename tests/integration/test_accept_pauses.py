@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import PATIENCE, Daemon, Daemons, ask
+from helpers import TIMEOUT, Daemon, Daemons, ask
 from listening import listening
 from serving import serving
 
@@ -66,7 +66,7 @@ def test_datagrams_are_answered_while_connections_have_no_room(start_daemon: Dae
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, taken))
     with daemon.connect(), socket.socket(type=socket.SOCK_DGRAM) as datagrams:
         daemon.logs("limit reached: cannot accept")
-        datagrams.settimeout(PATIENCE)
+        datagrams.settimeout(TIMEOUT)
         datagrams.connect((daemon.host, udp_port))
         for number in range(5):
             datagrams.send(b"SOMA %d 1\n" % number)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from certificates import Certificates
-from helpers import PATIENCE, Daemon, Daemons, ask, read_all, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, ask, read_all, wait_until
 from hostile_clients import (
     MOST_SLOWER,
     Usage,
@@ -29,7 +29,7 @@ from hostile_clients import (
     trips_beside,
     until_closed,
 )
-from service import Told
+from service import Report
 
 from calcd.daemon.ratelimit import BURST, RATE
 
@@ -43,11 +43,11 @@ MANY = 200
 @pytest.mark.speed
 @pytest.mark.parametrize("attack", [senders, readers], ids=["senders", "readers"])
 def test_hundreds_of_slow_clients_slow_nobody_else(
-    daemon: Daemon, told: Told, attack: Callable[[Daemon, int], AbstractContextManager[None]]
+    daemon: Daemon, report: Report, attack: Callable[[Daemon, int], AbstractContextManager[None]]
 ) -> None:
     before = Usage.of(daemon)
     trips = trips_beside(daemon, partial(attack, daemon, MANY))
-    told(f"{MANY} of them; {trips}")
+    report(f"{MANY} of them; {trips}")
     assert trips.slower <= MOST_SLOWER
     wait_until(lambda: Usage.of(daemon).is_back_at(before), "what they had to be given back")
 
@@ -57,7 +57,7 @@ def test_hundreds_of_slow_clients_slow_nobody_else(
 
 @pytest.mark.speed
 def test_dozens_that_ask_a_great_deal_do_not_keep_a_prompt_client_waiting(
-    daemon: Daemon, told: Told
+    daemon: Daemon, report: Report
 ) -> None:
     waits = []
     with flooders(daemon, 50, 10), daemon.connect() as connection:
@@ -68,7 +68,7 @@ def test_dozens_that_ask_a_great_deal_do_not_keep_a_prompt_client_waiting(
             waits.append(time.monotonic() - began)
     waits.sort()
     usual, most = waits[len(waits) // 2] * 1e3, waits[-1] * 1e3
-    told(
+    report(
         f"50 of them; {len(waits)} answers in 3 s, mostly after {usual:.2f} ms, {most:.0f} at most"
     )
     assert usual < 1
@@ -79,7 +79,7 @@ def test_dozens_that_ask_a_great_deal_do_not_keep_a_prompt_client_waiting(
 
 
 def test_who_is_inside_is_answered_while_a_flood_meets_every_limit(
-    start_daemon: Daemons, told: Told
+    start_daemon: Daemons, report: Report
 ) -> None:
     limits = {"max-connections": 40, "max-connections-per-host": 20, "allow": "127.0.0.0/29"}
     daemon = start_daemon(*(f"--{name}={value}" for name, value in limits.items()))
@@ -112,7 +112,7 @@ def test_who_is_inside_is_answered_while_a_flood_meets_every_limit(
                 assert ask(insider, b"SOMA 1 1\n") == b"2\n"
                 trips.append(time.monotonic() - began)
         flooding.join()
-    told(f"{came}, {len(trips)} requests of those inside, the slowest {max(trips) * 1e3:.1f} ms")
+    report(f"{came}, {len(trips)} requests of those inside, the slowest {max(trips) * 1e3:.1f} ms")
     assert came == {"4": 37, "ERR BUSY": 1600 - 37, "ERR FORBIDDEN": 800}
     assert max(trips) < 1
     wait_until(lambda: Usage.of(daemon).is_back_at(before), "what they had to be given back")
@@ -124,7 +124,7 @@ def test_who_is_inside_is_answered_while_a_flood_meets_every_limit(
 
 
 def test_a_flood_past_all_descriptors_does_not_make_it_spin_nor_stay(
-    tmp_path: Path, told: Told
+    tmp_path: Path, report: Report
 ) -> None:
     """Those who are told BUSY have descriptors too, until they have read it."""
     command = f"ulimit -n 64 && exec {sys.executable} -m calcd -l tcp://127.0.0.1:0"
@@ -143,7 +143,7 @@ def test_a_flood_past_all_descriptors_does_not_make_it_spin_nor_stay(
                     assert ask(client, b"SOMA 1 1\n") == b"2\n"
                 time.sleep(0.1)
             used = (cpu_seconds(daemon) - used) / seconds
-            told(f"{used:.0%} of a processor, with {len(outside)} clients that wait")
+            report(f"{used:.0%} of a processor, with {len(outside)} clients that wait")
             assert used < 0.3
         wait_until(lambda: Usage.of(daemon).is_back_at(before), "the descriptors")
         wait_until(lambda: daemon.ask(b"SOMA 2 2\n") == b"4\n", "an answer as ever")
@@ -157,7 +157,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be ano
 
 @needs_root
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
-def test_who_gets_no_thread_is_told_busy_and_the_others_go_on(tmp_path: Path, told: Told) -> None:
+def test_who_gets_no_thread_is_told_busy_and_the_others_go_on(
+    tmp_path: Path, report: Report
+) -> None:
     # The system counts the threads of a real user, unless it is root or may do all; as the
     # effective one is root, all files can be read as ever.
     user = str(1_500_000_000 + os.getpid())
@@ -185,7 +187,7 @@ def test_who_gets_no_thread_is_told_busy_and_the_others_go_on(tmp_path: Path, to
             assert refused.count(False) == places
             wait_until(lambda: Usage.of(daemon).is_back_at(before), "the descriptors")
             assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
-        told(f"{places} of {count} clients had a thread, the rest was told BUSY")
+        report(f"{places} of {count} clients had a thread, the rest was told BUSY")
     finally:
         assert daemon.stop() == 0
 
@@ -194,7 +196,7 @@ def test_who_gets_no_thread_is_told_busy_and_the_others_go_on(tmp_path: Path, to
 
 
 def test_floods_that_nobody_reads_have_their_bound_in_memory_and_time(
-    start_daemon: Daemons, told: Told
+    start_daemon: Daemons, report: Report
 ) -> None:
     """HELP has the longest reply for its length: some 26 bytes for each that is sent.
 
@@ -218,7 +220,7 @@ def test_floods_that_nobody_reads_have_their_bound_in_memory_and_time(
                     client.send(20_000 * b"HELP\n")
             time.sleep(0.01)
         most = (Usage.of(daemon).most_memory - before.memory) / count
-        told(f"{most:.0f} KiB for each of {count} clients at the most")
+        report(f"{most:.0f} KiB for each of {count} clients at the most")
         assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
         daemon.logs("requests=[0-9]+ errors=0 .* how=unread", count)
     assert most < 800
@@ -251,7 +253,7 @@ def client_hello() -> bytes:
 
 
 def test_handshakes_begun_and_left_end_in_the_time_of_a_line(
-    tls_daemon: Daemon, told: Told
+    tls_daemon: Daemon, report: Report
 ) -> None:
     hello, before = client_hello(), Usage.of(tls_daemon)
     with ExitStack() as stack:
@@ -268,7 +270,9 @@ def test_handshakes_begun_and_left_end_in_the_time_of_a_line(
         assert tls_daemon.ask(b"SOMA 2 2\n") == b"4\n"
         assert until_closed(clients, 1.5 + 5) == 0
         seconds = time.monotonic() - began
-    told(f"{len(clients)} handshakes, all closed after {seconds:.1f} s with a line_timeout of 1.5")
+    report(
+        f"{len(clients)} handshakes, all closed after {seconds:.1f} s with a line_timeout of 1.5"
+    )
     assert len(silent) == 70
     tls_daemon.logs("requests=0 errors=0 .* how=handshake-timeout", BURST)
     wait_until(lambda: Usage.of(tls_daemon).is_back_at(before), "what they had to be given back")
@@ -276,7 +280,7 @@ def test_handshakes_begun_and_left_end_in_the_time_of_a_line(
 
 @pytest.mark.speed
 def test_hundreds_of_half_done_handshakes_slow_nobody_else(
-    start_daemon: Daemons, certificates: Certificates, told: Told
+    start_daemon: Daemons, certificates: Certificates, report: Report
 ) -> None:
     pair = certificates.server
     daemon = start_daemon(
@@ -287,7 +291,7 @@ def test_hundreds_of_half_done_handshakes_slow_nobody_else(
     first = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc"
     attack = partial(senders, daemon, MANY, tls_port(daemon), first)
     trips = trips_beside(daemon, attack)
-    told(f"{MANY} of them; {trips}")
+    report(f"{MANY} of them; {trips}")
     assert trips.slower <= MOST_SLOWER
 
 
@@ -312,7 +316,7 @@ def forgeries(daemon: Daemon, tls: int, path: Path) -> Iterator[bytes]:
         yield read_all(client)
     for number in range(2):  # served; busy
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.bind(b"\0\n2001-01-01 info: forged %d %d" % (os.getpid(), number))
             client.connect(str(path))
             client.sendall(forged)
@@ -343,7 +347,7 @@ def test_no_client_forges_a_log_line_whether_it_is_served_or_not(
 
 
 def test_floods_of_the_refused_and_of_bad_requests_fill_the_log_at_the_rate_that_is_stated(
-    start_daemon: Daemons, told: Told
+    start_daemon: Daemons, report: Report
 ) -> None:
     """BURST lines of a kind at once, RATE a second: some 1 KB/s."""
     daemon = start_daemon("--allow", "127.0.0.1")
@@ -358,7 +362,7 @@ def test_floods_of_the_refused_and_of_bad_requests_fill_the_log_at_the_rate_that
     daemon.logs("how=closed")
     size = len(daemon.log) - before
     assert daemon.stop() == 0
-    told(f"{sum(count.values())} connections in {seconds:.0f} s, {size / 1024:.0f} KiB of log")
+    report(f"{sum(count.values())} connections in {seconds:.0f} s, {size / 1024:.0f} KiB of log")
     assert sum(count.values()) > 6 * (BURST + RATE * seconds)  # else it was no flood
     assert size < 2 * (BURST + RATE * (seconds + 1)) * 120
     for how, connections in count.items():

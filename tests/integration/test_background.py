@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from background_daemon import Background, background_in
-from helpers import PATIENCE, ROOT, wait_until
+from helpers import ROOT, TIMEOUT, wait_until
 
 from calcd.config.errors import ConfigError
 from calcd.daemon.detach import find_account
@@ -34,8 +34,8 @@ def test_pipeline_ends_with_the_start(background: Background) -> None:
     # If the daemon kept the pipe, cat would wait for its end as long as the daemon runs.
     options = ("-d", "-l", "tcp://127.0.0.1:0", "--log-to", background.log_file)
     with background.command(*options) as start:
-        cat = subprocess.run(["cat"], stdin=start.stdout, capture_output=True, timeout=PATIENCE)
-        assert start.wait(PATIENCE) == 0
+        cat = subprocess.run(["cat"], stdin=start.stdout, capture_output=True, timeout=TIMEOUT)
+        assert start.wait(TIMEOUT) == 0
     assert cat.stdout == b""
     assert background.ask(b"PING\n") == b"PONG\n"
 
@@ -104,7 +104,7 @@ def test_bug_during_the_start_is_in_the_log(background: Background) -> None:
 def test_interrupted_start_is_called_off(background: Background) -> None:
     with background.start_that_waits("-d") as start:
         start.send_signal(signal.SIGINT)
-        assert start.communicate(timeout=PATIENCE) == ("", "")
+        assert start.communicate(timeout=TIMEOUT) == ("", "")
     assert start.returncode == 1
     background.let_it_go_on()
     wait_until(lambda: not background.processes(), "the daemon's end")
@@ -115,7 +115,7 @@ def test_interrupted_start_is_called_off(background: Background) -> None:
 def test_daemon_that_is_killed_before_it_serves_is_reported(background: Background) -> None:
     with background.start_that_waits("-d") as start:
         os.kill(background.pid, signal.SIGKILL)
-        _, told = start.communicate(timeout=PATIENCE)
+        _, told = start.communicate(timeout=TIMEOUT)
     assert start.returncode == 1
     assert told.startswith("calcd: the daemon died before it served")
 
@@ -139,7 +139,7 @@ def test_log_goes_to_syslog(background: Background) -> None:
     where = str(background.directory / "syslog")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.bind(where)
-        syslog.settimeout(PATIENCE)
+        syslog.settimeout(TIMEOUT)
         background.serve(
             "--log-to",
             "syslog",
@@ -329,6 +329,6 @@ def test_foreground_needs_nothing_installed() -> None:
                 client.sendall(b"PING\n")
                 assert client.recv(100) == b"PONG\n"
             process.terminate()
-            assert process.wait(PATIENCE) == 0, [*log]
+            assert process.wait(TIMEOUT) == 0, [*log]
         finally:
             process.kill()

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from certificates import Certificates
 from client_helpers import HOST, Script, Servers, echo, receive, reset, unread
-from helpers import PATIENCE, ROOT, Daemon, Daemons, read_all, wait_until
+from helpers import ROOT, TIMEOUT, Daemon, Daemons, read_all, wait_until
 
 from calcd.client import Calculator, CalculatorError
 from calcd.client.protocol import STATE_LOST
 
-connect = partial(Calculator, HOST, timeout=PATIENCE)
+connect = partial(Calculator, HOST, timeout=TIMEOUT)
 
 
 def expect(*pairs: tuple[str, str], end: Script = socket.socket.close) -> Script:
@@ -221,7 +221,7 @@ def test_after_a_timeout_a_late_reply_is_dropped(serve: Servers) -> None:
 
     def slow(connection: socket.socket) -> None:
         receive(connection, b"a\n")
-        assert given_up.wait(PATIENCE)
+        assert given_up.wait(TIMEOUT)
 
     with Calculator(HOST, serve(slow, expect(("b", "2"))), timeout=0.3) as calculator:
         with pytest.raises(TimeoutError, match=r"no reply for 0\.3 s"):
@@ -235,7 +235,7 @@ def test_names_are_lost_with_a_connection_that_timed_out(serve: Servers) -> None
 
     def slow(connection: socket.socket) -> None:
         expect(("x = 1", "1"), ("a", "2"), end=lambda c: receive(c, b"b\n"))(connection)
-        assert over.wait(PATIENCE)
+        assert over.wait(TIMEOUT)
 
     with Calculator(HOST, serve(slow, expect(("a", "3"))), timeout=0.3) as calculator:
         assert calculator.evaluate_many(["x = 1", "a"]) == [1, 2]
@@ -384,7 +384,7 @@ def test_the_bundle_is_enough_and_imports_little(shared_daemon: Daemon, calcc_py
         [sys.executable, "-IS", "-c", script],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     assert (done.stdout, done.stderr) == ("\n0.3\n", "")

@@ -5,11 +5,11 @@ from functools import partial
 
 import pytest
 from client_helpers import HOST, Servers, receive
-from helpers import PATIENCE
+from helpers import TIMEOUT
 
 from calcd.client import Calculator
 
-connect = partial(Calculator, HOST, timeout=PATIENCE)
+connect = partial(Calculator, HOST, timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize("more", [b"2", b"2\n", b"\n", b"E"])

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import PATIENCE, Daemons, clean_environment
+from helpers import TIMEOUT, Daemons, clean_environment
 
 from calcd.config.settings import read_settings
 from calcd.daemon.actions import configuration_errors
@@ -31,7 +31,7 @@ def check(*options: str) -> subprocess.CompletedProcess[str]:
         ],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         env=clean_environment(),
         check=False,
     )

@@ -41,7 +41,7 @@ from client_helpers import (
     wait_until_asleep,
     wait_until_full,
 )
-from helpers import PATIENCE, ROOT, Daemon, Daemons, read_all, wait_until
+from helpers import ROOT, TIMEOUT, Daemon, Daemons, read_all, wait_until
 
 from calcd.client import cli, errors, protocol, transport
 
@@ -93,7 +93,7 @@ def test_replies_come_while_input_is_still_open(shared_daemon: Daemon) -> None:
             process.stdin.write(b"SOMA %d 1\n" % number)
             assert process.stdout.read(10) == b"%d\n" % (number + 1)
         process.stdin.close()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
 
 
 def test_the_end_of_input_half_closes_and_the_last_reply_still_comes(serve: Servers) -> None:
@@ -109,7 +109,7 @@ def test_a_server_that_closes_ends_the_run_without_waiting_for_input(serve: Serv
 
     with running(HOST, serve(script)) as process:
         process.stdin.write(b"QUIT\n")
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         assert process.stdout.read() == b"BYE\n"
 
 
@@ -137,7 +137,7 @@ def test_streams_that_another_program_made_non_blocking(shared_daemon: Daemon) -
         os.close(replies[1])
         assert source.read() == b"PONG\n" * count
         asking.join()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         assert process.stderr.read() == b""
 
 
@@ -315,7 +315,7 @@ def test_an_error_that_comes_in_two_pieces(serve: Servers) -> None:
 
     def script(connection: socket.socket) -> None:
         connection.sendall(b"4\nER")
-        assert seen.wait(PATIENCE)
+        assert seen.wait(TIMEOUT)
         connection.sendall(b"R X x\n")
         read_all(connection)
 
@@ -323,7 +323,7 @@ def test_an_error_that_comes_in_two_pieces(serve: Servers) -> None:
         assert process.stdout.read(4) == b"4\nER"
         seen.set()
         assert process.stdout.read() == b"R X x\n"
-        assert process.wait(PATIENCE) == 1
+        assert process.wait(TIMEOUT) == 1
 
 
 @pytest.mark.parametrize(
@@ -541,7 +541,7 @@ def test_a_server_that_is_silent_for_too_long(serve: Servers) -> None:
 def test_silence_is_no_error_if_no_reply_is_missing(shared_daemon: Daemon) -> None:
     with running("-w", "0.2", shared_daemon.host, shared_daemon.port) as process:
         process.stdin.write(b"PING\n")
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         assert (process.stdout.read(), process.stderr.read()) == (b"PONG\n", b"")
 
 
@@ -564,7 +564,7 @@ def test_after_the_end_of_input_the_wait_may_be_shorter(serve: Servers) -> None:
     port = serve(script)
     started = time.monotonic()
     done = calcc("-q", "0.2", "-w", "60", HOST, port, stdin=b"a\nb\n")
-    assert time.monotonic() - started < PATIENCE
+    assert time.monotonic() - started < TIMEOUT
     assert (done.stdout, done.returncode) == (b"1\n", 3)
     assert "requests without a reply: 1 of 2" in error_message(done)
 
@@ -584,7 +584,7 @@ def test_the_shorter_wait_starts_with_the_end_of_input(serve: Servers) -> None:
             process.wait(0.5)
         process.stdin.write(b"a\n")
         process.stdin.close()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         assert process.stdout.read() == b"a\n"
 
 
@@ -621,7 +621,7 @@ def test_what_came_before_a_reset_is_written(serve: Servers) -> None:
     def script(connection: socket.socket) -> None:
         receive(connection, b"a\n")
         connection.sendall(b"1\n")
-        assert seen.wait(PATIENCE)
+        assert seen.wait(TIMEOUT)
         reset(connection)
 
     with running(HOST, serve(script)) as process:
@@ -629,7 +629,7 @@ def test_what_came_before_a_reset_is_written(serve: Servers) -> None:
         assert process.stdout.read(2) == b"1\n"
         process.stdin.write(b"b\n")
         seen.set()
-        assert process.wait(PATIENCE) == 3
+        assert process.wait(TIMEOUT) == 3
         line = process.stderr.read().decode()
         assert "connection reset by peer; requests without a reply: 1 of 2" in line
 
@@ -639,13 +639,13 @@ def test_a_reset_is_no_error_if_no_reply_is_missing(serve: Servers) -> None:
 
     def script(connection: socket.socket) -> None:
         connection.sendall(b"1\n")
-        assert seen.wait(PATIENCE)
+        assert seen.wait(TIMEOUT)
         reset(connection)
 
     with running("-e", "a", HOST, serve(script)) as process:
         assert process.stdout.read(2) == b"1\n"
         seen.set()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         assert process.stderr.read() == b""
 
 
@@ -667,7 +667,7 @@ def test_a_daemon_that_stops_answers_the_requests_it_has(start_daemon: Daemons) 
         process.stdin.write(b"SOMA 2 2\n")
         assert process.stdout.read(2) == b"4\n"
         daemon.stop()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         assert process.stderr.read() == b""
 
 
@@ -688,7 +688,7 @@ def test_it_ends_with_its_reader_while_it_writes(shared_daemon: Daemon) -> None:
         wait_until_full(process, sink)
         os.close(sink)
         os.close(source)
-        assert process.wait(PATIENCE) == -signal.SIGPIPE
+        assert process.wait(TIMEOUT) == -signal.SIGPIPE
         assert process.stderr.read() == b""
 
 
@@ -696,7 +696,7 @@ def test_it_ends_with_its_reader_even_without_output(serve: Servers) -> None:
     port = serve(serve.silent)
     with running(HOST, port) as process:
         process.stdout.close()
-        assert process.wait(PATIENCE) == -signal.SIGPIPE
+        assert process.wait(TIMEOUT) == -signal.SIGPIPE
         assert process.stderr.read() == b""
 
 
@@ -728,10 +728,10 @@ def test_an_interrupt_ends_it_as_the_signal_would(serve: Servers) -> None:
         serve.silent(connection)
 
     with running("-e", "a", HOST, serve(script)) as process:
-        assert ready.wait(PATIENCE)
+        assert ready.wait(TIMEOUT)
         wait_until_asleep(process)
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == -signal.SIGINT
+        assert process.wait(TIMEOUT) == -signal.SIGINT
         assert process.stderr.read() == b""
 
 
@@ -830,7 +830,7 @@ def test_ctrl_c_while_a_reply_is_awaited_ends_it(serve: Servers, tmp_path: Path)
     with terminal(tmp_path, HOST, serve(script)) as screen:
         screen.expect(PROMPT)
         screen.type("a\r")
-        assert asked.wait(PATIENCE)
+        assert asked.wait(TIMEOUT)
         screen.interrupt()
         assert screen.end() == -signal.SIGINT
         assert b"Traceback" not in screen.screen

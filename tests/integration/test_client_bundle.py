@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 import pytest
 from client_helpers import bundle, calcc
-from helpers import PATIENCE, ROOT, Daemon, clean_environment
+from helpers import ROOT, TIMEOUT, Daemon, clean_environment
 
 
 def test_it_runs_elsewhere(
@@ -91,7 +91,7 @@ def test_a_program_is_checked_against_its_types(line: str, status: int, tmp_path
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=3 * PATIENCE,
+        timeout=3 * TIMEOUT,
         check=False,
     )
     assert (done.returncode, done.stderr) == (status, ""), done.stdout

@@ -23,7 +23,7 @@ from client_helpers import (
     terminal,
     unread,
 )
-from helpers import PATIENCE, ROOT, clean_environment, wait_until
+from helpers import ROOT, TIMEOUT, clean_environment, wait_until
 
 from calcd.client import Calculator, CalculatorError, calculator, protocol, streams
 
@@ -73,7 +73,7 @@ def test_a_calculator_disconnects_from_a_server_whose_reply_does_not_end(serve: 
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     assert done.stderr == ""
@@ -145,7 +145,7 @@ def one_more(connection: socket.socket, shown: threading.Event, sent: threading.
     """Answer a request, and send another reply after the first was shown."""
     receive(connection, b"a\n")
     connection.sendall(b"1\n")
-    assert shown.wait(PATIENCE)
+    assert shown.wait(TIMEOUT)
     connection.sendall(b"2\n")
     wait_until(lambda: unread(connection) == 0, "the reply to be taken")
     sent.set()
@@ -160,7 +160,7 @@ def test_a_prompt_does_not_take_a_late_reply_for_the_next(serve: Servers, tmp_pa
         screen.type("a\r")
         assert screen.expect(PROMPT) == "a\n1\n"
         shown.set()
-        assert sent.wait(PATIENCE)
+        assert sent.wait(TIMEOUT)
         screen.type("b\r")
         assert screen.expect(f"calcc: {HOST} port {port}: {protocol.UNEXPECTED}\n") == "b\n"
         assert screen.end() == 3
@@ -171,7 +171,7 @@ def test_a_calculator_does_not_take_a_late_reply_for_the_next(serve: Servers) ->
     with Calculator(HOST, serve(lambda connection: one_more(connection, shown, sent))) as one:
         assert one.evaluate("a") == 1
         shown.set()
-        assert sent.wait(PATIENCE)
+        assert sent.wait(TIMEOUT)
         with pytest.raises(ConnectionAbortedError, match=protocol.UNEXPECTED):
             one.evaluate("b")
 
@@ -180,7 +180,7 @@ def test_a_calculator_notices_too_many_replies_at_once(serve: Servers) -> None:
     """It notices before it has sent all requests."""
     asked = ["1" * 1000] * 10_000
     with (
-        Calculator(HOST, serve(flood(b"1\n" * 32768)), timeout=PATIENCE) as calculator,
+        Calculator(HOST, serve(flood(b"1\n" * 32768)), timeout=TIMEOUT) as calculator,
         pytest.raises(ConnectionAbortedError, match=protocol.UNEXPECTED),
     ):
         calculator.request_many(asked)
@@ -189,7 +189,7 @@ def test_a_calculator_notices_too_many_replies_at_once(serve: Servers) -> None:
 def test_a_datagram_is_one_reply(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((HOST, 0))
-        server.settimeout(PATIENCE)
+        server.settimeout(TIMEOUT)
         port = server.getsockname()[1]
         with terminal(tmp_path, "-u", HOST, port) as screen:
             screen.expect(PROMPT)
@@ -276,7 +276,7 @@ def test_a_terminal_gets_the_same_from_requests_of_the_command_line(
 def test_a_terminal_gets_the_same_from_datagrams(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((HOST, 0))
-        server.settimeout(PATIENCE)
+        server.settimeout(TIMEOUT)
         port = server.getsockname()[1]
         with terminal(tmp_path, "-u", "-e", "a", HOST, port) as screen:
             _, sender = server.recvfrom(100)

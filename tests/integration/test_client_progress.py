@@ -9,7 +9,7 @@ from pathlib import Path
 import client_helpers
 import pytest
 from client_helpers import CTRL_D, HOST, Script, Servers, calcc, receive, terminal
-from helpers import PATIENCE, ROOT, read_all, wait_until
+from helpers import ROOT, TIMEOUT, read_all, wait_until
 
 from calcd.client import progress
 
@@ -62,7 +62,7 @@ def half_after(seconds: float, seen: threading.Event) -> Script:
         receive(connection, REQUESTS)
         assert not seen.wait(seconds)
         connection.sendall(REPLIES[:COUNT])
-        assert seen.wait(PATIENCE)
+        assert seen.wait(TIMEOUT)
         connection.sendall(REPLIES[COUNT:])
         read_all(connection)
 

@@ -38,7 +38,7 @@ from client_helpers import (
     running,
     terminal,
 )
-from helpers import PATIENCE, Daemon, clean_environment, read_all, wait_until
+from helpers import TIMEOUT, Daemon, clean_environment, read_all, wait_until
 from sessions import answered, new_session
 
 from calcd.client import cli, prompt, transport
@@ -351,7 +351,7 @@ def test_data_that_does_not_fit_is_sent_later_and_once(
     taken: list[bytes] = []
 
     def script(connection: socket.socket) -> None:
-        assert late.wait(PATIENCE)
+        assert late.wait(TIMEOUT)
         taken.append(read_all(connection))
 
     ours, theirs = socket.socketpair()
@@ -372,7 +372,7 @@ def test_data_that_does_not_fit_is_sent_later_and_once(
                     break
                 except BlockingIOError:
                     late.set()
-                    select.select([], [connection], [], PATIENCE)
+                    select.select([], [connection], [], TIMEOUT)
         assert late.is_set()
     finally:
         connection.setblocking(True)
@@ -412,7 +412,7 @@ def test_a_reply_that_comes_with_the_end_of_the_handshake(
     with running(*trust, HOST, serve(secure(script, version))) as process:
         assert process.stdout.read(9) == b"ERR BUSY\n"
         process.stdin.close()
-        assert process.wait(PATIENCE) == 1
+        assert process.wait(TIMEOUT) == 1
 
 
 @both_versions
@@ -426,11 +426,11 @@ def test_close_notify_ends_the_run_even_without_a_close(
         connection.sendall(b"BYE\n")
         assert isinstance(connection, ssl.SSLSocket)
         with connection.unwrap():  # waits for the client's close_notify
-            assert gone.wait(PATIENCE)
+            assert gone.wait(TIMEOUT)
 
     with running(*trust, HOST, serve(secure(script, version))) as process:
         process.stdin.write(b"QUIT\n")
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         gone.set()
         assert (process.stdout.read(), process.stderr.read()) == (b"BYE\n", b"")
 
@@ -487,14 +487,14 @@ def test_what_came_before_a_reset_is_written(
 
     def script(connection: socket.socket) -> None:
         connection.sendall(b"1\n")
-        assert seen.wait(PATIENCE)
+        assert seen.wait(TIMEOUT)
         reset(connection)
 
     with running(*trust, HOST, serve(secure(script, version))) as process:
         process.stdin.write(b"a\n" * (1 + owing))
         assert process.stdout.read(2) == b"1\n"
         seen.set()
-        assert process.wait(PATIENCE) == 3 * owing
+        assert process.wait(TIMEOUT) == 3 * owing
         assert (b"reset" in process.stderr.read()) == bool(owing)
 
 
@@ -507,7 +507,7 @@ def test_close_notify_that_a_reset_follows(
     def script(connection: socket.socket) -> None:
         receive(connection, b"a\n")
         connection.sendall(b"1\n")
-        assert stopped.wait(PATIENCE)
+        assert stopped.wait(TIMEOUT)
         connection.sendall(b"2\n")
         connection.setblocking(False)
         assert isinstance(connection, ssl.SSLSocket)
@@ -522,9 +522,9 @@ def test_close_notify_that_a_reset_follows(
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
         stopped.set()
-        assert over.wait(PATIENCE)
+        assert over.wait(TIMEOUT)
         process.send_signal(signal.SIGCONT)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
         assert (process.stdout.read(), process.stderr.read()) == (b"2\n", b"")
 
 
@@ -584,7 +584,7 @@ def test_a_handshake_that_never_ends(serve: Servers) -> None:
 
     started = time.monotonic()
     done = calcc("--ssl", "-w", "0.3", HOST, serve(script), stdin=b"PING\n")
-    assert time.monotonic() - started < PATIENCE
+    assert time.monotonic() - started < TIMEOUT
     assert done.returncode == 3
     assert "TLS: timed out" in error_message(done)
 
@@ -778,7 +778,7 @@ def test_ncat_answers(certificates: Certificates, trust: list[object], tmp_path:
             process.stdin.write(line)
             assert process.stdout.read(len(line)) == line
         process.stdin.close()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
 
 
 def test_a_server_that_changes_its_keys(
@@ -800,4 +800,4 @@ def test_a_server_that_changes_its_keys(
             say(b"reply\n")
             assert process.stdout.read(6) == b"reply\n"
         process.stdin.close()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0

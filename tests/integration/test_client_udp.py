@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from client_helpers import CTRL_D, HOST, PROMPT, calcc, error_message, running, terminal
-from helpers import PATIENCE, Daemon, daemons_in
+from helpers import TIMEOUT, Daemon, daemons_in
 from listening import needs_ipv6
 
 REQUESTS = b"SOMA 2 2\n\nDIV 1 3\r\n \t\nDIV 1 0\n"
@@ -43,7 +43,7 @@ def server(script: Script) -> Iterator[int]:
             failures.append(failure)
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(PATIENCE)
+        sock.settimeout(TIMEOUT)
         sock.bind((HOST, 0))
         thread = threading.Thread(target=run)
         thread.start()
@@ -79,7 +79,7 @@ def test_replies_come_while_input_is_still_open(port: str) -> None:
             process.stdin.write(b"SOMA %d 1\n" % number)
             assert process.stdout.read(10) == b"%d\n" % (number + 1)
         process.stdin.close()
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
 
 
 def test_many_requests_come_back_whole(port: str) -> None:
@@ -210,7 +210,7 @@ def test_it_ends_with_its_reader(port: str) -> None:
     with running("-u", HOST, port) as process:
         process.stdout.close()
         process.stdin.write(b"PING\n")
-        assert process.wait(PATIENCE) == -13  # SIGPIPE
+        assert process.wait(TIMEOUT) == -13  # SIGPIPE
 
 
 @pytest.mark.parametrize("other", [["-U", "socket"], ["--ssl"], ["--ssl-noverify"]])

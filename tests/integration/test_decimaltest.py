@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from decimaltest import Case, all_cases, directory
-from helpers import PATIENCE, daemons_in, read_all
+from helpers import TIMEOUT, daemons_in, read_all
 
 from calcd.core.commands import MAX_PRECISION
 from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS
@@ -170,7 +170,7 @@ def ask_ahead(connection: socket.socket, requests: list[str]) -> list[str]:
     with connection, ThreadPoolExecutor(1) as sender:
         sent = sender.submit(send)
         replies = read_all(connection).decode().splitlines()
-        sent.result(PATIENCE)
+        sent.result(TIMEOUT)
     return replies
 
 

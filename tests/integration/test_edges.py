@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from certificates import Certificates
-from helpers import PATIENCE, Daemon, Daemons, daemons_in
+from helpers import TIMEOUT, Daemon, Daemons, daemons_in
 
 EXPENSIVE = b"EXP 0.1234\n"  # with 1000 digits
 
@@ -73,7 +73,7 @@ def test_what_follows_in_the_same_read_is_answered_under_tls(
         # Encrypted apart from the socket, so that all records can be sent at once.
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = trusted.wrap_bio(incoming, outgoing, server_hostname="localhost")
-        with socket.create_connection(address, PATIENCE) as connection:
+        with socket.create_connection(address, TIMEOUT) as connection:
             over, received = False, b""
             while len(received) < len(expected):
                 try:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 from background_daemon import Background
-from helpers import PATIENCE, Daemon, Daemons, ask_all, clean_environment, wait_until
-from load_client import Presser, press
+from helpers import TIMEOUT, Daemon, Daemons, ask_all, clean_environment, wait_until
+from load_client import LoadClient, run_clients
 
 from tests.bench import sums
 
@@ -62,19 +62,19 @@ def test_a_stop_under_load_answers_what_had_arrived_and_resets_nobody(
     pairs = [(request.encode(), reply.encode()) for request, reply in questions]
     with ExitStack() as stack:
         clients = [
-            Presser(stack.enter_context(daemon.connect()), pairs, deep=number % 2 == 1)
+            LoadClient(stack.enter_context(daemon.connect()), pairs, deep=number % 2 == 1)
             for number in range(100)
         ]
-        press(clients[::2], until=lambda: all(client.answered for client in clients[::2]))
-        press(clients, until=lambda: sum(client.answered for client in clients) > answers)
+        run_clients(clients[::2], until=lambda: all(client.answered for client in clients[::2]))
+        run_clients(clients, until=lambda: sum(client.answered for client in clients) > answers)
         # What the daemon's kernel has acknowledged has arrived.
         arrived = [client.arrived() for client in clients]
         daemon.process.terminate()
-        press(clients, until=lambda: all(client.ended for client in clients))
+        run_clients(clients, until=lambda: all(client.ended for client in clients))
         for client, least in zip(clients, arrived, strict=True):
             assert client.wrong() == b""
             assert client.answered >= least
-    assert daemon.process.wait(PATIENCE) == 0
+    assert daemon.process.wait(TIMEOUT) == 0
     assert daemon.logs("stopped: 0 connections cut")
 
 
@@ -94,7 +94,7 @@ def test_a_storm_of_reloads_disturbs_nobody_and_keeps_nothing(
     assert port
 
     def connect() -> socket.socket:
-        return socket.create_connection(("127.0.0.1", int(port[1])), PATIENCE)
+        return socket.create_connection(("127.0.0.1", int(port[1])), TIMEOUT)
 
     # Sums that fit into every precision that there will be.
     pairs = [(b"SOMA %d 1\n" % number, b"%d\n" % (number + 1)) for number in range(500)]
@@ -110,13 +110,13 @@ def test_a_storm_of_reloads_disturbs_nobody_and_keeps_nothing(
 
     with ExitStack() as stack:
         clients = [
-            Presser(stack.enter_context(connect()), pairs, deep=number % 5 == 0)
+            LoadClient(stack.enter_context(connect()), pairs, deep=number % 5 == 0)
             for number in range(20)
         ]
-        press(clients, until=storm)
+        run_clients(clients, until=storm)
         for client in clients:
             client.half_close()
-        press(clients, until=lambda: all(client.ended for client in clients))
+        run_clients(clients, until=lambda: all(client.ended for client in clients))
         for client in clients:
             assert client.wrong() == b""
             assert client.answered == client.asked
@@ -194,7 +194,7 @@ def test_a_pidfile_on_a_full_disk_is_told(tmp_path: Path) -> None:
         ["unshare", "--mount", "sh", "-c", full],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
         env=clean_environment(),
     )
@@ -217,7 +217,7 @@ def test_a_log_whose_directory_is_gone_is_told_at_the_reload(
 
     def ask(requests: bytes) -> bytes:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.connect(str(path))
             return ask_all(client, requests)
 
@@ -303,7 +303,7 @@ def test_a_clock_that_is_set_moves_no_deadline(seconds: int, tmp_path: Path) -> 
         set_clock()
         assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
         for thread in waiting:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
         # The daemon has seen its clock jump, and that is all it has made of it.
         assert len({line[:4] for line in daemon.log.splitlines()}) > 1
         for name, wait in waits.items():
@@ -414,7 +414,7 @@ def test_a_killed_daemon_leaves_nothing_in_the_way_of_the_next(
 
     def ask() -> bytes:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.connect(str(path))
             return ask_all(client, b"SOMA 2 2\n")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from certificates import Certificates
 from client_helpers import HOST, Servers, calcc, echo
-from helpers import PATIENCE, Daemon, Daemons, ask, read_all, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, ask, read_all, wait_until
 
 MUCH = b"".join(b"%0127d\n" % number for number in range(1 << 16))  # 8 MiB
 A_MOMENT = 0.3  # seconds, in which a client fills what is between it and a server
@@ -57,7 +57,7 @@ def connect_with_little_room(daemon: Daemon) -> socket.socket:
     """Connect a client whose kernel takes hardly more than it reads."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.settimeout(PATIENCE)
+    client.settimeout(TIMEOUT)
     client.connect((daemon.host, daemon.port))
     return client
 
@@ -79,7 +79,7 @@ def test_no_reply_is_lost_where_the_serving_loop_finds_no_room_for_it(
         else socket.socket(socket.AF_UNIX) as client
     ):
         if kind == "unix":
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.connect(str(path))
 
         def send() -> None:

@@ -16,7 +16,7 @@ from helpers import Daemon, Daemons, clean_environment, read_all, wait_until
 from hostile_clients import Usage
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from service import Told
+from service import Report
 
 from tests.fuzz.streams import MAX_LINE, check, random_stream, replies_due
 
@@ -89,7 +89,7 @@ def converse(daemon: Daemon, seed: int) -> None:
 
 
 def test_a_live_daemon_withstands_thousands_of_such_clients(
-    start_daemon: Daemons, told: Told
+    start_daemon: Daemons, report: Report
 ) -> None:
     # Without an answer to silence: what a machine takes its time for would be one.
     daemon = start_daemon("--max-line", str(MAX_LINE), "--message-wait", "0")
@@ -105,7 +105,7 @@ def test_a_live_daemon_withstands_thousands_of_such_clients(
     all_converse(range(CONNECTIONS // 3, CONNECTIONS))
     assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
     grown = Usage.of(daemon).memory - meanwhile.memory
-    told(f"{CONNECTIONS} connections; memory grew by {grown} KiB after the first third")
+    report(f"{CONNECTIONS} connections; memory grew by {grown} KiB after the first third")
     assert grown < 4096
     wait_until(lambda: Usage.of(daemon).is_back_at(before), "what they had to be given back")
     assert daemon.stop() == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import PATIENCE, Daemon, Daemons, read_all, run_calcd, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, read_all, run_calcd, wait_until
 from listening import failure, listening, needs_ipv6
 
 from calcd.config.endpoints import parse_endpoint
@@ -192,7 +192,7 @@ def test_many_clients_connect_though_nobody_accepts() -> None:
     with listening("tcp://127.0.0.1:0") as (listener,), ExitStack() as at_end:
         for _ in range(60):
             address = listener.socket.getsockname()
-            at_end.enter_context(closing(socket.create_connection(address, PATIENCE)))
+            at_end.enter_context(closing(socket.create_connection(address, TIMEOUT)))
 
 
 def test_accepted_connections_do_not_delay_replies() -> None:
@@ -262,7 +262,7 @@ def test_a_failure_leaves_nothing_open(tmp_path: Path) -> None:
 def test_a_port_can_be_taken_again_while_old_connections_linger() -> None:
     with listening("tcp://127.0.0.1:0") as (listener,):
         address = listener.socket.getsockname()
-        with socket.create_connection(address, PATIENCE) as client:
+        with socket.create_connection(address, TIMEOUT) as client:
             wait_until(lambda: _accept(listener), "the client")  # closes first: TIME_WAIT is here
             assert client.recv(1) == b""
     with listening(f"tcp://127.0.0.1:{address[1]}"):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from helpers import (
-    PATIENCE,
+    TIMEOUT,
     Daemon,
     Daemons,
     ask_all,
@@ -126,7 +126,7 @@ def test_an_error_at_the_start_has_its_priority_in_the_journal(tmp_path: Path) -
             [sys.executable, "-m", "calcd", "--precision", "0"],
             env=clean_environment(JOURNAL_STREAM=f"{status.st_dev}:{status.st_ino}"),
             stderr=stderr,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
     assert ended.returncode == 2
@@ -222,7 +222,7 @@ def syslogd(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listener.bind(str(path))
-    listener.settimeout(PATIENCE)
+    listener.settimeout(TIMEOUT)
     return listener
 
 
@@ -266,7 +266,7 @@ def test_a_full_disk_does_not_stop_the_service(start_daemon: Daemons, tmp_path: 
     daemon = start_daemon("--log-to", "/dev/full", "-l", f"unix://{path}")
     for _ in range(3):
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.connect(str(path))
             client.sendall(b"SOMA 2 2\nQUIT\n")
             assert read_all(client) == b"4\nBYE\n"
@@ -326,7 +326,7 @@ def test_a_stderr_that_cannot_be_written_does_not_stop_the_service(tmp_path: Pat
     daemon = Daemon(["sh", "-c", command], tmp_path / "daemon.log")
     try:
         with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.connect(str(path))
             client.sendall(b"SOMA 2 2\nQUIT\n")
             assert read_all(client) == b"4\nBYE\n"
@@ -360,7 +360,7 @@ def served(directory: Path) -> Path:
 
 def ask(directory: Path, requests: bytes = b"SOMA 2 2\n") -> bytes:
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(PATIENCE)
+        client.settimeout(TIMEOUT)
         client.connect(str(served(directory)))
         return ask_all(client, requests)
 
@@ -436,7 +436,7 @@ def test_a_journal_that_recovers_gets_every_line(tmp_path: Path) -> None:
                 is_answered(tmp_path, MANY)
                 read = pool.submit(read_all, journal)
                 assert daemon.stop() == 0
-                lines = read.result(PATIENCE).decode().splitlines()
+                lines = read.result(TIMEOUT).decode().splitlines()
     assert sum(" ended: requests=1 " in line for line in lines) == MANY
     assert [line for line in lines if not re.match(r"<[2-7]>\S", line)] == []
     assert lines[-1] == "<6>stopped: 0 connections cut"
@@ -467,7 +467,7 @@ def test_a_syslog_that_recovers_gets_every_line(tmp_path: Path) -> None:
         lines = [listener.recv(1000).decode()]
         while not lines[-1].endswith("stopped: 0 connections cut"):
             lines.append(listener.recv(1000).decode())
-        assert stopped.result(PATIENCE) == 0
+        assert stopped.result(TIMEOUT) == 0
     assert sum(" ended: requests=1 " in line for line in lines) == 200
     assert daemon.log == ""
 
@@ -635,7 +635,7 @@ def test_an_error_message_for_a_stalled_stderr_is_dropped() -> None:
             [sys.executable, "-m", "calcd", "--precision", "0"],
             env=clean_environment(),
             stderr=write_end,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
         assert ended.returncode == 2
@@ -752,7 +752,7 @@ def test_a_reload_reopens_the_file(
     assert re.search("listening on tcp://127.0.0.1:", before)
     endpoint = re.search(r"tcp://127\.0\.0\.1:(\d+)\n", before)
     assert endpoint
-    with socket.create_connection(("127.0.0.1", int(endpoint[1])), PATIENCE) as client:
+    with socket.create_connection(("127.0.0.1", int(endpoint[1])), TIMEOUT) as client:
         client.sendall(b"QUIT\n")
         assert read_all(client) == b"BYE\n"
     wait_until(lambda: " ended: " in path.read_text(), "the connection's line")

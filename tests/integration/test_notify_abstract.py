@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 
-from helpers import PATIENCE, clean_environment, wait_until
+from helpers import TIMEOUT, clean_environment, wait_until
 
 
 def test_a_manager_with_an_abstract_address_gets_every_message() -> None:
@@ -32,7 +32,7 @@ def test_a_manager_with_an_abstract_address_gets_every_message() -> None:
             try:
                 wait_until(lambda: has("READY=1"), "READY=1")
                 process.terminate()
-                assert process.wait(PATIENCE) == 0
+                assert process.wait(TIMEOUT) == 0
             finally:
                 process.kill()
         assert has("STOPPING=1")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from background_daemon import Background
-from helpers import PATIENCE, clean_environment, wait_until
+from helpers import TIMEOUT, clean_environment, wait_until
 
 from calcd.config.errors import ConfigError
 from calcd.daemon import actions, pidfile
@@ -229,7 +229,7 @@ def test_shared_lock_for_a_moment_does_not_keep_a_daemon_out(path: Path) -> None
         thread = threading.Thread(target=take)
         thread.start()
         assert not taken.wait(0.05)
-    thread.join(PATIENCE)
+    thread.join(TIMEOUT)
     assert taken.is_set()
 
 
@@ -399,7 +399,7 @@ def test_one_of_many_starts_at_once_wins(background: Background) -> None:
     options = ("-d", "-l", "tcp://127.0.0.1:0", "--log-to", background.log_file)
     with ExitStack() as stack:
         starts = [stack.enter_context(background.command(*options)) for _ in range(6)]
-        told = [start.communicate(timeout=PATIENCE)[1] for start in starts]
+        told = [start.communicate(timeout=TIMEOUT)[1] for start in starts]
     assert sorted(start.returncode for start in starts) == [0, 1, 1, 1, 1, 1]
     assert sorted("running already" in words for words in told) == [False] + [True] * 5
     assert background.processes() == [background.pid]
@@ -459,7 +459,7 @@ def test_pid_of_another_is_not_signalled(
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as another:
         path.write_text(f"{another.pid}\n")
         assert actions.act(action, str(path), 5) == 1
-        another.communicate("a line\n", PATIENCE)
+        another.communicate("a line\n", TIMEOUT)
     assert another.returncode == 0
     assert "not running" in capfd.readouterr().err
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from helpers import PATIENCE, Daemon, Daemons, daemons_in, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, daemons_in, wait_until
 
 PACKAGES = {
     "bash": "bash",
@@ -113,7 +113,7 @@ def run(command: str, daemon: Daemon, requests: bytes, port: int = 0) -> bytes:
     ]
     if shutil.which(words[0]) is None:
         pytest.skip(f"needs the Debian package {PACKAGES[words[0]]}")
-    done = subprocess.run(words, input=requests, capture_output=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(words, input=requests, capture_output=True, timeout=TIMEOUT, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     return done.stdout
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from background_daemon import Background, background_in
 from certificates import Certificates, Pair
-from helpers import PATIENCE, Daemons, wait_until
+from helpers import TIMEOUT, Daemons, wait_until
 
 USER = pwd.getpwnam("nobody")
 
@@ -22,7 +22,7 @@ def is_served(port: int, certificates: Certificates, pair: Pair) -> bool:
     """Say whether a client that shows a certificate is answered."""
     trusted = ssl.create_default_context(cafile=certificates.authority.cert)
     trusted.load_cert_chain(pair.cert, pair.key)
-    with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as plain:
         try:
             with trusted.wrap_socket(plain, server_hostname="localhost") as connection:
                 connection.sendall(b"SOMA 2 2\n")

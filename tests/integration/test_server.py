@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from helpers import PATIENCE, Daemon, Daemons, ask, read_all, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, ask, read_all, wait_until
 from listening import needs_ipv6
 from serving import serving
 
@@ -145,7 +145,7 @@ def drip(connection: socket.socket, data: bytes, pause: float) -> bytes:
     """Send ``data`` a byte at a time, over and over, until the server closes."""
     connection.settimeout(pause)
     received = b""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         for byte in data:
             try:
@@ -237,7 +237,7 @@ def test_a_client_that_reads_slowly_is_not_cut(start_daemon: Daemons) -> None:
     many = 8000
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.settimeout(PATIENCE)
+        connection.settimeout(TIMEOUT)
         connection.connect((daemon.host, daemon.port))
         connection.sendall(b"DIV 1 3\n" * many)
         received = b""
@@ -312,7 +312,7 @@ def test_clients_of_a_unix_socket_have_no_address_even_with_a_path(
     with ExitStack() as open_ones:
         for number in range(2):
             client = open_ones.enter_context(socket.socket(socket.AF_UNIX))
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.bind(f"{tmp_path}/client-{number}")
             client.connect(f"{tmp_path}/calcd.sock")
             assert ask(client, b"PING\n") == b"PONG\n"
@@ -325,7 +325,7 @@ def test_one_address_has_its_own_limit(start_daemon: Daemons) -> None:
             client = open_ones.enter_context(daemon.connect())
             assert ask(client, b"PING\n") == b"PONG\n"
         assert daemon.ask(b"").startswith(b"ERR BUSY ")
-        other = socket.create_connection((daemon.host, daemon.port), PATIENCE, ("127.0.0.9", 0))
+        other = socket.create_connection((daemon.host, daemon.port), TIMEOUT, ("127.0.0.9", 0))
         with other:
             assert ask(other, b"PING\n") == b"PONG\n"
     daemon.logs("limit left: .* from 127.0.0.1")
@@ -342,7 +342,7 @@ def test_who_is_not_allowed_is_told_and_logged_in_one_line(start_daemon: Daemons
         "127.0.0.127": True,
     }.items():
         address = (daemon.host, daemon.port)
-        with socket.create_connection(address, PATIENCE, (host, 0)) as client:
+        with socket.create_connection(address, TIMEOUT, (host, 0)) as client:
             client.sendall(b"SOMA 2 2\nQUIT\n")
             refused = f"ERR FORBIDDEN clients from {host} may not connect here\n"
             assert read_all(client) == (b"4\nBYE\n" if allowed else refused.encode())
@@ -368,7 +368,7 @@ def test_who_is_not_allowed_takes_no_place(start_daemon: Daemons) -> None:
         for _ in range(3):
             assert daemon.ask(b"").startswith(b"ERR FORBIDDEN ")
         address = (daemon.host, daemon.port)
-        client = socket.create_connection(address, PATIENCE, ("127.0.0.2", 0))
+        client = socket.create_connection(address, TIMEOUT, ("127.0.0.2", 0))
         open_ones.enter_context(client)
         assert ask(client, b"PING\n") == b"PONG\n"
         assert daemon.ask(b"").startswith(b"ERR FORBIDDEN ")  # and not BUSY
@@ -389,7 +389,7 @@ def test_a_client_of_a_socket_for_both_families_is_seen_as_ipv4() -> None:
         with serving(listener, allow=networks("127.0.0.2")) as (server, _):
             for host in ("127.0.0.2", "127.0.0.1"):
                 address = ("127.0.0.1", listener.endpoint.port)
-                with socket.create_connection(address, PATIENCE, (host, 0)) as client:
+                with socket.create_connection(address, TIMEOUT, (host, 0)) as client:
                     client.sendall(b"PING\nQUIT\n")
                     told = read_all(client)
                 assert told == b"PONG\nBYE\n" if host == "127.0.0.2" else b"FORBIDDEN" in told
@@ -399,7 +399,7 @@ def test_a_client_of_a_socket_for_both_families_is_seen_as_ipv4() -> None:
 def test_clients_of_a_unix_socket_are_allowed(start_daemon: Daemons, tmp_path: Path) -> None:
     start_daemon("-l", f"unix://{tmp_path}/calcd.sock", "--allow", "192.0.2.0/24")
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(PATIENCE)
+        client.settimeout(TIMEOUT)
         client.connect(f"{tmp_path}/calcd.sock")
         assert ask(client, b"PING\n") == b"PONG\n"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from background_daemon import Background
-from helpers import PATIENCE, Daemon, Daemons, read_all, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, read_all, wait_until
 
 A_MOMENT = 3.0  # seconds: less than one, and what a busy machine adds
 
@@ -109,7 +109,7 @@ def test_what_has_arrived_is_answered(start: Start) -> None:
             client.sendall(sums(0, 1000))
             daemon.signal(signal.SIGTERM)
         assert read_all(client) == b"".join(b"%d\n" % (number + 1) for number in range(1000))
-    assert daemon.stops_within(PATIENCE)
+    assert daemon.stops_within(TIMEOUT)
 
 
 def test_clients_not_accepted_yet_are_answered(start: Start) -> None:
@@ -121,7 +121,7 @@ def test_clients_not_accepted_yet_are_answered(start: Start) -> None:
                 client.sendall(b"SOMA 2 2\n")
             daemon.signal(signal.SIGTERM)
         assert [read_all(client) for client in clients] == [b"4\n"] * 20
-    assert daemon.stops_within(PATIENCE)
+    assert daemon.stops_within(TIMEOUT)
 
 
 def test_request_without_a_newline_is_answered(start: Start) -> None:
@@ -130,7 +130,7 @@ def test_request_without_a_newline_is_answered(start: Start) -> None:
         client.sendall(b"SOMA 2 2")
         daemon.signal(signal.SIGTERM)
         assert read_all(client) == b"4\n"
-    assert daemon.stops_within(PATIENCE)
+    assert daemon.stops_within(TIMEOUT)
 
 
 def test_client_that_keeps_sending_sees_whole_replies_and_an_end(start: Start) -> None:
@@ -140,7 +140,7 @@ def test_client_that_keeps_sending_sees_whole_replies_and_an_end(start: Start) -
     assert received.endswith(b"\n")
     numbers = [int(reply) for reply in received.split()]
     assert numbers == [*range(1, len(numbers) + 1)]
-    assert daemon.stops_within(PATIENCE)
+    assert daemon.stops_within(TIMEOUT)
 
 
 def asking_on(client: socket.socket, when_answered: Callable[[], None]) -> Iterator[bytes]:
@@ -153,7 +153,7 @@ def asking_on(client: socket.socket, when_answered: Callable[[], None]) -> Itera
     unsent = b""
     with selectors.DefaultSelector() as selector:
         selector.register(client, selectors.EVENT_READ | selectors.EVENT_WRITE)
-        while events := selector.select(PATIENCE):
+        while events := selector.select(TIMEOUT):
             if events[0][1] & selectors.EVENT_READ:
                 received = client.recv(1 << 16)
                 if not received:
@@ -178,7 +178,7 @@ def send_until_nobody_reads(client: socket.socket) -> None:
         while True:
             unsent = unsent or LONG_REQUEST * 100
             unsent = unsent[client.send(unsent) :]
-    client.settimeout(PATIENCE)
+    client.settimeout(TIMEOUT)
 
 
 def test_client_that_never_reads_is_cut_in_the_end(start: Start) -> None:
@@ -210,7 +210,7 @@ def test_client_that_asks_on_before_it_reads_loses_no_reply(start_daemon: Daemon
         replies = read_all(client)
     assert replies == LONG_REPLY * (len(replies) // len(LONG_REPLY))
     assert len(replies) >= 100 * len(LONG_REPLY)
-    assert daemon.process.wait(PATIENCE) == 0
+    assert daemon.process.wait(TIMEOUT) == 0
 
 
 def test_more_signals_do_not_change_a_stop(start_daemon: Daemons) -> None:
@@ -224,7 +224,7 @@ def test_more_signals_do_not_change_a_stop(start_daemon: Daemons) -> None:
             daemon.process.send_signal(signum)
         replies = read_all(client)
     assert replies == LONG_REPLY * (len(replies) // len(LONG_REPLY)) != b""
-    assert daemon.process.wait(PATIENCE) == 0
+    assert daemon.process.wait(TIMEOUT) == 0
     assert daemon.logs("stopped: 0 connections cut")
 
 
@@ -232,7 +232,7 @@ def test_stop_during_the_start_releases_everything(background: Background) -> No
     with background.start_that_waits() as daemon:
         daemon.terminate()
         background.let_it_go_on()
-        assert daemon.communicate(timeout=PATIENCE) == ("", "")
+        assert daemon.communicate(timeout=TIMEOUT) == ("", "")
     assert daemon.returncode == 0
     assert "stopping: SIGTERM" in background.log
     assert list(background.pidfile.parent.iterdir()) == []
@@ -263,7 +263,7 @@ def test_many_reloads_disturb_no_client(background: Background) -> None:
     finally:
         reloads_are_over.set()
         for thread in threads:
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
     assert set(replies) == {b"0.125\n"}
     assert background.act("stop") == (0, "", "")
 
@@ -327,7 +327,7 @@ sys.exit(calcd.daemon.main.main())
         with daemon.connect() as client:
             client.sendall(b"SOMA 2 2\n")
             assert read_all(client) == b"4\n"
-        assert daemon.process.wait(PATIENCE) == 1
+        assert daemon.process.wait(TIMEOUT) == 1
     finally:
         daemon.stop()
     assert daemon.logs("critical: the serving loop ended by a bug")

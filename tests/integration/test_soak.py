@@ -11,8 +11,8 @@ import pytest
 from helpers import ROOT, clean_environment
 
 from tests.soak.connection import Connection, Place, Questions
+from tests.soak.scenarios import pipelined
 from tests.soak.tally import Sample, Tally, grown
-from tests.soak.visits import pipelined
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

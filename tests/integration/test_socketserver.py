@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from helpers import PATIENCE, ask, read_all, wait_until
+from helpers import TIMEOUT, ask, read_all, wait_until
 
 from calcd.config.endpoints import parse_endpoint
 from calcd.config.settings import Settings
@@ -24,7 +24,7 @@ def server() -> Iterator[Server]:
 
 
 def connect(server: Server) -> socket.socket:
-    return socket.create_connection(server.server_address, PATIENCE)  # type: ignore[arg-type]
+    return socket.create_connection(server.server_address, TIMEOUT)  # type: ignore[arg-type]
 
 
 def serving(server: Server) -> threading.Thread:
@@ -47,14 +47,14 @@ def test_shutdown_from_another_thread_ends_serve_forever_and_it_can_be_called_ag
         with connect(server) as client:
             assert ask(client, b"SOMA 2 2\n") == b"4\n"
         server.shutdown()
-        loop.join(PATIENCE)
+        loop.join(TIMEOUT)
         assert not loop.is_alive()
 
 
 def test_shutdown_before_serve_forever_does_not_hang(server: Server) -> None:
     server.shutdown()
     loop = serving(server)
-    loop.join(PATIENCE)
+    loop.join(TIMEOUT)
     assert not loop.is_alive()
 
 
@@ -63,7 +63,7 @@ def test_handle_request_serves_one_client(server: Server) -> None:
     server.handle_request()  # nobody comes
     with connect(server) as client:
         client.sendall(b"SOMA 2 2\n")
-        server.timeout = PATIENCE
+        server.timeout = TIMEOUT
         server.handle_request()
         assert client.recv(100) == b"4\n"
 
@@ -71,7 +71,7 @@ def test_handle_request_serves_one_client(server: Server) -> None:
 def test_it_can_be_waited_for_by_its_descriptor(server: Server) -> None:
     assert select.select([server], [], [], 0)[0] == []
     with connect(server) as client:
-        assert select.select([server], [], [], PATIENCE)[0] == [server]
+        assert select.select([server], [], [], TIMEOUT)[0] == [server]
         client.sendall(b"PING\n")
         server.handle_request()
         assert client.recv(100) == b"PONG\n"
@@ -89,7 +89,7 @@ def test_service_actions_are_called_as_long_as_it_serves() -> None:
         loop.start()
         wait_until(lambda: len(calls) > 3, "service actions")
         server.shutdown()
-        loop.join(PATIENCE)
+        loop.join(TIMEOUT)
 
 
 def test_server_close_ends_everything_and_may_be_called_twice() -> None:
@@ -102,7 +102,7 @@ def test_server_close_ends_everything_and_may_be_called_twice() -> None:
         server.server_close()
         server.server_close()
         assert read_all(idle) == read_all(started) == b""
-    loop.join(PATIENCE)
+    loop.join(TIMEOUT)
     with pytest.raises(ConnectionRefusedError):
         connect(server)
 
@@ -119,7 +119,7 @@ def test_a_drain_may_come_twice_also_at_once() -> None:
             drain.start()
         assert read_all(client) == b"4\n"
         for thread in (*drains, loop):
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
             assert not thread.is_alive()
     assert server.drain(5) == 0
     server.server_close()
@@ -132,4 +132,4 @@ def test_it_sets_nothing_of_its_process(server: Server) -> None:
         assert ask(client, b"PING\n") == b"PONG\n"
         assert sys.getswitchinterval() == before
     server.shutdown()
-    loop.join(PATIENCE)
+    loop.join(TIMEOUT)

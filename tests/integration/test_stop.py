@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from background_daemon import Background
-from helpers import PATIENCE, Daemon, Daemons, ask, read_all, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, ask, read_all, wait_until
 from serving import serving
 
 from calcd.config.settings import Settings
@@ -39,7 +39,7 @@ def connect_with_little_room(port: int) -> socket.socket:
     """Connect a client whose kernel takes hardly more than it reads."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.settimeout(PATIENCE)
+    client.settimeout(TIMEOUT)
     client.connect(("127.0.0.1", port))
     return client
 
@@ -58,7 +58,7 @@ def test_an_end_of_input_that_has_arrived_ends_the_last_line(start_daemon: Daemo
                 client.shutdown(socket.SHUT_WR)
             daemon.process.terminate()
         assert [read_all(client) for client in clients] == 30 * [b"2\n4\n"]
-    assert daemon.process.wait(PATIENCE) == 0
+    assert daemon.process.wait(TIMEOUT) == 0
 
 
 def test_hundreds_of_clients_that_have_replies_to_read_get_them_all(start_daemon: Daemons) -> None:
@@ -76,7 +76,7 @@ def test_hundreds_of_clients_that_have_replies_to_read_get_them_all(start_daemon
             client.sendall(b"PING\n")
         for client in clients:
             assert read_all(client) == requests * LONG_REPLY
-    assert daemon.process.wait(PATIENCE) == 0
+    assert daemon.process.wait(TIMEOUT) == 0
     assert "stopped: 0 connections cut" in daemon.log
 
 
@@ -86,7 +86,7 @@ def test_a_client_that_keeps_sending_does_not_keep_the_stop(start_daemon: Daemon
         assert ask(client, b"PING\n") == b"PONG\n"
         daemon.process.terminate()
         client.settimeout(0.002)
-        deadline, ended = time.monotonic() + PATIENCE, False
+        deadline, ended = time.monotonic() + TIMEOUT, False
         while not ended:
             assert time.monotonic() < deadline, "the stop goes on as long as the client sends"
             with suppress(TimeoutError):
@@ -95,7 +95,7 @@ def test_a_client_that_keeps_sending_does_not_keep_the_stop(start_daemon: Daemon
                     ended = not client.recv(4096)
                 except ConnectionError:  # it has sent on after the end
                     ended = True
-    assert daemon.process.wait(PATIENCE) == 0
+    assert daemon.process.wait(TIMEOUT) == 0
     assert "stopped: 0 connections cut" in daemon.log
 
 
@@ -105,17 +105,17 @@ def test_who_waits_in_an_inherited_queue_is_left_to_the_next_instance() -> None:
     def beat(_: int) -> None:
         """Keep the serving loop from accepting until the stop has begun."""
         stuck.set()
-        assert go_on.wait(PATIENCE)
+        assert go_on.wait(TIMEOUT)
 
     with socket.create_server(("127.0.0.1", 0)) as queue:
         listener = Listener(queue.dup(), inherited=True)
         server = Server([listener], Settings(), beat)
         loop = threading.Thread(target=server.serve_forever)
         loop.start()
-        assert stuck.wait(PATIENCE)
-        with socket.create_connection(queue.getsockname(), PATIENCE) as waiting:
+        assert stuck.wait(TIMEOUT)
+        with socket.create_connection(queue.getsockname(), TIMEOUT) as waiting:
             waiting.sendall(b"SOMA 2 2\n")
-            drain = threading.Thread(target=server.drain, args=(PATIENCE,))
+            drain = threading.Thread(target=server.drain, args=(TIMEOUT,))
             drain.start()
             wait_until(lambda: server._drained, "the stop to begin")
             go_on.set()
@@ -139,7 +139,7 @@ def test_calcd_s_stop_waits_for_as_long_as_the_drain_may_take(background: Backgr
             time.sleep(0.3)
             assert stop.poll() is None
             replies = read_all(client)
-            assert stop.communicate(timeout=PATIENCE) == ("", "")
+            assert stop.communicate(timeout=TIMEOUT) == ("", "")
             assert stop.returncode == 0
     assert replies == LONG_REPLY * (len(replies) // len(LONG_REPLY)) != b""
     assert "stopped: 0 connections cut" in background.log

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from helpers import PATIENCE, Daemon, Daemons, NotifySocket, clean_environment, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, NotifySocket, clean_environment, wait_until
 from listening import needs_ipv6
 
 from calcd.config.endpoints import parse_endpoint
@@ -96,7 +96,7 @@ def failure(program: str) -> str:
         [program, "-m", "calcd", "-l", "tcp://127.0.0.1:0"],
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         env=clean_environment(),
         check=False,
     )
@@ -123,7 +123,7 @@ def test_sockets_from_systemd_take_the_place_of_the_setting(
     assert not (tmp_path / "unused").exists()
     assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
     with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(PATIENCE)
+        client.settimeout(TIMEOUT)
         client.connect(path)
         client.sendall(b"PING\n")
         assert client.recv(100) == b"PONG\n"
@@ -151,7 +151,7 @@ def test_a_udp_socket_from_systemd(
     for host in asked:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as client:
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.connect((host, int(daemon.endpoints[0].rpartition(":")[2])))
             client.send(b"SOMA 2 2")
             assert client.recv(100) == b"4\n"
@@ -411,7 +411,7 @@ def test_a_loop_that_hangs_does_not_feed_the_watchdog(
     class StuckServer(Server):
         def get_request(self) -> tuple[socket.socket, Address]:
             stuck.set()
-            assert free.wait(PATIENCE)
+            assert free.wait(TIMEOUT)
             return super().get_request()
 
     listeners, _ = listen([parse_endpoint("tcp://127.0.0.1:0")])
@@ -421,7 +421,7 @@ def test_a_loop_that_hangs_does_not_feed_the_watchdog(
     try:
         wait_until(lambda: manager.has("WATCHDOG=1"), "WATCHDOG=1")
         with socket.create_connection(listeners[0].socket.getsockname()):
-            assert stuck.wait(PATIENCE)
+            assert stuck.wait(TIMEOUT)
             manager.has("")  # takes in all that was sent before
             manager.received.clear()
             time.sleep(0.5)  # more than systemd waits
@@ -430,7 +430,7 @@ def test_a_loop_that_hangs_does_not_feed_the_watchdog(
             wait_until(lambda: manager.has("WATCHDOG=1"), "WATCHDOG=1 of the freed loop")
     finally:
         free.set()
-        server.drain(PATIENCE)
+        server.drain(TIMEOUT)
         server.server_close()
         loop.join()
         notifier.close()

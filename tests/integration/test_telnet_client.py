@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from helpers import PATIENCE, Daemon
+from helpers import TIMEOUT, Daemon
 
 for program in ("inetutils-telnet", "expect"):
     if shutil.which(program) is None:
@@ -71,7 +71,7 @@ def telnet(daemon: Daemon, script: str) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=2 * PATIENCE,
+        timeout=2 * TIMEOUT,
         check=False,
     )
     assert done.returncode == 0, done.stdout.decode(errors="backslashreplace")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from certificates import Certificates, Pair
 from client_helpers import COMMAND
-from helpers import PATIENCE, Daemon, Daemons, clean_environment, read_all, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, clean_environment, read_all, wait_until
 from sessions import answered, new_session
 
 A_MOMENT = 2.0  # seconds that what is prompt may take on a busy machine
@@ -31,7 +31,7 @@ class Secure:
         self.daemon: Daemon = start(*endpoints, *files, *options)
         self.port = int(self.daemon.endpoints[0].rpartition(":")[2])
 
-    def connect(self, pair: Pair | None = None, timeout: float = PATIENCE) -> ssl.SSLSocket:
+    def connect(self, pair: Pair | None = None, timeout: float = TIMEOUT) -> ssl.SSLSocket:
         """Connect, with a certificate where one is given, and shake hands."""
         trusted = ssl.create_default_context(cafile=self.certificates.authority.cert)
         if pair:
@@ -46,7 +46,7 @@ class Secure:
             plain.close()
             raise
 
-    def plain(self, timeout: float = PATIENCE) -> socket.socket:
+    def plain(self, timeout: float = TIMEOUT) -> socket.socket:
         """Connect without a handshake."""
         return socket.create_connection(("127.0.0.1", self.port), timeout)
 
@@ -88,7 +88,7 @@ def run(command: list[str], stdin: bytes) -> bytes:
         command,
         input=stdin,
         capture_output=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
         env=clean_environment(),
     )
@@ -135,7 +135,7 @@ def test_an_old_version_is_refused(secured: Secured) -> None:
     secure = secured()
     old = ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0", "-connect", f"127.0.0.1:{secure.port}"]
     done = subprocess.run(
-        ["openssl", "s_client", *old], input=b"", capture_output=True, timeout=PATIENCE, check=False
+        ["openssl", "s_client", *old], input=b"", capture_output=True, timeout=TIMEOUT, check=False
     )
     assert done.returncode != 0
     assert b"alert protocol version" in done.stderr
@@ -188,7 +188,7 @@ def test_a_stop_answers_all_that_has_arrived_and_says_farewell(secured: Secured)
         expected = answered(new_session(), many)[1:]
         for client in clients:
             assert read_to_close_notify(client) == expected
-    assert secure.daemon.process.wait(PATIENCE) == 0
+    assert secure.daemon.process.wait(TIMEOUT) == 0
     assert "0 connections cut" in secure.daemon.log
 
 
@@ -276,7 +276,7 @@ def test_a_saved_session_does_not_stand_for_a_certificate(
             ["openssl", "s_client", version, "-connect", address, "-ign_eof", *options],
             input=b"SOMA 2 2\nQUIT\n",
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
         said = done.stdout.decode()

@@ -14,7 +14,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from helpers import PATIENCE, Daemon, Daemons, daemons_in, run_calcd, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, daemons_in, run_calcd, wait_until
 from listening import failure, listening, needs_ipv6
 
 from calcd.config.settings import Settings
@@ -41,7 +41,7 @@ class Client:
         self.address = (found[1], int(found[2]))
         family = socket.AF_INET6 if ":" in found[1] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
-        self.socket.settimeout(PATIENCE)
+        self.socket.settimeout(TIMEOUT)
         if ours:
             self.socket.bind(ours)
 
@@ -344,7 +344,7 @@ def serving(kind: type[socket.socket] = socket.socket) -> Iterator[tuple[Datagra
 def ask(listener: Listener, asked: bytes) -> socket.socket:
     """Send a datagram; give the socket for the answer."""
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    client.settimeout(PATIENCE)
+    client.settimeout(TIMEOUT)
     client.sendto(asked, listener.socket.getsockname())
     return client
 
@@ -387,7 +387,7 @@ def test_a_bug_costs_an_answer_and_is_logged(
         monkeypatch.setattr(datagrams, "answer", broken)
         ask(listener, asked).close()
         assert answering.serve(listener, DEFAULTS)
-        answering.finish(time.monotonic() + PATIENCE)
+        answering.finish(time.monotonic() + TIMEOUT)
     (record,) = caplog.records
     assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
     assert "a bug lost its answer" in record.getMessage()
@@ -399,7 +399,7 @@ def test_no_more_than_some_large_ones_are_answered_at_once(
     free = threading.Event()
 
     def slow(*_: object) -> bytes:
-        assert free.wait(PATIENCE)
+        assert free.wait(TIMEOUT)
         return b"done\n"
 
     with serving() as (answering, listener), ExitStack() as open_ones:
@@ -409,7 +409,7 @@ def test_no_more_than_some_large_ones_are_answered_at_once(
             pass
         free.set()
         assert [client.recv(100) for client in clients[:8]] == [b"done\n"] * 8
-        answering.finish(time.monotonic() + PATIENCE)
+        answering.finish(time.monotonic() + TIMEOUT)
     (told,) = caplog.messages
     assert told.startswith("2 datagrams dropped: too many large ones at once (last from ")
 
@@ -425,6 +425,6 @@ def test_without_a_thread_what_asks_much_is_dropped(
         for _ in range(10):  # more than there are places: each is given back
             ask(listener, b"X" * 1000).close()
             answering.serve(listener, DEFAULTS)
-        answering.finish(time.monotonic() + PATIENCE)
+        answering.finish(time.monotonic() + TIMEOUT)
     (told,) = caplog.messages
     assert told.startswith("10 datagrams dropped: can't start new thread (last from ")

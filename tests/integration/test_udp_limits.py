@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers import PATIENCE, Daemon, Daemons
+from helpers import TIMEOUT, Daemon, Daemons
 
 # A daemon for which any datagram asks too much that is not answered at once.
 EASILY_TOO_MUCH = """
@@ -22,7 +22,7 @@ def datagrams_to(daemon: Daemon) -> Iterator[socket.socket]:
     """Give a socket for datagrams to a daemon."""
     port = int(next(each for each in daemon.endpoints if "udp" in each).rpartition(":")[2])
     with socket.socket(type=socket.SOCK_DGRAM) as client:
-        client.settimeout(PATIENCE)
+        client.settimeout(TIMEOUT)
         client.connect(("127.0.0.1", port))
         yield client
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from helpers import PATIENCE, Daemons, read_all, run_calcd
+from helpers import TIMEOUT, Daemons, read_all, run_calcd
 from listening import failure, listening
 
 from calcd.config.endpoints import parse_endpoint
@@ -282,7 +282,7 @@ def test_a_group_of_others_is_an_error_and_no_file_is_left(
 def test_a_stale_unix_socket_is_replaced(start_daemon: Daemons, path: Path) -> None:
     daemon = start_daemon("-l", f"unix://{path}")
     daemon.process.kill()
-    daemon.process.wait(PATIENCE)
+    daemon.process.wait(TIMEOUT)
     assert path.exists()
     start_daemon("-l", f"unix://{path}")
     with socket.socket(socket.AF_UNIX) as client:

@@ -11,7 +11,7 @@ from statistics import median
 import pytest
 from certificates import Certificates
 from client_helpers import HOST, calcc
-from helpers import PATIENCE, Daemons, ask
+from helpers import TIMEOUT, Daemons, ask
 
 pytestmark = pytest.mark.speed
 
@@ -39,7 +39,7 @@ def test_the_drain_ends_in_time_beside_clients_that_do_not_read(
         for _ in range(20):
             client = open_ones.enter_context(socket.socket())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.connect((daemon.host, daemon.port))
             client.sendall(requests)
             clients.append(client)
@@ -47,7 +47,7 @@ def test_the_drain_ends_in_time_beside_clients_that_do_not_read(
         daemon.process.terminate()
         daemon.logs("stopping: ")
         clients.pop().close()
-        assert daemon.process.wait(PATIENCE) == 0
+        assert daemon.process.wait(TIMEOUT) == 0
         took = time.monotonic() - began
     assert "stopped: 19 connections cut" in daemon.log
     assert 1.9 < took < 3.5
@@ -62,11 +62,11 @@ def test_a_client_that_keeps_sending_does_not_stretch_the_stop(start_daemon: Dae
         client.settimeout(0.002)
         ended = False
         while not ended:
-            assert time.monotonic() - began < PATIENCE
+            assert time.monotonic() - began < TIMEOUT
             with suppress(TimeoutError):
                 client.sendall(b"PING\n")
                 ended = not client.recv(4096)
-    assert daemon.process.wait(PATIENCE) == 0
+    assert daemon.process.wait(TIMEOUT) == 0
     assert time.monotonic() - began < 3
 
 
@@ -79,7 +79,7 @@ def test_datagrams_do_not_wait_while_connections_have_no_room(start_daemon: Daem
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, taken))
     with daemon.connect(), socket.socket(type=socket.SOCK_DGRAM) as datagrams:
         daemon.logs("limit reached: cannot accept")
-        datagrams.settimeout(PATIENCE)
+        datagrams.settimeout(TIMEOUT)
         datagrams.connect((daemon.host, udp_port))
         began = time.monotonic()
         for number in range(50):
@@ -101,7 +101,7 @@ def test_a_handshake_waits_for_no_delayed_acknowledgement(
     trusted.minimum_version = trusted.maximum_version = version
     took = []
     for _ in range(15):
-        with socket.create_connection(("127.0.0.1", port), PATIENCE) as plain:
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as plain:
             began = time.monotonic()
             with trusted.wrap_socket(plain, server_hostname="localhost") as connection:
                 connection.sendall(b"SOMA 2 2\n")

@@ -14,7 +14,7 @@ from tests.bench import sums
 
 from .tally import Tally
 
-PATIENCE = 30.0  # seconds that a visit may take
+TIMEOUT = 30.0  # seconds that a visit may take
 _SUMS = 20_000
 _SHOWN = 20  # wrong answers that are printed, about
 
@@ -71,7 +71,7 @@ class Connection:
     async def visit(self, behave: Callable[["Connection"], Awaitable[None]]) -> None:
         """Connect, behave so, close; count what became of it."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 self._reader, self.writer = await self.place.connect()
                 try:
                     await behave(self)

@@ -14,8 +14,7 @@ from helpers import Daemon
 
 from . import settings
 from .connection import Connection, Place, Questions
-from .tally import Sample, Tally, sample
-from .visits import (
+from .scenarios import (
     KINDS,
     Kind,
     ask_and_close,
@@ -24,6 +23,7 @@ from .visits import (
     pipelined,
     vanishes,
 )
+from .tally import Sample, Tally, sample
 
 _CLIENTS = 24  # at once, floods aside
 _RELOAD, _FLOOD = 2.0, 10.0  # seconds between two

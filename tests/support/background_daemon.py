@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from helpers import PATIENCE, ask_all, clean_environment, wait_until
+from helpers import TIMEOUT, ask_all, clean_environment, wait_until
 
 _numbers = count()
 
@@ -84,7 +84,7 @@ class Background:
     def run(self, *options: object, **popen: Any) -> subprocess.CompletedProcess[str]:
         """Run ``command`` until it ends."""
         with self.command(*options, **popen) as process:
-            output, errors = process.communicate(timeout=PATIENCE)
+            output, errors = process.communicate(timeout=TIMEOUT)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
     def start(self, *options: object, **popen: Any) -> subprocess.CompletedProcess[str]:
@@ -113,7 +113,7 @@ class Background:
     def connect(self) -> socket.socket:
         """Connect to its last TCP endpoint."""
         *_, (host, port) = re.findall(r"listening on tcp://(\S+):(\d+)", self.log)
-        return socket.create_connection((host, int(port)), PATIENCE)
+        return socket.create_connection((host, int(port)), TIMEOUT)
 
     def ask(self, requests: bytes) -> bytes:
         """Send ``requests``, end the input, and return all that comes back."""

@@ -4,7 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import PATIENCE
+from helpers import TIMEOUT
 
 LOCAL = "DNS:localhost,IP:127.0.0.1,IP:::1"
 
@@ -61,7 +61,7 @@ class Authority:
 
     def _make(self, *arguments: object) -> None:
         command = ["openssl", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)
         assert done.returncode == 0, done.stderr.decode()
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from helpers import PATIENCE, clean_environment, read_all, wait_until
+from helpers import TIMEOUT, clean_environment, read_all, wait_until
 
 COMMAND = [sys.executable, "-m", "calcd.client"]
 HOST = "127.0.0.1"
@@ -41,7 +41,7 @@ def calcc(
         [*command, *map(str, arguments)],
         stdout=stdout,
         stderr=subprocess.PIPE,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
         env=clean_environment(**environment),
         **source,
@@ -120,7 +120,7 @@ class Servers:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.bind(at)
         listener.listen()
-        listener.settimeout(PATIENCE)
+        listener.settimeout(TIMEOUT)
         thread = threading.Thread(target=self._serve, args=(listener, scripts))
         self._threads.append(thread)
         thread.start()
@@ -132,14 +132,14 @@ class Servers:
                 for script in scripts:
                     connection, _ = listener.accept()
                     with connection:
-                        connection.settimeout(PATIENCE)
+                        connection.settimeout(TIMEOUT)
                         script(connection)
         except BaseException as failure:
             self._failures.append(failure)
 
     def silent(self, _connection: socket.socket) -> None:
         """Keep the connection open until the end of the test, and do nothing."""
-        assert self.over.wait(PATIENCE)
+        assert self.over.wait(TIMEOUT)
 
     def wait(self) -> None:
         """Wait until all scripts have ended, and the servers with them."""
@@ -189,7 +189,7 @@ def drip(connection: socket.socket, start: bytes = b"") -> None:
     """Send this, and then a byte each tenth of a second, for longer than any timeout."""
     with suppress(OSError):
         connection.sendall(start)
-        for _ in range(int(PATIENCE / 2 / 0.1)):
+        for _ in range(int(TIMEOUT / 2 / 0.1)):
             connection.sendall(b"A")
             time.sleep(0.1)
 
@@ -234,7 +234,7 @@ class Terminal:
     def expect(self, text: str) -> str:
         """Wait for this text on the screen. Return the text before it."""
         wanted = text.replace("\n", "\r\n").encode()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while wanted not in self.screen:
             assert self._look(deadline), f"{text!r} is not in {self.screen!r}"
         before, _, self.screen = self.screen.partition(wanted)
@@ -248,7 +248,7 @@ class Terminal:
 
     def end(self) -> int:
         """Wait for the client to end. Return its exit status."""
-        status = self.process.wait(PATIENCE)
+        status = self.process.wait(TIMEOUT)
         while self._look(0):
             pass
         return status

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import network_namespaces
-from helpers import PATIENCE, ROOT, Daemon, ask_all, wait_until
+from helpers import ROOT, TIMEOUT, Daemon, ask_all, wait_until
 
 CONFIGURATION = ROOT / "etc" / "haproxy.cfg"
 SERVERS: dict[str, str] = dict(
@@ -31,7 +31,7 @@ cat "$1" "$2" >/etc/haproxy/calcd.pem
 """
 
 
-class Farm:
+class HaproxyCluster:
     """HAProxy, the servers that its configuration names, and a machine for clients."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
@@ -60,7 +60,7 @@ class Farm:
         log.chmod(0o666)
 
         haproxy = self.haproxy("-db")
-        stack.callback(haproxy.communicate, timeout=PATIENCE)
+        stack.callback(haproxy.communicate, timeout=TIMEOUT)
         stack.callback(haproxy.terminate)
         self._commands = self._proxy.root / "run/haproxy/admin.sock"
         wait_until(lambda: self._commands.exists() or haproxy.poll() is not None, "HAProxy")
@@ -149,12 +149,12 @@ class Conversation(subprocess.Popen[bytes]):
         assert self.stdout
         self.stdin.write(request)
         self.stdin.flush()
-        assert select.select([self.stdout], [], [], PATIENCE)[0], f"no answer to {request!r}"
+        assert select.select([self.stdout], [], [], TIMEOUT)[0], f"no answer to {request!r}"
         return self.stdout.readline()
 
 
 @contextmanager
-def farm_in(directory: Path) -> Iterator[Farm]:
-    """Give a farm that is gone in the end."""
+def cluster_in(directory: Path) -> Iterator[HaproxyCluster]:
+    """Give a cluster that is gone in the end."""
     with ExitStack() as stack:
-        yield Farm(directory, stack)
+        yield HaproxyCluster(directory, stack)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PATIENCE = 20.0  # seconds that anything may take before a test calls it lost
+TIMEOUT = 20.0  # seconds that anything may take before a test calls it lost
 ROOT = Path(__file__).parents[2]
 
 
-def wait_until(happened: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+def wait_until(happened: Callable[[], object], what: str, seconds: float = TIMEOUT) -> None:
     """Wait until ``happened()`` is true; fail the test, saying ``what`` did not, when it is not."""
     deadline = time.monotonic() + seconds
     while not happened():
@@ -127,7 +127,7 @@ class Daemon:
         assert found, self.log
         return found
 
-    def connect(self, timeout: float = PATIENCE) -> socket.socket:
+    def connect(self, timeout: float = TIMEOUT) -> socket.socket:
         """Connect to its (first) TCP endpoint."""
         return socket.create_connection((self.host, self.port), timeout)
 
@@ -152,7 +152,7 @@ class Daemon:
         if self.process.poll() is None:
             self.process.send_signal(signum)
         self.notified.close()
-        return self.process.wait(PATIENCE)
+        return self.process.wait(TIMEOUT)
 
 
 class Daemons:
@@ -197,7 +197,7 @@ def run_calcd(*options: str, **environment: str) -> subprocess.CompletedProcess[
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         env=clean_environment(**environment),
         check=False,
     )

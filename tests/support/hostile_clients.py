@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from helpers import PATIENCE, Daemon, wait_until
+from helpers import TIMEOUT, Daemon, wait_until
 
 TURNS, TRIES = 5, 3
 TRIPS = 3000  # round trips of a turn
@@ -57,7 +57,7 @@ def connect(daemon: Daemon, host: str = "127.0.0.1", room: int = 0, port: int = 
     """Connect from an address of this machine, with so little room for what is not read yet."""
     connection = socket.socket()
     try:
-        connection.settimeout(PATIENCE)
+        connection.settimeout(TIMEOUT)
         if room:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
         connection.bind((host, 0))

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, fields
 from decimal import Context, Decimal
 
 MOST_SECONDS = 60.0  # of one load, whatever happens to the one who started it
-PATIENCE = 20.0  # seconds that a client waits for an answer
+TIMEOUT = 20.0  # seconds that a client waits for an answer
 _FEW = 10  # requests on a connection that is not kept
 _PAUSE = 0.02  # seconds before a client that was refused tries again
 
@@ -99,7 +99,7 @@ class Client:
         name = "localhost" if self._tls else None
         try:
             opening = asyncio.open_connection(host, port, ssl=self._tls, server_hostname=name)
-            reader, writer = await asyncio.wait_for(opening, PATIENCE)
+            reader, writer = await asyncio.wait_for(opening, TIMEOUT)
         except ConnectionResetError:  # by a listener that was closed with the client in its queue
             self.tally.reset += 1
             return
@@ -125,7 +125,7 @@ class Client:
         assert self._question
         try:
             writer.write(self._question.request)
-            reply = await asyncio.wait_for(reader.readline(), PATIENCE)
+            reply = await asyncio.wait_for(reader.readline(), TIMEOUT)
         except ConnectionError:
             self.tally.reset += 1
             return False

@@ -9,12 +9,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from helpers import PATIENCE
+from helpers import TIMEOUT
 
 _SHALLOW, _DEEP = 5, 1000  # requests that are not answered yet
 
 
-class Presser:
+class LoadClient:
     """Asks the same questions over and over, so many ahead, until the server ends.
 
     A reset raises ConnectionResetError, wherever it is met.
@@ -62,7 +62,7 @@ class Presser:
         """Ask no more; what is still to be sent is sent first."""
         self._asks_no_more = True
         self.connection.setblocking(True)
-        self.connection.settimeout(PATIENCE)
+        self.connection.settimeout(TIMEOUT)
         self.connection.sendall(self._unsent)
         self._unsent = b""
         self.connection.shutdown(socket.SHUT_WR)
@@ -85,14 +85,14 @@ class Presser:
         return received[at : at + 100]
 
 
-def press(clients: Sequence[Presser], until: Callable[[], bool]) -> None:
+def run_clients(clients: Sequence[LoadClient], until: Callable[[], bool]) -> None:
     """Let all of them ask, until something holds."""
     with selectors.DefaultSelector() as selector:
         for client in clients:
             selector.register(client.connection, selectors.EVENT_READ, client)
             client.look()
         while not until():
-            ready = selector.select(PATIENCE)
+            ready = selector.select(TIMEOUT)
             assert ready, "no client is answered"
             for key, _ in ready:
                 key.data.look()

@@ -6,7 +6,7 @@ import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
-from helpers import PATIENCE
+from helpers import TIMEOUT
 
 _NEEDED = ("ip", "nsenter", "setpriv", "unshare")
 
@@ -49,10 +49,10 @@ class Machine:
     def run(self, script: str, *arguments: str | Path) -> None:
         """Run a shell script to its end; its arguments are $0, $1 and so on."""
         command = [*self.enter, "sh", "-e", "-c", script, *arguments]
-        subprocess.run(command, timeout=PATIENCE, check=True)
+        subprocess.run(command, timeout=TIMEOUT, check=True)
 
     def close(self) -> None:
-        self._keeper.communicate(timeout=PATIENCE)
+        self._keeper.communicate(timeout=TIMEOUT)
 
 
 def star(stack: ExitStack, centre: str, *addresses: str) -> list[Machine]:

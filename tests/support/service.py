@@ -11,7 +11,7 @@ from systemd_container import SETTINGS, Machine
 UNIT = "calcd.service"
 ERROR, WARNING, INFO = 3, 4, 6  # priorities in the journal
 
-Told = Callable[[Tally | str], None]  # takes down what became of the requests
+Report = Callable[[Tally | str], None]  # takes down what became of the requests
 
 
 class Journal:

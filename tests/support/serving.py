@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from helpers import PATIENCE
+from helpers import TIMEOUT
 
 from calcd.config.endpoints import parse_endpoint
 from calcd.config.settings import Settings
@@ -26,7 +26,7 @@ def serving(
     loop.start()
     address = listeners[0].socket.getsockname()
     try:
-        yield server, lambda: socket.create_connection(address, PATIENCE)
+        yield server, lambda: socket.create_connection(address, TIMEOUT)
     finally:
         server.drain(5)
         loop.join()

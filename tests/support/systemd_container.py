@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from documents import OPERATIONS, marked
-from helpers import PATIENCE, ROOT, wait_until
+from helpers import ROOT, TIMEOUT, wait_until
 from load import Tally, load_on
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -65,7 +65,7 @@ class Machine:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=3 * PATIENCE,
+            timeout=3 * TIMEOUT,
             check=False,
         )
         assert status is None or result.returncode == status, f"{command}: {result.stdout}"
@@ -91,7 +91,7 @@ class Machine:
 
     def ask(self, request: str) -> str:
         """Ask with the client that is installed there."""
-        return self.run(f"/opt/calcd/bin/calcc -w {PATIENCE} -e '{request}'", None).strip()
+        return self.run(f"/opt/calcd/bin/calcc -w {TIMEOUT} -e '{request}'", None).strip()
 
     def show(self, unit: str, *properties: str) -> list[str]:
         """Give properties of a unit."""

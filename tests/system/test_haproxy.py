@@ -10,8 +10,16 @@ from pathlib import Path
 
 import network_namespaces
 import pytest
-from haproxy_cluster import CLIENT, CONFIGURATION, PROXY, SERVERS, Conversation, Farm, farm_in
-from helpers import PATIENCE, wait_until
+from haproxy_cluster import (
+    CLIENT,
+    CONFIGURATION,
+    PROXY,
+    SERVERS,
+    Conversation,
+    HaproxyCluster,
+    cluster_in,
+)
+from helpers import TIMEOUT, wait_until
 from load import load_on
 
 from calcd.config.settings import Settings
@@ -27,28 +35,28 @@ pytestmark = pytest.mark.skipif(_WHY_NOT != "", reason=_WHY_NOT)
 
 
 @pytest.fixture
-def farm(tmp_path: Path) -> Iterator[Farm]:
-    """Give a farm to a test that breaks it."""
-    with farm_in(tmp_path) as farm:
-        yield farm
+def cluster(tmp_path: Path) -> Iterator[HaproxyCluster]:
+    """Give a cluster to a test that breaks it."""
+    with cluster_in(tmp_path) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
-def shared_farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    """Give a farm to tests that leave it as it is."""
-    with farm_in(tmp_path_factory.mktemp("farm")) as farm:
-        yield farm
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HaproxyCluster]:
+    """Give a cluster to tests that leave it as it is."""
+    with cluster_in(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def idle_farm(shared_farm: Farm) -> Farm:
+def idle_farm(shared_cluster: HaproxyCluster) -> HaproxyCluster:
     """Give the shared farm when the clients of earlier tests are gone."""
-    wait_until(lambda: not any(shared_farm.current()), "earlier clients to go")
-    return shared_farm
+    wait_until(lambda: not any(shared_cluster.current()), "earlier clients to go")
+    return shared_cluster
 
 
 @pytest.fixture
-def clients(idle_farm: Farm) -> Iterator[Callable[[], Conversation]]:
+def clients(idle_farm: HaproxyCluster) -> Iterator[Callable[[], Conversation]]:
     """Make clients that have a connection each, have had an answer, and stay."""
     with ExitStack() as stack:
 
@@ -61,44 +69,44 @@ def clients(idle_farm: Farm) -> Iterator[Callable[[], Conversation]]:
         yield connect
 
 
-def killed(farm: Farm, name: str) -> None:
-    farm.stop(name, signal.SIGKILL)
-    farm.wait_for(name, "DOWN")
-    farm.start(name)
-    farm.wait_for(name, "UP")
+def killed(cluster: HaproxyCluster, name: str) -> None:
+    cluster.stop(name, signal.SIGKILL)
+    cluster.wait_for(name, "DOWN")
+    cluster.start(name)
+    cluster.wait_for(name, "UP")
 
 
-def restarted(farm: Farm, name: str) -> None:
-    assert farm.stop(name) == 0
-    assert "stopped: 0 connections cut" in farm.daemons[name].log
-    farm.start(name)
+def restarted(cluster: HaproxyCluster, name: str) -> None:
+    assert cluster.stop(name) == 0
+    assert "stopped: 0 connections cut" in cluster.daemons[name].log
+    cluster.start(name)
 
 
-def frozen(farm: Farm, name: str) -> None:
+def frozen(cluster: HaproxyCluster, name: str) -> None:
     """Its kernel goes on to accept connections: only a question finds out."""
-    farm.daemons[name].process.send_signal(signal.SIGSTOP)
+    cluster.daemons[name].process.send_signal(signal.SIGSTOP)
     try:
-        farm.wait_for(name, "DOWN")
-        assert farm.stat(name, "check_status") == "L7TOUT"
-        wait_until(lambda: farm.stat(name, "scur") == "0", "its clients to be sent away")
+        cluster.wait_for(name, "DOWN")
+        assert cluster.stat(name, "check_status") == "L7TOUT"
+        wait_until(lambda: cluster.stat(name, "scur") == "0", "its clients to be sent away")
     finally:
-        farm.daemons[name].process.send_signal(signal.SIGCONT)
-    farm.wait_for(name, "UP")
+        cluster.daemons[name].process.send_signal(signal.SIGCONT)
+    cluster.wait_for(name, "UP")
 
 
 @pytest.mark.parametrize("event", [killed, restarted, frozen])
 def test_clients_that_ask_again_notice_nothing(
-    farm: Farm,
-    event: Callable[[Farm, str], None],
+    cluster: HaproxyCluster,
+    event: Callable[[HaproxyCluster, str], None],
     record_property: Callable[[str, object], None],
 ) -> None:
-    load = partial(load_on, PROXY, network=farm.client.enter, clients=CLIENTS)
+    load = partial(load_on, PROXY, network=cluster.client.enter, clients=CLIENTS)
     name = "calcd2"
-    farm.wait_for_checks()
-    with load(12000) as plain, load(12001, cafile=str(farm.certificate)) as tls:
-        farm.wait_for_connections(name, CLIENTS)
-        event(farm, name)
-        farm.wait_for_connections(name, CLIENTS)
+    cluster.wait_for_checks()
+    with load(12000) as plain, load(12001, cafile=str(cluster.certificate)) as tls:
+        cluster.wait_for_connections(name, CLIENTS)
+        event(cluster, name)
+        cluster.wait_for_connections(name, CLIENTS)
     for kind, tally in (("", plain), (", with TLS", tls)):
         record_property("load", f"one of three {event.__name__}{kind}: {tally}")
         assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
@@ -106,9 +114,9 @@ def test_clients_that_ask_again_notice_nothing(
         assert tally.cut <= CLIENTS  # what the server had, and no new one
 
 
-def test_it_is_valid_without_a_word(shared_farm: Farm) -> None:
-    with shared_farm.haproxy("-c") as haproxy:
-        output, _ = haproxy.communicate(timeout=PATIENCE)
+def test_it_is_valid_without_a_word(shared_cluster: HaproxyCluster) -> None:
+    with shared_cluster.haproxy("-c") as haproxy:
+        output, _ = haproxy.communicate(timeout=TIMEOUT)
     assert output in (b"", b"Configuration file is valid\n")
     assert haproxy.returncode == 0
 
@@ -142,10 +150,15 @@ def test_it_goes_with_the_settings_defaults() -> None:
     ids=["nc -N", "ncat --ssl", "openssl"],
 )
 def test_a_client_that_ends_its_input_is_answered(
-    shared_farm: Farm, command: str, requests: bytes, more: bytes, replies: bytes, last: bytes
+    shared_cluster: HaproxyCluster,
+    command: str,
+    requests: bytes,
+    more: bytes,
+    replies: bytes,
+    last: bytes,
 ) -> None:
-    with shared_farm.talk(command) as client:
-        output, _ = client.communicate(requests + more, timeout=PATIENCE)
+    with shared_cluster.talk(command) as client:
+        output, _ = client.communicate(requests + more, timeout=TIMEOUT)
     assert output == replies + last
 
 
@@ -154,20 +167,24 @@ def test_a_client_that_ends_its_input_is_answered(
     [f"nc.openbsd {PROXY} 12000", f"openssl s_client -quiet -connect {PROXY}:12001"],
     ids=["nc", "openssl"],
 )
-def test_a_client_that_never_ends_a_line_is_answered(shared_farm: Farm, command: str) -> None:
-    with shared_farm.talk(command) as client:
+def test_a_client_that_never_ends_a_line_is_answered(
+    shared_cluster: HaproxyCluster, command: str
+) -> None:
+    with shared_cluster.talk(command) as client:
         assert client.ask(b"SOMA 2 2") == b"4\n"
         client.kill()
 
 
-def test_clients_are_spread_evenly(idle_farm: Farm, clients: Callable[[], Conversation]) -> None:
+def test_clients_are_spread_evenly(
+    idle_farm: HaproxyCluster, clients: Callable[[], Conversation]
+) -> None:
     for _ in range(6):
         clients()
     assert idle_farm.current() == [2, 2, 2]
 
 
 def test_a_server_taken_out_keeps_its_clients(
-    idle_farm: Farm, clients: Callable[[], Conversation]
+    idle_farm: HaproxyCluster, clients: Callable[[], Conversation]
 ) -> None:
     first = [clients() for _ in SERVERS]
     idle_farm.tell("set server calcd/calcd1 state drain")
@@ -181,7 +198,7 @@ def test_a_server_taken_out_keeps_its_clients(
 
 
 def test_a_client_too_many_waits_for_a_place(
-    idle_farm: Farm, clients: Callable[[], Conversation]
+    idle_farm: HaproxyCluster, clients: Callable[[], Conversation]
 ) -> None:
     usual = idle_farm.stat("calcd1", "slim")
     for name in SERVERS:
@@ -200,7 +217,7 @@ def test_a_client_too_many_waits_for_a_place(
 
 
 def test_its_log_has_the_clients_addresses(
-    idle_farm: Farm, clients: Callable[[], Conversation]
+    idle_farm: HaproxyCluster, clients: Callable[[], Conversation]
 ) -> None:
     clients().kill()
     seen: list[str] = []
@@ -213,7 +230,7 @@ def test_its_log_has_the_clients_addresses(
 
 
 def test_a_full_server_keeps_its_clients_and_gets_no_more(
-    idle_farm: Farm, clients: Callable[[], Conversation]
+    idle_farm: HaproxyCluster, clients: Callable[[], Conversation]
 ) -> None:
     first = [clients() for _ in SERVERS]
     idle_farm.set("calcd1", "max_connections = 1")
@@ -226,7 +243,7 @@ def test_a_full_server_keeps_its_clients_and_gets_no_more(
     idle_farm.wait_for("calcd1", "UP")
 
 
-def test_the_checks_do_not_fill_calcds_log(farm: Farm) -> None:
-    farm.set("calcd2", "log_level = debug")
-    farm.daemons["calcd2"].logs(r"debug: connection .* ended: requests=1 errors=0", 3)
-    assert "connection" not in farm.daemons["calcd1"].log.replace("max_connections", "")
+def test_the_checks_do_not_fill_calcds_log(cluster: HaproxyCluster) -> None:
+    cluster.set("calcd2", "log_level = debug")
+    cluster.daemons["calcd2"].logs(r"debug: connection .* ended: requests=1 errors=0", 3)
+    assert "connection" not in cluster.daemons["calcd1"].log.replace("max_connections", "")

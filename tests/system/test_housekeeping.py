@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from helpers import wait_until
-from service import Service, Told
+from service import Report, Service
 from systemd_container import Machine, commands
 
 
@@ -21,7 +21,7 @@ def in_background(machine: Machine, service: Service) -> Iterator[None]:  # noqa
 
 
 @pytest.mark.usefixtures("in_background")
-def test_rotation_loses_no_line(machine: Machine, told: Told) -> None:
+def test_rotation_loses_no_line(machine: Machine, report: Report) -> None:
     status = "/opt/calcd/bin/calcd -s status"
     before = machine.run(status)
     assert "running" in before
@@ -29,7 +29,7 @@ def test_rotation_loses_no_line(machine: Machine, told: Told) -> None:
         machine.run("logrotate --force /etc/logrotate.d/calcd")
         files = [machine.files / f"var/log/calcd/calcd.log{end}" for end in (".1", "")]
         wait_until(files[1].exists, "the new log file")
-    told(tally)
+    report(tally)
     assert machine.run(status) == before
     assert (tally.refused, tally.wrong, tally.cut, tally.lost) == (0, 0, 0, 0)
 

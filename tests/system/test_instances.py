@@ -6,7 +6,7 @@ import signal
 import pytest
 from helpers import Daemon, Daemons, wait_until
 from load import load_on
-from service import Journal, Service, Told
+from service import Journal, Report, Service
 from systemd_container import Machine, commands
 
 CLIENTS = 8
@@ -24,11 +24,11 @@ def pids(machine: Machine) -> list[str]:
     return [machine.show(unit, "MainPID")[0] for unit in (ONE, OTHER)]
 
 
-def test_from_one_to_two(machine: Machine, service: Service, told: Told) -> None:
+def test_from_one_to_two(machine: Machine, service: Service, report: Report) -> None:
     machine.ask("PING")
     with machine.load(CLIENTS) as tally:
         machine.run(commands("instances"))
-    told(tally)
+    report(tally)
     assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
     assert machine.show("calcd.socket", "ActiveState") == ["inactive"]
     assert service.show("Result") == "success"
@@ -44,13 +44,13 @@ def test_two_serve_one_port(machine: Machine, instances: Journal) -> None:
 
 
 @pytest.mark.usefixtures("instances")
-def test_one_is_killed(machine: Machine, told: Told) -> None:
+def test_one_is_killed(machine: Machine, report: Report) -> None:
     with machine.load(CLIENTS) as tally:
         wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
         before = pids(machine)
         machine.run(f"systemctl kill --kill-whom=main --signal=KILL {ONE}")
         wait_until(lambda: machine.show(ONE, "NRestarts") == ["1"], "it to be started again")
-    told(tally)
+    report(tally)
     after = pids(machine)
     assert (before[0] != after[0], before[1]) == (True, after[1])
     assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
@@ -58,18 +58,18 @@ def test_one_is_killed(machine: Machine, told: Told) -> None:
 
 
 @pytest.mark.usefixtures("instances")
-def test_one_is_restarted(machine: Machine, told: Told) -> None:
+def test_one_is_restarted(machine: Machine, report: Report) -> None:
     with machine.load(CLIENTS) as tally:
         wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
         for unit in ONE, OTHER:
             machine.run(f"systemctl restart {unit}")
-    told(tally)
+    report(tally)
     assert (tally.refused, tally.wrong, tally.reset, tally.lost) == (0, 0, 0, 0)
     assert tally.ended <= 2 * CLIENTS
 
 
 def test_each_has_its_own_watchdog_and_limits(
-    machine: Machine, instances: Journal, told: Told
+    machine: Machine, instances: Journal, report: Report
 ) -> None:
     directory = machine.files / f"etc/systemd/system/{ONE}.d"
     directory.mkdir()
@@ -80,7 +80,7 @@ def test_each_has_its_own_watchdog_and_limits(
         before = pids(machine)
         machine.run(f"systemctl kill --kill-whom=main --signal=STOP {ONE}")
         wait_until(lambda: machine.show(ONE, "NRestarts") == ["1"], "the watchdog to act")
-    told(tally)
+    report(tally)
     assert f"{ONE}: Watchdog timeout (limit 1s)!" in instances.about(ONE)
     assert (pids(machine)[1], machine.show(OTHER, "NRestarts")) == (before[1], ["0"])
     assert machine.show(ONE, "WatchdogUSec", "TasksMax") == ["1s", "100"]
@@ -89,7 +89,7 @@ def test_each_has_its_own_watchdog_and_limits(
     assert tally.cut <= CLIENTS
 
 
-def test_without_systemd(start_daemon: Daemons, told: Told) -> None:
+def test_without_systemd(start_daemon: Daemons, report: Report) -> None:
     def one_more(port: int) -> Daemon:
         return start_daemon("-l", f"tcp://127.0.0.1:{port}", "--reuse-port", "yes")
 
@@ -100,7 +100,7 @@ def test_without_systemd(start_daemon: Daemons, told: Told) -> None:
             new = one_more(one.port)
             daemon.stop(how)
             new.logs("^.* connection .* ended: ")  # and it gets its share
-    told(tally)
+    report(tally)
     assert other.process.returncode == 0
     assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
     assert tally.cut <= 2 * CLIENTS

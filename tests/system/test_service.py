@@ -8,29 +8,31 @@ import re
 import time
 
 from helpers import wait_until
-from service import ERROR, INFO, UNIT, Service, Told
+from service import ERROR, INFO, UNIT, Report, Service
 from systemd_container import SETTINGS, Machine, commands
 
 CLIENTS = 4
 
 
-def test_the_first_client_wakes_the_service(machine: Machine, service: Service, told: Told) -> None:
+def test_the_first_client_wakes_the_service(
+    machine: Machine, service: Service, report: Report
+) -> None:
     assert service.show("ActiveState") == "inactive"
     with machine.load(CLIENTS) as tally:
         wait_until(lambda: service.show("ActiveState") == "active", "the service to run")
-    told(tally)
+    report(tally)
     assert tally.answered
     assert (tally.refused, tally.wrong, tally.cut, tally.lost) == (0, 0, 0, 0)
     assert service.said("^listening on tcp://127.0.0.1:12000, from systemd") == [INFO]
 
 
-def test_a_restart(machine: Machine, service: Service, told: Told) -> None:
+def test_a_restart(machine: Machine, service: Service, report: Report) -> None:
     machine.ask("PING")
     before = service.pid
     with machine.load(CLIENTS) as tally:
         for _ in range(3):
             machine.run("systemctl restart calcd")
-    told(tally)
+    report(tally)
     assert service.pid != before
     assert service.said("^stopped: 0 connections cut$") == [INFO] * 3
     assert tally.answered
@@ -39,19 +41,19 @@ def test_a_restart(machine: Machine, service: Service, told: Told) -> None:
     assert tally.ended <= 3 * CLIENTS
 
 
-def test_a_kill(machine: Machine, service: Service, told: Told) -> None:
+def test_a_kill(machine: Machine, service: Service, report: Report) -> None:
     machine.ask("PING")
     with machine.load(CLIENTS) as tally:
         machine.run("systemctl kill --kill-whom=main --signal=KILL calcd")
         wait_until(lambda: service.show("NRestarts") == "1", "the service to be started again")
         machine.ask("PING")
-    told(tally)
+    report(tally)
     assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
     # Those in flight: an end of stream, or a reset where the daemon had not read the request.
     assert tally.cut <= CLIENTS
 
 
-def test_an_upgrade(machine: Machine, service: Service, told: Told) -> None:
+def test_an_upgrade(machine: Machine, service: Service, report: Report) -> None:
     machine.ask("PING")
     before = service.pid
     machine.run("mkdir -p build/lib/calcd; touch build/lib/calcd/deleted.py")
@@ -60,14 +62,14 @@ def test_an_upgrade(machine: Machine, service: Service, told: Told) -> None:
         assert machine.ask("VERSION") != "calcd 9.8.7"
         machine.run(commands("upgrade"), network=True)
         assert machine.ask("VERSION") == "calcd 9.8.7"
-    told(tally)
+    report(tally)
     assert service.pid != before
     assert machine.run("find /opt/calcd -name deleted.py") == ""
     assert (tally.refused, tally.wrong, tally.reset, tally.lost) == (0, 0, 0, 0)
     assert tally.ended <= 2
 
 
-def test_a_reload(machine: Machine, service: Service, told: Told) -> None:
+def test_a_reload(machine: Machine, service: Service, report: Report) -> None:
     machine.ask("PING")
     before, third = service.pid, "0." + 40 * "3"
     with machine.load(CLIENTS) as tally:
@@ -76,7 +78,7 @@ def test_a_reload(machine: Machine, service: Service, told: Told) -> None:
         service.set("max_line = long")
         service.wait_for("^reload: the settings stay as they were$")
         assert machine.ask("DIV 1 3") == third
-    told(tally)
+    report(tally)
     assert service.pid == before
     assert tally.answered
     assert (tally.refused, tally.wrong, tally.cut, tally.lost) == (0, 0, 0, 0)
@@ -100,20 +102,20 @@ def test_new_limits_hold_at_once_and_cut_nobody(machine: Machine, service: Servi
     assert service.pid == before
 
 
-def test_a_freeze(machine: Machine, service: Service, told: Told) -> None:
+def test_a_freeze(machine: Machine, service: Service, report: Report) -> None:
     service.change("WatchdogSec=1")
     machine.ask("PING")
     with machine.load(CLIENTS) as tally:
         machine.run("systemctl kill --kill-whom=main --signal=STOP calcd")
         wait_until(lambda: service.show("NRestarts") == "1", "the watchdog to act")
         machine.ask("PING")
-    told(tally)
+    report(tally)
     assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
     assert tally.cut <= CLIENTS
     assert "calcd.service: Watchdog timeout (limit 1s)!" in service.journal.about(UNIT)
 
 
-def test_full_load(machine: Machine, service: Service, told: Told) -> None:
+def test_full_load(machine: Machine, service: Service, report: Report) -> None:
     """A healthy daemon is not taken for a stuck one, however much it has to do."""
     service.change("WatchdogSec=2")
     machine.ask("PING")
@@ -122,17 +124,17 @@ def test_full_load(machine: Machine, service: Service, told: Told) -> None:
     with machine.load(800) as tally:
         deadline = time.monotonic() + 6  # three times what the watchdog allows
         wait_until(lambda: time.monotonic() > deadline, "six seconds to pass")
-    told(tally)
+    report(tally)
     assert service.pid == before
     assert (tally.refused, tally.wrong, tally.cut, tally.lost) == (0, 0, 0, 0)
 
 
-def test_a_stop(machine: Machine, service: Service, told: Told) -> None:
+def test_a_stop(machine: Machine, service: Service, report: Report) -> None:
     machine.ask("PING")
     with machine.load(CLIENTS) as tally:
         # Its socket goes on holding the port: the clients wake it again.
         machine.run("systemctl stop calcd.service")
-    told(tally)
+    report(tally)
     assert (tally.refused, tally.wrong, tally.reset, tally.lost) == (0, 0, 0, 0)
     assert tally.ended <= CLIENTS
     assert "calcd.service: Deactivated successfully." in service.journal.about(UNIT)
@@ -153,7 +155,7 @@ def test_a_stop_answers_what_has_arrived(machine: Machine, service: Service) -> 
     assert service.said("^stopped: 0 connections cut$") == [INFO]
 
 
-def test_a_crash_loop(machine: Machine, service: Service, told: Told) -> None:
+def test_a_crash_loop(machine: Machine, service: Service, report: Report) -> None:
     """It ends, says why, and its clients are refused until it is mended."""
     machine.ask("PING")
     service.change(
@@ -168,7 +170,7 @@ def test_a_crash_loop(machine: Machine, service: Service, told: Told) -> None:
         assert socket == ["failed", "service-start-limit-hit"]
         machine.run("rm /etc/systemd/system/calcd.service.d/test.conf; systemctl daemon-reload")
         machine.run(commands("mended"))
-    told(tally)
+    report(tally)
     assert tally.refused
     assert (tally.wrong, tally.lost) == (0, 0)
     assert set(service.said(": cannot write the log /proc/nowhere: ")) == {ERROR}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import PATIENCE, Daemons, clean_environment, run_calcd
+from helpers import TIMEOUT, Daemons, clean_environment, run_calcd
 
 from calcd.config.errors import ConfigError
 from calcd.config.settings import read_settings
@@ -27,7 +27,7 @@ _EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-
 
 
 def openssl(*arguments: str | Path) -> None:
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=PATIENCE)
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=TIMEOUT)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def talk(
 ) -> tuple[ssl.SSLSocket | None, ssl.SSLSocket, socket.socket]:
     """Shake hands over a pair of sockets; the server's side is None where it refuses."""
     here, there = socket.socketpair()
-    here.settimeout(PATIENCE)
-    there.settimeout(PATIENCE)
+    here.settimeout(TIMEOUT)
+    there.settimeout(TIMEOUT)
     accepted: list[ssl.SSLSocket | None] = []
 
     def accept() -> None:
@@ -246,7 +246,7 @@ def test_a_plain_daemon_does_not_import_ssl() -> None:
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=True,
     )
     assert result.stdout.splitlines()[-1] == "0 False"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import PATIENCE, Daemons, clean_environment, run_calcd
+from helpers import TIMEOUT, Daemons, clean_environment, run_calcd
 
 import calcd
 from calcd.config.settings import SETTINGS, option
@@ -96,7 +96,7 @@ def test_it_starts_in_a_directory_that_is_gone(tmp_path: Path) -> None:
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (

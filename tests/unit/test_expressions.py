@@ -10,7 +10,7 @@ from random import Random
 from shutil import which
 
 import pytest
-from helpers import PATIENCE
+from helpers import TIMEOUT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sessions import answered, new_session
@@ -364,7 +364,7 @@ def test_bc_says_the_same() -> None:
         input=script,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         env={"BC_LINE_LENGTH": "0", "PATH": "/usr/bin:/bin"},
         check=True,
     )

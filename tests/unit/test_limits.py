@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import PATIENCE, clean_environment
+from helpers import TIMEOUT, clean_environment
 
 from calcd.net.limits import SPARE_DESCRIPTORS, ConnectionLimiter, LimitReachedError
 
@@ -119,7 +119,7 @@ def test_the_soft_limit_is_raised_to_fit(
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=True,
     )
     assert result.stdout == f"{fitting} {raised} {hard}{os.linesep}"

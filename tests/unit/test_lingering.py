@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from helpers import PATIENCE, read_all, wait_until
+from helpers import TIMEOUT, read_all, wait_until
 
 from calcd.net.lingering import LingeringCloser
 
@@ -23,7 +23,7 @@ def closer() -> Iterator[LingeringCloser]:
 def connected() -> tuple[socket.socket, socket.socket]:
     """Give a client's end and the server's end of a TCP connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname(), PATIENCE)
+        client = socket.create_connection(listener.getsockname(), TIMEOUT)
         return client, listener.accept()[0]
 
 
@@ -48,12 +48,12 @@ def test_the_last_word_arrives_however_much_is_unread(closer: LingeringCloser) -
 
 
 def test_it_ends_when_the_client_closes(closer: LingeringCloser) -> None:
-    closer.timeout = PATIENCE
+    closer.timeout = TIMEOUT
     client, server = connected()
     closer.close(server)
     client.close()
     began = time.monotonic()
-    closer.finish(PATIENCE)
+    closer.finish(TIMEOUT)
     assert time.monotonic() - began < 2
     assert server.fileno() == -1
 
@@ -64,7 +64,7 @@ def test_it_ends_when_the_client_has_been_quiet(closer: LingeringCloser) -> None
     with client:
         began = time.monotonic()
         closer.close(server)
-        closer.finish(PATIENCE)
+        closer.finish(TIMEOUT)
         assert 0.15 < time.monotonic() - began < 5
 
 
@@ -89,7 +89,7 @@ def test_it_ends_in_its_time_although_the_client_keeps_sending(
 
 
 def test_the_oldest_makes_way(closer: LingeringCloser) -> None:
-    closer.timeout, closer.limit = PATIENCE, 2
+    closer.timeout, closer.limit = TIMEOUT, 2
     pairs = [connected() for _ in range(4)]
     for _, server in pairs:
         closer.close(server)
@@ -143,5 +143,5 @@ def test_the_end_is_seen_whenever_it_is_told() -> None:
     for _ in range(200):
         short = LingeringCloser()
         short.start()
-        short.finish(PATIENCE)
+        short.finish(TIMEOUT)
         assert not short.is_alive()

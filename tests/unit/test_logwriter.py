@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from helpers import PATIENCE, wait_until
+from helpers import TIMEOUT, wait_until
 
 from calcd.daemon import logwriter as module
 from calcd.daemon.logsinks import SyslogSink
@@ -29,7 +29,7 @@ class Sink(SyslogSink):
 
     def send(self, data: bytes | memoryview) -> int:
         self.entered.set()
-        assert self.may_go_on.wait(PATIENCE)
+        assert self.may_go_on.wait(TIMEOUT)
         if self.error:
             raise self.error
         self.sent.append(bytes(data).decode())
@@ -53,7 +53,7 @@ def reports() -> list[str]:
 def writer(sink: Sink, reports: list[str]) -> Iterator[LogWriter]:
     writer = LogWriter(sink, lambda lost: f"{lost} lost", reports.append)
     yield writer
-    writer.close(PATIENCE)
+    writer.close(TIMEOUT)
     assert sink.is_closed
 
 
@@ -66,13 +66,13 @@ def block(writer: LogWriter, sink: Sink) -> None:
     """Leave the writer stuck in a write of a line, ``0``."""
     sink.may_go_on.clear()
     writer.put("0")
-    assert sink.entered.wait(PATIENCE)
+    assert sink.entered.wait(TIMEOUT)
 
 
 def test_lines_come_in_their_order(writer: LogWriter, sink: Sink) -> None:
     for number in range(1000):
         writer.put(f"{number}")
-    writer.flush(PATIENCE)
+    writer.flush(TIMEOUT)
     assert lines(sink) == [f"{number}" for number in range(1000)]
 
 
@@ -87,9 +87,9 @@ def test_lost_lines_are_counted_where_they_are_missing(
     wait_until(lambda: "3 lost" in lines(sink), "the count, without another line")
     writer.put("7")
     writer.lose()
-    writer.flush(PATIENCE)
+    writer.flush(TIMEOUT)
     assert lines(sink) == ["0", "1", "2", "3", "3 lost", "7", "1 lost"]
-    assert writer.close(PATIENCE) == 0
+    assert writer.close(TIMEOUT) == 0
 
 
 def test_lines_lost_by_an_error_are_counted_before_the_next_line(
@@ -100,14 +100,14 @@ def test_lines_lost_by_an_error_are_counted_before_the_next_line(
         writer.put(f"{number}")
     sink.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     sink.may_go_on.set()
-    writer.flush(PATIENCE)
+    writer.flush(TIMEOUT)
     writer.put("4")
-    writer.flush(PATIENCE)
+    writer.flush(TIMEOUT)
     reason = "No space left on device: lines are lost until it can"
     assert reports == [f"cannot write the log: {reason}"]
     sink.error = None
     writer.put("5")
-    writer.flush(PATIENCE)
+    writer.flush(TIMEOUT)
     assert lines(sink) == ["5 lost", "5"]
 
 
@@ -116,7 +116,7 @@ def test_the_end_counts_what_was_lost_without_a_line(writer: LogWriter, sink: Si
     for number in range(3):
         writer.put(f"{number}")
     writer.lose()
-    assert writer.close(PATIENCE) == 4
+    assert writer.close(TIMEOUT) == 4
 
 
 def test_the_end_does_not_wait_for_a_write_that_hangs(writer: LogWriter, sink: Sink) -> None:
@@ -131,7 +131,7 @@ def test_the_end_does_not_wait_for_a_write_that_hangs(writer: LogWriter, sink: S
 def test_a_count_can_still_be_written_at_the_end(writer: LogWriter, sink: Sink) -> None:
     sink.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     writer.put("0")
-    writer.flush(PATIENCE)
+    writer.flush(TIMEOUT)
     sink.error = None
-    assert writer.close(PATIENCE) == 0
+    assert writer.close(TIMEOUT) == 0
     assert lines(sink) == ["1 lost"]

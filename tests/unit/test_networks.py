@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import PATIENCE, clean_environment
+from helpers import TIMEOUT, clean_environment
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -158,7 +158,7 @@ def test_ipaddress_is_imported_only_where_a_network_is_named() -> None:
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=True,
     )
     assert result.stdout == "False True\n"
