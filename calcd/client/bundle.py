@@ -13,13 +13,6 @@ from zipfile import ZipFile, ZipInfo
 
 _CALCD = Path(__file__).parents[1]
 _LEFT_OUT = ("client/__main__.py", "client/bundle.py")
-_MAIN = """\
-import sys
-
-from calcd.client.cli import main
-
-sys.exit(main())
-"""
 
 
 def bundle(target: Path) -> None:
@@ -27,7 +20,8 @@ def bundle(target: Path) -> None:
     sources = [_CALCD / "__init__.py", *sorted((_CALCD / "client").glob("*.py"))]
     archive = io.BytesIO()
     with ZipFile(archive, "w") as files:  # stored: zlib would have to be imported at each start
-        files.writestr(ZipInfo("__main__.py"), _MAIN)
+        main = _CALCD / "client" / "__main__.py"
+        files.writestr(ZipInfo("__main__.py"), main.read_bytes())
         for source in sources:
             name = source.relative_to(_CALCD).as_posix()
             if name not in _LEFT_OUT:

@@ -75,9 +75,9 @@ class Interpreter:
             self.on_request(request, reply)
         return reply
 
-    def translate(self, words: str) -> str:
-        """Translate words into the session's language."""
-        return self.context.language.translate(words)
+    def translate(self, text: str) -> str:
+        """Translate text into the session's language."""
+        return self.context.language.translate(text)
 
     def fail(self, code: str, template: str, *shown: object) -> str:
         """Count an error, and return the reply that tells it."""
@@ -85,7 +85,7 @@ class Interpreter:
         return RequestError(code, template, *shown).reply(self.translate)
 
     # The fast path: lines whose characters are plain, nearly all of them a name and two numbers.
-    # It tries what the rules would come to; a line that fails is left to the rules.
+    # Its results equal those of the general path; a line that fails is left to the rules.
 
     def reply_to_sums(self, text: str, fields: list[str], replies: list[str]) -> int:
         """Reply to lines of three fields, as ``fields_of_sums`` returns them, in groups.

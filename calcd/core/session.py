@@ -29,7 +29,7 @@ _PLAIN = b"0123456789+-.eE \t\r\n" + b"SOMAUBLDIV" + b"somaubldiv"
 _MAX_PLAIN = 1 << 17  # bytes of lines that are tested for plain bytes
 _BLOCK = 1 << 12  # characters that are split into fields together
 _SHORT_LINE = 1024  # characters of a line whose numbers are used before their cost is known
-_MANY_LINES = 300  # characters from which on sums are calculated in groups
+_MIN_GROUPED_TEXT = 300  # characters from which on sums are calculated in groups
 
 _TELNET_PIECE = 512  # bytes that are stripped of telnet commands at once
 _TELNET_COST = 8  # of each command
@@ -73,7 +73,7 @@ class Session:
         self._max_line = max_line
         self._lines = ""  # that have no reply yet
         self._lines_are_plain = False
-        self._input = b""  # that was not looked at yet, of the last read
+        self._input = b""  # the part of the last read that is not processed yet
         self._partial_line = bytearray()
         self._is_one_read = False  # whether a single read brought all of the partial line
         self._is_request: bool | None = None  # the partial line; None: not known yet
@@ -281,7 +281,7 @@ class Session:
         """Reply to short lines of plain bytes that all have the same line end."""
         replies: list[str] = []
         interpreter = self.interpreter
-        fields = fields_of_sums(text) if len(text) > _MANY_LINES else []
+        fields = fields_of_sums(text) if len(text) > _MIN_GROUPED_TEXT else []
         if fields:
             count = len(fields) // 4
             done = interpreter.reply_to_sums(text, fields, replies)

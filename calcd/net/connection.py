@@ -23,8 +23,8 @@ access_log = logging.getLogger("calcd.access")  # never rate-limited
 
 CHUNK = 1 << 16  # bytes of one read
 _NOW = int(socket.MSG_DONTWAIT)  # an int: flags as enums cost time with each call
-_ENOUGH = 1 << 16  # bytes of replies that are sent before more are worked out
-_SEND_LOOKS = 8  # within send_timeout, at what the client has taken
+_MAX_UNSENT = 1 << 16  # bytes of replies that are sent before more are worked out
+_SEND_CHECKS = 8  # within send_timeout, at what the client has taken
 
 
 class Wait(enum.Enum):
@@ -58,10 +58,10 @@ class Connection:
         self._session, self._settings = session, settings
         self._stop_fd, self.tls = stop_fd, tls
         self._unsent = b""
-        self._fruitless = False  # nothing came of the last read
+        self._no_progress = False  # the last read produced no reply
         self._filled = False  # the last read brought all it may: there is more
         self._closing = False
-        self._rejected = False  # told BUSY, which is no reply of the session
+        self._rejected = False  # got BUSY, which the session did not count
         self._end = ""  # how the connection ended, where the session did not end it
         self._arrived: int | None = None  # at the stop: bytes still to be read
         self._opened = self.idle_since = monotonic()
@@ -86,7 +86,7 @@ class Connection:
 
     @property
     def is_prompt(self) -> bool:
-        """Whether the client asks whole lines, and not a great deal at once."""
+        """Whether the client sends complete lines, and less than one full read at a time."""
         return not (self._filled or self._session.has_partial_line)
 
     @property
@@ -117,7 +117,7 @@ class Connection:
         return self._session.requests > 0
 
     def end(self, how: str) -> None:
-        """End the connection without another word; ``how`` is for the log."""
+        """End the connection without sending anything more; ``how`` is for the log."""
         self._unsent, self._closing = b"", True
         self._end = self._end or how
 
@@ -153,7 +153,7 @@ class Connection:
         data = self.sock.recv(size, _NOW)
         self._filled = len(data) == size
         self._unsent = self._session.receive(data)
-        self._fruitless = not (self._unsent or self._session.pending)
+        self._no_progress = not (self._unsent or self._session.pending)
 
     def _read_end(self) -> None:
         """At a stop: see whether the end of input has arrived too, and end the session."""
@@ -164,13 +164,13 @@ class Connection:
         if not (session.close_reason or session.pending):
             # Half a line is no request, unless its client never ends one.
             self._end = "stopped"
-            if self._lacks_newline_alone():
+            if self._only_newline_missing():
                 self._unsent = session.flush_partial_line()
 
     def _write(self) -> Wait | None:
         """Send the replies; return what to wait for."""
         session = self._session
-        more_soon = session.pending and not session.expensive and len(self._unsent) < _ENOUGH
+        more_soon = session.pending and not session.expensive and len(self._unsent) < _MAX_UNSENT
         if self._unsent and not more_soon:
             self._unsent = self._unsent[self.sock.send(self._unsent, _NOW) :]
             self.idle_since = monotonic()
@@ -182,7 +182,7 @@ class Connection:
         """Return what to wait for; None if the connection has ended."""
         session = self._session
         if not self._closing:
-            if session.pending and len(self._unsent) < _ENOUGH:
+            if session.pending and len(self._unsent) < _MAX_UNSENT:
                 return Wait.TURN
             if self._unsent:
                 return Wait.WRITE
@@ -205,7 +205,7 @@ class Connection:
         if self._stop_fd in ready:
             self._arrived = bytes_readable(self.sock)
             return True
-        return bool(ready) and not (self._fruitless and seconds == 0)
+        return bool(ready) and not (self._no_progress and seconds == 0)
 
     def _block_for_room(self, poll: select.poll) -> bool:
         """Wait for room to send; return False if the client takes nothing for send_timeout."""
@@ -213,7 +213,7 @@ class Connection:
         # client that takes less than that in the time still reads.
         timeout = self._settings.send_timeout
         left, taken_at = bytes_unacked(self.sock), monotonic()
-        while not poll.poll(timeout / _SEND_LOOKS * 1000):
+        while not poll.poll(timeout / _SEND_CHECKS * 1000):
             before, left = left, bytes_unacked(self.sock)
             if left < before:
                 taken_at = monotonic()
@@ -234,11 +234,11 @@ class Connection:
             if not self._line_opened or session.lines_seen != self._lines_seen:
                 self._line_opened, self._lines_seen = now, session.lines_seen
             until = self._line_opened + settings.line_timeout
-            if self._lacks_newline_alone():
+            if self._only_newline_missing():
                 until = min(until, now + settings.message_wait)
         return max(0.0, until - now)
 
-    def _lacks_newline_alone(self) -> bool:
+    def _only_newline_missing(self) -> bool:
         return self._settings.message_wait > 0 and self._session.partial_line_is_request
 
     def _time_out(self, wait: Wait) -> None:
@@ -246,8 +246,8 @@ class Connection:
         session = self._session
         if wait is Wait.WRITE:
             self.end("unread")
-        elif self._lacks_newline_alone():
-            self._line_opened = 0.0  # the next line begins anew, though this one had no end
+        elif self._only_newline_missing():
+            self._line_opened = 0.0  # the next line gets a new deadline, though this one had no end
             self._unsent = session.flush_partial_line()
         elif session.has_partial_line:
             self._unsent = session.time_out()
@@ -257,5 +257,5 @@ class Connection:
     def _fail(self, error: OSError) -> None:
         if isinstance(error, ConnectionError):
             self.end("reset")
-        else:  # the network's doing, such as EHOSTUNREACH
+        else:  # a network error, such as EHOSTUNREACH
             self.end(errno.errorcode.get(error.errno or 0, "error").lower())

@@ -46,14 +46,14 @@ class ConnectionLimiter:
                 if not self._full:
                     self._full = True
                     log.warning(
-                        "limit reached: max_connections=%d: new clients are told BUSY", limit
+                        "limit reached: max_connections=%d: new clients get ERR BUSY", limit
                     )
                 raise LimitReachedError(f"{limit} connections are open, the server's limit")
             if host and limit_per_host and self._active_by[host] >= limit_per_host:
                 if host not in self._full_for:
                     self._full_for.add(host)
                     log.warning(
-                        "limit reached: max_connections_per_host=%d: clients from %s are told BUSY",
+                        "limit reached: max_connections_per_host=%d: clients from %s get ERR BUSY",
                         limit_per_host,
                         host,
                     )

@@ -11,7 +11,7 @@ from calcd.net.connection import Connection
 # Threads that are woken together. Thousands at once fight for the GIL for longer than they have
 # work to do: 9,000 took 100 s at once, and 4 s in groups.
 _GROUP = 32
-_MOST_GROUPS = 128
+_MAX_GROUPS = 128
 _LAST_THREADS = 1.0  # seconds that threads have to end when their connections are cut
 _GROUP_PAUSE = 0.05  # seconds that a group has before the next is woken
 
@@ -20,10 +20,10 @@ class Registry:
     """All open connections, by their socket. Methods may be called from any thread."""
 
     def __init__(self, expected: int) -> None:
-        """Make it for about so many connections."""
+        """Make it for about ``expected`` connections at most."""
         self._changed = threading.Condition()
         self._connections: dict[socket.socket, Connection] = {}
-        groups = max(1, min(_MOST_GROUPS, expected // _GROUP))
+        groups = max(1, min(_MAX_GROUPS, expected // _GROUP))
         self._stop_fds = [os.eventfd(0) for _ in range(groups)]
 
     def stop_fd(self, sock: socket.socket) -> int:

@@ -2,7 +2,7 @@
 
 It is half-sync/half-async. The serving loop answers every client that never makes it wait: to
 hand a client to a thread, and the GIL from thread to thread, costs more than to answer a request.
-A client that begins a line, takes no replies, asks a great deal or falls silent gets a thread.
+A client that begins a line, takes no replies, sends much at once or is idle gets a thread.
 """
 
 import errno
@@ -40,25 +40,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_NO_ROOM_PAUSE = 0.1  # seconds to the next accept: without a pause the loop would spin
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_ACCEPT_PAUSE = 0.1  # seconds to the next accept: without a pause the loop would spin
 _ACCEPTS = 8  # clients that are accepted before others are served: they come together
 _TICK = 0.05  # seconds between two rounds of housekeeping
-_LOOP_READ = 1 << 14  # bytes of a read of the serving loop's, which has others to serve
+_LOOP_READ = (
+    1 << 14
+)  # bytes of a read of the serving loop's: small, so that one client does not delay the others
 _IDLE = 0.2  # seconds without a request after which a client gets a thread
 _LINGER_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
-
-
-class ConnectionHandler(socketserver.BaseRequestHandler):
-    """Serves a connection in its thread, to its end."""
-
-    server: "Server"
-
-    def handle(self) -> None:
-        """Run the connection that the server has made for this socket."""
-        connection = self.server.registry.get(self.request)
-        if connection is not None:
-            connection.run(self.server.turns)
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -81,7 +71,9 @@ class Server(socketserver.ThreadingTCPServer):
     ) -> None:
         # Not TCPServer's own __init__: it makes a socket, which a sandbox may forbid; ours
         # come bound, and there may be several.
-        socketserver.BaseServer.__init__(self, listeners[0].socket.getsockname(), ConnectionHandler)
+        socketserver.BaseServer.__init__(
+            self, listeners[0].socket.getsockname(), socketserver.BaseRequestHandler
+        )
         self._listener = listeners[0]  # the one that is ready
         self._listeners = listeners
         self.settings, self.tls = settings, tls
@@ -92,7 +84,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._datagrams = Datagrams(self.turns, udp_ports)
         self._lingering = LingeringCloser()
         self._on_tick = on_tick
-        self._in_loop: dict[int, Connection] = {}  # by descriptor; who asked last comes last
+        self._in_loop: dict[int, Connection] = {}  # by descriptor; the last to ask comes last
         self._no_room = False
         self._accept_again = 0.0  # when, after a pause; 0: there is none
         self._by_fd = {listener.socket.fileno(): listener for listener in listeners}
@@ -160,7 +152,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._on_tick(self.limiter.active)
 
     def _serve_ready(self, seconds: float) -> bool:
-        """Wait so long for clients, and serve them; return whether any new one came."""
+        """Wait up to ``seconds`` for clients, and serve them; return whether any new one came."""
         new = False
         for fd, _ in self._poll.poll(seconds):
             listener = self._by_fd.get(fd)
@@ -249,21 +241,21 @@ class Server(socketserver.ThreadingTCPServer):
         try:
             accepted = self._listener.socket.accept()
         except (OSError, MemoryError) as error:
-            self._pause_without_room(error)
+            self._pause_accepting(error)
             raise
         if self._no_room:
             self._no_room = False
             log.info("limit left: the system has room for connections again")
         return accepted
 
-    def _pause_without_room(self, error: OSError | MemoryError) -> None:
+    def _pause_accepting(self, error: OSError | MemoryError) -> None:
         """Leave new clients in the backlog while the system has no descriptor or memory."""
         number = getattr(error, "errno", errno.ENOMEM)
-        if number in _NO_ROOM:
+        if number in _OUT_OF_RESOURCES:
             if not self._no_room:
                 self._no_room = True
                 log.error("limit reached: cannot accept: %s: clients wait", os.strerror(number))
-            self._accept_again = monotonic() + _NO_ROOM_PAUSE
+            self._accept_again = monotonic() + _ACCEPT_PAUSE
             self._watch_listeners(0)
 
     def _watch_listeners(self, events: int) -> None:
@@ -319,23 +311,20 @@ class Server(socketserver.ThreadingTCPServer):
             partial(_log_request, name) if debug else None,
             partial(_log_bug, name),
         )
-        session = _secured(tls, Session(interpreter, settings.max_line))
+        session = _wrap_in_tls(tls, Session(interpreter, settings.max_line))
         stop_fd = self.registry.stop_fd(sock)
         return Connection(sock, name, host_of(address), session, settings, stop_fd, tls is not None)
 
     # The end of a connection
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in its thread, and close it."""
-        try:
-            self.finish_request(request, client_address)
-        except Exception:
-            self.handle_error(request, client_address)
-        finally:
-            self.shutdown_request(request)
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in its thread, to its end; no handler is needed for that."""
+        connection = self.registry.get(request)
+        if connection is not None:
+            connection.run(self.turns)
 
     def shutdown_request(self, request: Any) -> None:
-        """Log a connection's end, release its place, and close it without a reset."""
+        """Log a connection's end, release its slot, and close it without a reset."""
         connection = self.registry.get(request)
         if connection is not None:
             try:
@@ -405,7 +394,7 @@ class Server(socketserver.ThreadingTCPServer):
                 self.registry.close()
 
 
-def _secured(tls: "SSLContext | None", session: Session) -> "Session | TlsSession":
+def _wrap_in_tls(tls: "SSLContext | None", session: Session) -> "Session | TlsSession":
     """Return the session, or with a context for TLS one that has it inside TLS records."""
     if tls is None:
         return session

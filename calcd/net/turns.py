@@ -36,15 +36,15 @@ class FairLock:
                 self._held = False
 
 
-_MOST_REST = 0.005  # seconds
+_MAX_REST = 0.005  # seconds
 
 
 class Turns:
     """Turns for threads that have much to compute. The serving loop never waits for one.
 
     Only one thread has a turn, so that the serving loop shares the GIL with one other, however
-    many clients ask a great deal. Expensive lines are worked out one at a time: at most one of
-    them stands in the queue, so that a cheap line never waits for several. And each is followed
+    many clients send much work. Expensive lines are computed one at a time, so the queue holds at
+    most one, and a cheap line never waits for several. And each is followed
     by a rest: libmpdec holds the GIL, and without a rest every request would wait for a line.
     """
 
@@ -60,7 +60,7 @@ class Turns:
                 began = monotonic()
                 with self._turn:
                     yield
-                sleep(min(_MOST_REST, monotonic() - began))
+                sleep(min(_MAX_REST, monotonic() - began))
         else:
             with self._turn:
                 yield

@@ -24,7 +24,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def is_linear(work: Callable[[str], object], pattern: str, end: str) -> bool:
-    """Return whether work takes at best MOST times as long with the larger input, or MARGIN more."""
+    """Return whether work takes MOST times as long with the larger input, or MARGIN more."""
 
     def took(size: int) -> float:
         text = (pattern * (size // len(pattern) + 1))[:size] + end

@@ -45,7 +45,7 @@ def test_an_ipv6_host_has_a_network(caplog: pytest.LogCaptureFixture) -> None:
     assert places.take("2001:db8::1", 9, 2) == places.take("2001:db8::2", 9, 2) == ""
     assert "your /64 network" in places.take("2001:db8::3", 9, 2)
     assert places.take("2001:db8:0:1::1", 9, 2) == ""
-    assert "clients from 2001:db8::/64 are told BUSY" in caplog.text
+    assert "clients from 2001:db8::/64 get ERR BUSY" in caplog.text
     for host in ("2001:db8::2", "2001:db8::1"):
         places.release(host, 9, 2)
     assert "limit left: 1 from 2001:db8::/64 are open" in caplog.text
