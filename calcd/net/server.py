@@ -44,9 +44,7 @@ _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _ACCEPT_PAUSE = 0.1  # seconds to the next accept: without a pause the loop would spin
 _ACCEPTS = 8  # clients that are accepted before others are served: they come together
 _TICK = 0.05  # seconds between two rounds of housekeeping
-_LOOP_READ = (
-    1 << 14
-)  # bytes of a read of the serving loop's: small, so that one client does not delay the others
+_LOOP_READ = 1 << 14  # bytes of one read: small, so that one client does not delay the others
 _IDLE = 0.2  # seconds without a request after which a client gets a thread
 _LINGER_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
 
