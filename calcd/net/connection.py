@@ -67,6 +67,8 @@ class Connection:
         self._opened = self.idle_since = monotonic()
         self._line_opened = 0.0
         self._lines_seen = 0
+        self._requests = 0  # when something was last sent
+        self._replying = False  # what is unsent has a reply in it
 
     def step(self, size: int = CHUNK) -> Wait | None:
         """Read at most ``size`` bytes, answer and write; return what to wait for, None at the end.
@@ -79,6 +81,8 @@ class Connection:
                 self._read(size)
             return self._write()
         except BlockingIOError:
+            if self._arrived is not None and not self._unsent:
+                self._arrived = 0  # at a stop there is nothing to wait for
             return Wait.WRITE if self._unsent else Wait.READ
         except OSError as error:
             self._fail(error)
@@ -88,6 +92,11 @@ class Connection:
     def is_prompt(self) -> bool:
         """Whether the client sends complete lines, and less than one full read at a time."""
         return not (self._filled or self._session.has_partial_line)
+
+    @property
+    def has_partial_line(self) -> bool:
+        """Whether the client has begun a line, and did not send as much as was read."""
+        return self._session.has_partial_line and not self._filled
 
     @property
     def closed_by_client(self) -> bool:
@@ -149,8 +158,9 @@ class Connection:
             if not size:
                 self._read_end()
                 return
-            self._arrived -= size
         data = self.sock.recv(size, _NOW)
+        if self._arrived is not None:
+            self._arrived -= len(data)  # recv(2) ends before a byte that was sent as urgent
         self._filled = len(data) == size
         self._unsent = self._session.receive(data)
         self._no_progress = not (self._unsent or self._session.pending)
@@ -172,8 +182,13 @@ class Connection:
         session = self._session
         more_soon = session.pending and not session.expensive and len(self._unsent) < _MAX_UNSENT
         if self._unsent and not more_soon:
+            # Else it is TLS's own, such as a KeyUpdate: that is no request.
+            self._replying = self._replying or session.requests != self._requests
+            self._requests = session.requests
             self._unsent = self._unsent[self.sock.send(self._unsent, _NOW) :]
-            self.idle_since = monotonic()
+            if self._replying:
+                self.idle_since = monotonic()
+                self._replying = self._unsent != b""
         if self.tls and not session.requests:
             acknowledge_now(self.sock)
         return self._next()
@@ -198,8 +213,9 @@ class Connection:
         poll.register(self.sock, wait.value)
         if wait is Wait.WRITE:
             return self._block_for_room(poll)
-        if self._arrived is None:
-            poll.register(self._stop_fd, select.POLLIN)
+        if self._arrived is not None:  # a stop: what has arrived is read without waiting
+            return True
+        poll.register(self._stop_fd, select.POLLIN)
         seconds = self._seconds_left()
         ready = dict(poll.poll(None if seconds is None else seconds * 1000))
         if self._stop_fd in ready:

@@ -12,7 +12,6 @@ from calcd.net.connection import Connection
 # work to do: 9,000 took 100 s at once, and 4 s in groups.
 _GROUP = 32
 _MAX_GROUPS = 128
-_LAST_THREADS = 1.0  # seconds that threads have to end when their connections are cut
 _GROUP_PAUSE = 0.05  # seconds that a group has before the next is woken
 
 
@@ -59,7 +58,6 @@ class Registry:
         cut = self._wait_for(self._sockets(), deadline - monotonic())
         for connection in cut:
             connection.cut()
-        self._wait_for([connection.sock for connection in cut], _LAST_THREADS)
         return len(cut)
 
     def close(self) -> None:

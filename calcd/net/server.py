@@ -30,6 +30,7 @@ from calcd.net.limits import ConnectionLimiter, LimitReachedError
 from calcd.net.lingering import LingeringCloser
 from calcd.net.listeners import BACKLOG, Listener
 from calcd.net.registry import Registry
+from calcd.net.threads import IdleThreads
 from calcd.net.turns import Turns
 from calcd.net.udp import Datagrams
 
@@ -46,6 +47,7 @@ _ACCEPTS = 8  # clients that are accepted before others are served: they come to
 _TICK = 0.05  # seconds between two rounds of housekeeping
 _LOOP_READ = 1 << 14  # bytes of one read: small, so that one client does not delay the others
 _IDLE = 0.2  # seconds without a request after which a client gets a thread
+_LAST_THREADS = 1.0  # seconds that threads have to end when their connections are gone
 _LINGER_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
 
 
@@ -81,6 +83,7 @@ class Server(socketserver.ThreadingTCPServer):
         udp_ports = {each.endpoint.port for each in listeners if each.endpoint.udp}
         self._datagrams = Datagrams(self.turns, udp_ports)
         self._lingering = LingeringCloser()
+        self._threads = IdleThreads("connection")
         self._on_tick = on_tick
         self._in_loop: dict[int, Connection] = {}  # by descriptor; the last to ask comes last
         self._no_room = False
@@ -181,7 +184,10 @@ class Server(socketserver.ThreadingTCPServer):
     def _step(self, connection: Connection) -> Wait | None:
         """Serve a client without waiting; return what it waits for, None if it has ended."""
         try:
-            return connection.step(_LOOP_READ)
+            wait = connection.step(_LOOP_READ)
+            if wait is Wait.READ and connection.has_partial_line:
+                wait = connection.step(_LOOP_READ)  # its end may have arrived already
+            return wait
         except Exception:
             self.handle_error(connection.sock, connection.name)
             connection.end("bug")
@@ -208,7 +214,7 @@ class Server(socketserver.ThreadingTCPServer):
             self.shutdown_request(sock)
             return
         try:
-            super().process_request(sock, connection.name)
+            self._threads.run(partial(self.process_request_thread, sock, connection.name))
         except (RuntimeError, MemoryError) as error:  # the system refuses a thread
             log.error("limit reached: %s", str(error) or "no memory")
             if not connection.was_answered:  # else the client would take it for a reply
@@ -367,6 +373,7 @@ class Server(socketserver.ThreadingTCPServer):
                 listener.close()
             cut = self.registry.drain(deadline)
             self._lingering.finish(deadline - monotonic())
+            self._threads.end(_LAST_THREADS)
             return cut
 
     def _accept_backlog(self, deadline: float) -> None:

@@ -369,7 +369,7 @@ FAILS = [
     "calcd.net.lingering.bytes_unacked",
     "calcd.net.limits.ConnectionLimiter.acquire",
     "calcd.core.session.Session.receive",
-    "socketserver.ThreadingMixIn.process_request",
+    "calcd.net.threads.IdleThreads.run",
 ]
 ONCE = """
 import calcd.daemon.main, os, pkgutil

@@ -518,9 +518,7 @@ def test_a_thread_that_the_system_refuses_is_a_polite_busy(
         with connect() as first:
             first.sendall(b"PIN")  # who has begun a line has a thread
             wait_until(
-                lambda: any(
-                    "process_request_thread" in each.name for each in threading.enumerate()
-                ),
+                lambda: any(each.name == "connection" for each in threading.enumerate()),
                 "a thread",
             )
             assert ask(first, b"G\n") == b"PONG\n"

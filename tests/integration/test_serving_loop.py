@@ -13,7 +13,7 @@ from calcd.core.session import Session
 
 def threads() -> int:
     """Count the threads that connections have, or have had."""
-    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+    return sum(thread.name == "connection" for thread in threading.enumerate())
 
 
 def test_a_client_that_asks_once_needs_no_thread() -> None:

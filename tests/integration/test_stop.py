@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
+import pytest
 from background_daemon import Background
 from helpers import TIMEOUT, Daemon, Daemons, ask, read_all, wait_until
 from serving import serving
@@ -143,3 +144,23 @@ def test_calcd_s_stop_waits_for_as_long_as_the_drain_may_take(background: Backgr
             assert stop.returncode == 0
     assert replies == LONG_REPLY * (len(replies) // len(LONG_REPLY)) != b""
     assert "stopped: 0 connections cut" in background.log
+
+
+@pytest.mark.parametrize("rest", [b"", b"SOMA 2 ", b"SOMA 2 2"], ids=["lines", "half", "whole"])
+def test_what_arrived_behind_a_busy_session_is_answered_and_the_stop_does_not_wait(
+    start_daemon: Daemons, rest: bytes
+) -> None:
+    """Though the client sends nothing more, nor ends its input."""
+    daemon = start_daemon("--precision", "1000", "--drain-timeout", "60")
+    with daemon.connect() as client:
+        assert ask(client, b"PING\n") == b"PONG\n"
+        client.sendall(20 * b"EXP 0.1234\n")
+        time.sleep(0.05)
+        client.sendall(b"SOMA 1 1\nSOMA 2 2\n" + rest)
+        daemon.process.terminate()
+        replies = read_all(client)
+        assert replies.count(b"\n") == 22
+        assert replies.endswith(b"\n2\n4\n")
+        assert daemon.process.wait(TIMEOUT) == 0
+    assert "stopped: 0 connections cut" in daemon.log
+    daemon.logs("requests=23 errors=0 .* how=stopped")

@@ -16,6 +16,8 @@ from statistics import median
 
 from helpers import TIMEOUT, Daemon, wait_until
 
+from calcd.net.threads import KEPT
+
 TURNS, TRIES = 5, 3
 TRIPS = 3000  # round trips of a turn
 MOST_SLOWER = 3.0  # times, for everyone else
@@ -44,7 +46,7 @@ class Usage:
     def is_back_at(self, before: "Usage") -> bool:
         """Say whether nothing is left but threads that wait for work."""
         threads_left = self.threads - before.threads
-        return self.descriptors <= before.descriptors and threads_left <= 0
+        return self.descriptors <= before.descriptors and threads_left <= KEPT
 
 
 def cpu_seconds(daemon: Daemon) -> float:
@@ -163,7 +165,7 @@ def in_threads(daemon: Daemon, count: int) -> None:
 
 
 def out_of_threads(daemon: Daemon) -> None:
-    wait_until(lambda: Usage.of(daemon).threads <= 20, "the threads to end")
+    wait_until(lambda: Usage.of(daemon).threads <= 2 * KEPT, "the threads to end")
 
 
 @dataclass(frozen=True)
