@@ -23,7 +23,7 @@ access_log = logging.getLogger("calcd.access")  # never rate-limited
 
 CHUNK = 1 << 16  # bytes of one read
 _NOW = int(socket.MSG_DONTWAIT)  # an int: flags as enums cost time with each call
-_MAX_UNSENT = 1 << 16  # bytes of replies that are sent before more are worked out
+_MAX_UNSENT = 1 << 14  # bytes of replies that are sent before more are worked out
 _SEND_CHECKS = 8  # within send_timeout, at what the client has taken
 
 
