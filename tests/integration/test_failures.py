@@ -398,6 +398,7 @@ def test_memory_that_runs_out_anywhere_costs_one_request_or_connection(
                 if not received:
                     break
                 assert received == reply or received.startswith((b"ERR INTERNAL ", b"ERR BUSY "))
+                time.sleep(0.05)  # so that it has to be waited for
             wait_until(lambda: "injected" in daemon.log, "the failure")
         wait_until(lambda: descriptors(daemon) == before, "the connection to be closed")
         assert daemon.ask(b"SOMA 2 2\nPING") == b"4\nPONG\n"  # so its place is free as well
