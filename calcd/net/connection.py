@@ -35,6 +35,11 @@ class Wait(enum.Enum):
     TURN = 0  # to compute: see ``Turns``
 
 
+# Looked up once: an attribute of an enum costs a call of a function each time (CPython 3.11).
+_READ, _WRITE, _TURN = Wait
+_CLOSED = CloseReason.CLOSED
+
+
 class Connection:
     """A state machine with two drivers: the serving loop, and a thread that may block.
 
@@ -83,7 +88,7 @@ class Connection:
         except BlockingIOError:
             if self._arrived is not None and not self._unsent:
                 self._arrived = 0  # at a stop there is nothing to wait for
-            return Wait.WRITE if self._unsent else Wait.READ
+            return _WRITE if self._unsent else _READ
         except OSError as error:
             self._fail(error)
             return None
@@ -102,13 +107,13 @@ class Connection:
     def closed_by_client(self) -> bool:
         """Whether the client is known to send nothing more, nor to wait for anything."""
         # Under TLS, close_notify is the end of its input, and not that of the connection.
-        return self._session.close_reason is CloseReason.CLOSED and not (self._unsent or self.tls)
+        return self._session.close_reason is _CLOSED and not (self._unsent or self.tls)
 
     def run(self, turns: Turns) -> None:
         """Serve the client to its end, in a thread that may block."""
         wait = self._next()
         while wait is not None:
-            if wait is Wait.TURN:
+            if wait is _TURN:
                 with turns.take(self._session.expensive):
                     self._unsent += self._session.resume(TURN_LIMIT)
             elif not self._block(wait):
@@ -198,20 +203,20 @@ class Connection:
         session = self._session
         if not self._closing:
             if session.pending and len(self._unsent) < _MAX_UNSENT:
-                return Wait.TURN
+                return _TURN
             if self._unsent:
-                return Wait.WRITE
+                return _WRITE
             if not (session.close_reason or self._end):
-                return Wait.READ
+                return _READ
             self._closing = True
             self._unsent = session.close()
-        return Wait.WRITE if self._unsent else None
+        return _WRITE if self._unsent else None
 
     def _block(self, wait: Wait) -> bool:
         """Wait for the client, or for the stop; return False when its time is up."""
         poll = select.poll()
         poll.register(self.sock, wait.value)
-        if wait is Wait.WRITE:
+        if wait is _WRITE:
             return self._block_for_room(poll)
         if self._arrived is not None:  # a stop: what has arrived is read without waiting
             return True
@@ -260,7 +265,7 @@ class Connection:
     def _time_out(self, wait: Wait) -> None:
         """Do what follows when the client has let its time pass."""
         session = self._session
-        if wait is Wait.WRITE:
+        if wait is _WRITE:
             self.end("unread")
         elif self._only_newline_missing():
             self._line_opened = 0.0  # the next line gets a new deadline, though this one had no end

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _ACCEPT_PAUSE = 0.1  # seconds to the next accept: without a pause the loop would spin
+_READ = Wait.READ  # looked up once: see Connection
 _ACCEPTS = 8  # clients that are accepted before others are served: they come together
 _TICK = 0.05  # seconds between two rounds of housekeeping
 _LOOP_READ = 1 << 14  # bytes of one read: small, so that one client does not delay the others
@@ -176,7 +177,7 @@ class Server(socketserver.ThreadingTCPServer):
                 os.eventfd_read(self._shutdown_fd)
             return
         wait = self._step(connection)
-        if wait is Wait.READ and connection.is_prompt:
+        if wait is _READ and connection.is_prompt:
             self._in_loop[fd] = connection
         else:
             self._leave_loop(connection, wait)
@@ -185,7 +186,7 @@ class Server(socketserver.ThreadingTCPServer):
         """Serve a client without waiting; return what it waits for, None if it has ended."""
         try:
             wait = connection.step(_LOOP_READ)
-            if wait is Wait.READ and connection.has_partial_line:
+            if wait is _READ and connection.has_partial_line:
                 wait = connection.step(_LOOP_READ)  # its end may have arrived already
             return wait
         except Exception:
@@ -200,7 +201,7 @@ class Server(socketserver.ThreadingTCPServer):
             if connection.idle_since > before:
                 return
             del self._in_loop[fd]
-            self._leave_loop(connection, Wait.READ)
+            self._leave_loop(connection, _READ)
 
     def _leave_loop(self, connection: Connection, wait: Wait | None) -> None:
         if not connection.closed_by_client:  # else its descriptor is closed at once
@@ -295,8 +296,8 @@ class Server(socketserver.ThreadingTCPServer):
         except BaseException:  # else nobody would know that the connection is counted
             self._release(host_of(client_address))
             raise
-        wait = Wait.READ if tls else self._step(connection)
-        if tls or wait is not Wait.READ or not connection.is_prompt:
+        wait = _READ if tls else self._step(connection)
+        if tls or wait is not _READ or not connection.is_prompt:
             self._hand_over(connection, wait)
         else:
             self._poll.register(request, select.EPOLLIN)
