@@ -164,3 +164,18 @@ def test_what_arrived_behind_a_busy_session_is_answered_and_the_stop_does_not_wa
         assert daemon.process.wait(TIMEOUT) == 0
     assert "stopped: 0 connections cut" in daemon.log
     daemon.logs("requests=23 errors=0 .* how=stopped")
+
+
+def test_what_arrived_behind_urgent_data_is_answered_at_a_stop(start_daemon: Daemons) -> None:
+    """recv(2) ends before an urgent byte, though more has arrived."""
+    daemon = start_daemon("--precision", "1000", "--drain-timeout", "60")
+    with daemon.connect() as client:
+        assert ask(client, b"PING\n") == b"PONG\n"
+        client.sendall(20 * b"EXP 0.1234\n")
+        time.sleep(0.05)
+        client.sendall(b"SOMA 1 1\n")
+        client.send(b"SOMA 2 2\n", socket.MSG_OOB)
+        client.sendall(b"SOMA 3 3\n")
+        daemon.process.terminate()
+        assert read_all(client).endswith(b"\n2\n4\n6\n")
+    assert daemon.process.wait(TIMEOUT) == 0
