@@ -63,8 +63,16 @@ class HaproxyCluster:
         stack.callback(haproxy.communicate, timeout=TIMEOUT)
         stack.callback(haproxy.terminate)
         self._commands = self._proxy.root / "run/haproxy/admin.sock"
-        wait_until(lambda: self._commands.exists() or haproxy.poll() is not None, "HAProxy")
+        wait_until(lambda: self._is_up() or haproxy.poll() is not None, "HAProxy")
         assert haproxy.poll() is None, haproxy.communicate()
+
+    def _is_up(self) -> bool:
+        """Return True once HAProxy takes commands: it binds the socket's path before it listens."""
+        try:
+            self.tell("show version")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
 
     def haproxy(self, *options: str) -> subprocess.Popen[bytes]:
         """Start an HAProxy with the shipped configuration."""

@@ -49,19 +49,19 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Haproxy
 
 
 @pytest.fixture
-def idle_farm(shared_cluster: HaproxyCluster) -> HaproxyCluster:
-    """Give the shared farm when the clients of earlier tests are gone."""
+def idle_cluster(shared_cluster: HaproxyCluster) -> HaproxyCluster:
+    """Give the shared cluster when the clients of earlier tests are gone."""
     wait_until(lambda: not any(shared_cluster.current()), "earlier clients to go")
     return shared_cluster
 
 
 @pytest.fixture
-def clients(idle_farm: HaproxyCluster) -> Iterator[Callable[[], Conversation]]:
+def clients(idle_cluster: HaproxyCluster) -> Iterator[Callable[[], Conversation]]:
     """Make clients that have a connection each, have had an answer, and stay."""
     with ExitStack() as stack:
 
         def connect() -> Conversation:
-            client = stack.enter_context(idle_farm.talk(f"nc.openbsd {PROXY} 12000"))
+            client = stack.enter_context(idle_cluster.talk(f"nc.openbsd {PROXY} 12000"))
             stack.callback(client.kill)
             assert client.ask(b"SOMA 2 2\n") == b"4\n"
             return client
@@ -176,71 +176,71 @@ def test_a_client_that_never_ends_a_line_is_answered(
 
 
 def test_clients_are_spread_evenly(
-    idle_farm: HaproxyCluster, clients: Callable[[], Conversation]
+    idle_cluster: HaproxyCluster, clients: Callable[[], Conversation]
 ) -> None:
     for _ in range(6):
         clients()
-    assert idle_farm.current() == [2, 2, 2]
+    assert idle_cluster.current() == [2, 2, 2]
 
 
 def test_a_server_taken_out_keeps_its_clients(
-    idle_farm: HaproxyCluster, clients: Callable[[], Conversation]
+    idle_cluster: HaproxyCluster, clients: Callable[[], Conversation]
 ) -> None:
     first = [clients() for _ in SERVERS]
-    idle_farm.tell("set server calcd/calcd1 state drain")
+    idle_cluster.tell("set server calcd/calcd1 state drain")
     for _ in range(4):
         clients()
-    assert idle_farm.current() == [1, 3, 3]
+    assert idle_cluster.current() == [1, 3, 3]
     assert [client.ask(b"SUB 5 3\n") for client in first] == [b"2\n"] * 3
-    idle_farm.tell("set server calcd/calcd1 state ready")
+    idle_cluster.tell("set server calcd/calcd1 state ready")
     clients()
-    assert idle_farm.current() == [2, 3, 3]
+    assert idle_cluster.current() == [2, 3, 3]
 
 
 def test_a_client_too_many_waits_for_a_place(
-    idle_farm: HaproxyCluster, clients: Callable[[], Conversation]
+    idle_cluster: HaproxyCluster, clients: Callable[[], Conversation]
 ) -> None:
-    usual = idle_farm.stat("calcd1", "slim")
+    usual = idle_cluster.stat("calcd1", "slim")
     for name in SERVERS:
-        idle_farm.tell(f"set maxconn server calcd/{name} 1")
+        idle_cluster.tell(f"set maxconn server calcd/{name} 1")
     leaving, *_ = [clients() for _ in SERVERS]
-    with idle_farm.talk(f"nc.openbsd -N {PROXY} 12000") as client:
+    with idle_cluster.talk(f"nc.openbsd -N {PROXY} 12000") as client:
         assert client.stdin
         client.stdin.write(b"SOMA 2 2\n")
         client.stdin.close()
-        wait_until(lambda: idle_farm.stat("BACKEND", "qcur") == "1", "the client to wait")
+        wait_until(lambda: idle_cluster.stat("BACKEND", "qcur") == "1", "the client to wait")
         leaving.kill()
         assert client.stdout
         assert client.stdout.read() == b"4\n"
     for name in SERVERS:
-        idle_farm.tell(f"set maxconn server calcd/{name} {usual}")
+        idle_cluster.tell(f"set maxconn server calcd/{name} {usual}")
 
 
 def test_its_log_has_the_clients_addresses(
-    idle_farm: HaproxyCluster, clients: Callable[[], Conversation]
+    idle_cluster: HaproxyCluster, clients: Callable[[], Conversation]
 ) -> None:
     clients().kill()
     seen: list[str] = []
 
     def logged() -> bool:
-        seen.append(idle_farm.log())
+        seen.append(idle_cluster.log())
         return bool(re.search(rf" {CLIENT}:\d+ .* calcd calcd/calcd\d ", "".join(seen)))
 
     wait_until(logged, f"the client's line in {seen}")
 
 
 def test_a_full_server_keeps_its_clients_and_gets_no_more(
-    idle_farm: HaproxyCluster, clients: Callable[[], Conversation]
+    idle_cluster: HaproxyCluster, clients: Callable[[], Conversation]
 ) -> None:
     first = [clients() for _ in SERVERS]
-    idle_farm.set("calcd1", "max_connections = 1")
-    idle_farm.wait_for("calcd1", "NOLB")
+    idle_cluster.set("calcd1", "max_connections = 1")
+    idle_cluster.wait_for("calcd1", "NOLB")
     for _ in range(4):
         clients()
-    assert idle_farm.current() == [1, 3, 3]
+    assert idle_cluster.current() == [1, 3, 3]
     assert [client.ask(b"SUB 5 3\n") for client in first] == [b"2\n"] * 3
-    idle_farm.set("calcd1", "")
-    idle_farm.wait_for("calcd1", "UP")
+    idle_cluster.set("calcd1", "")
+    idle_cluster.wait_for("calcd1", "UP")
 
 
 def test_the_checks_do_not_fill_calcds_log(cluster: HaproxyCluster) -> None:
