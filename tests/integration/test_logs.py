@@ -673,15 +673,18 @@ def ended(daemon: Daemon, times: int = 1) -> list[str]:
 
 
 def test_each_connection_has_one_line_when_it_ends(daemon: Daemon) -> None:
-    asked = [b"SOMA 2 2\nDIV 1 0\n", b"PING\nQUIT\nSOMA 2 2\n", b"", b"SOMA 2 2\n" * 1000]
+    asked = {
+        b"SOMA 2 2\nDIV 1 0\n": "requests=2 errors=1 how=closed",
+        b"PING\nQUIT\nSOMA 2 2\n": "requests=2 errors=0 how=quit",
+        b"": "requests=0 errors=0 how=closed",
+        b"SOMA 2 2\n" * 1000: "requests=1000 errors=0 how=closed",
+        b"SOMA 2 2\n\x04": "requests=1 errors=0 how=ctrl-d",
+        b"SOMA 2 2\n\xff\xf4": "requests=1 errors=0 how=interrupted",
+        b"1" * 1025 + b"\n": "requests=1 errors=1 how=line-too-long",
+    }
     for requests in asked:
         daemon.ask(requests)
-    assert ended(daemon, len(asked)) == [
-        "requests=2 errors=1 how=closed",
-        "requests=2 errors=0 how=quit",
-        "requests=0 errors=0 how=closed",
-        "requests=1000 errors=0 how=closed",
-    ]
+    assert ended(daemon, len(asked)) == list(asked.values())
     assert daemon.stop() == 0
     assert daemon.log.count("connection 127.0.0.1:") == len(asked)
 

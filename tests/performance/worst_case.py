@@ -239,10 +239,13 @@ def reads() -> Iterator[Case]:
     """Yield reads, records and datagrams full of lines."""
     few = ("", " ", "\r", "x", "5", "1+", "1+1", "SOMA 1 2", "SOMA 1 x", "PING", "HELP", "VARS")
     costly = ("EXP 0.12", "LN 2", "SQRT 2", "DIV 1 3", "POT 2 0.5", "PRECISION 700", "FAT 400")
+    more = ("LOG 2", "= e", "= pi*pi", "MAX 1 2", "x = 1", "EXACT off", "UPPER a", "CLEAR")
+    long = ("DIV 1 0", "ARRED 1 2000", f"={'(' * 50}1{')' * 50}", f"SOMA{' 1' * 500}")
+    for line in (*few, *more, *long):
+        yield Case(line, fills=True, precision=34)
     for transport in ("TCP", "TLS", "UDP"):
-        for line in (*few, *costly):
+        for line in (*few, *more, *costly, *long):
             yield Case(line, fills=transport != "TLS", transport=transport)
-        yield Case("SOMA 1 2", fills=True, precision=34, transport=transport)
     for wrong in wrong_lines(900):
         yield Case(wrong, fills=True)
     for telnet in (b"\xff", b"\xff\xf1", b"\xff\xfd\x01", b"\xff\xfa", b"\r\0", b"\xff\xff"):
