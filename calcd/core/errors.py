@@ -9,8 +9,8 @@ class RequestError(Exception):
     """A request without a result.
 
     ``code`` is for programs and never changes. ``template`` is for people: English, may be
-    translated, with braces for ``arguments``. ``str()`` is the reply in English without its line
-    end.
+    translated, with braces for ``arguments``. An argument that is a tuple has words, each of which
+    is translated by itself. ``str()`` is the reply in English without its line end.
     """
 
     def __init__(self, code: str, template: str, *arguments: object) -> None:
@@ -25,24 +25,10 @@ class RequestError(Exception):
     def reply(self, translate: Callable[[str], str]) -> str:
         """Return the reply without its line end; ``translate`` is called with all its words."""
         arguments = [
-            each.translated(translate) if isinstance(each, Words) else each
+            " ".join(map(translate, each)) if isinstance(each, tuple) else each
             for each in self.arguments
         ]
         return f"ERR {self.code} {translate(self.template).format(*arguments)}"
-
-
-class Words(tuple[str, ...]):
-    """An argument of an error that is translated, each of its parts by itself."""
-
-    __slots__ = ()
-
-    def __new__(cls, *parts: str) -> "Words":
-        """Make one of its parts."""
-        return super().__new__(cls, parts)
-
-    def translated(self, translate: Callable[[str], str]) -> str:
-        """Return the translated parts with blanks between them."""
-        return " ".join(map(translate, self))
 
 
 def printable(text: str) -> str:

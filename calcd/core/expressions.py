@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from calcd.core.decimal128 import UNSIGNED, Arithmetic
-from calcd.core.errors import RequestError, Words, printable
+from calcd.core.errors import RequestError, printable
 from calcd.core.operations import (
     ADD,
     ARITHMETIC,
@@ -142,19 +142,13 @@ class _Parser:
 
     def _unexpected(self, expected: str) -> RequestError:
         if self._kind == "end":
-            return UnfinishedError(
-                "SYNTAX",
-                "column {}: expected {}, got end of line",
-                self._column,
-                Words(expected),
-            )
+            template = "column {}: expected {}, got end of line"
+            return UnfinishedError("SYNTAX", template, self._column, (expected,))
+        template = "column {}: expected {}, got {}"
         if self._ahead == ",":
             template = "column {}: expected {}, got a comma: use a point before decimals"
-            return RequestError("SYNTAX", template, self._column, Words(expected))
-        template = "column {}: expected {}, got {}"
-        return RequestError(
-            "SYNTAX", template, self._column, Words(expected), printable(self._ahead)
-        )
+        # The template for a comma leaves the last argument out.
+        return RequestError("SYNTAX", template, self._column, (expected,), printable(self._ahead))
 
     def _deeper(self) -> None:
         self._depth += 1

@@ -22,7 +22,7 @@ from calcd.core.elementary import (
     ln,
     round_to_places,
 )
-from calcd.core.errors import RequestError, Words
+from calcd.core.errors import RequestError
 
 _BLANKS = " \t"
 _FIELD = re.compile(r"[^ \t]+")
@@ -104,8 +104,10 @@ class Operation:
             template = "{} needs at least {} {}, got {}: {}"
         else:
             template = "{} takes at most {} {}, got {}: {}"
-        noun, usage = Words("operand" if limit == 1 else "operands"), Words(*self.usage)
-        raise RequestError("WRONG-OPERANDS", template, self.names[0], limit, noun, count, usage)
+        noun = ("operand" if limit == 1 else "operands",)
+        raise RequestError(
+            "WRONG-OPERANDS", template, self.names[0], limit, noun, count, self.usage
+        )
 
 
 def split_request(request: str) -> tuple[str, str]:
