@@ -1,7 +1,8 @@
 """The table of all operations, and those of them that are not arithmetic."""
 
-from collections.abc import Collection, Container
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cache
 
 import calcd
@@ -9,9 +10,10 @@ from calcd.core.decimal128 import ROUNDINGS, Arithmetic
 from calcd.core.errors import RequestError, printable
 from calcd.core.messages import ENGLISH, LANGUAGES, Language
 from calcd.core.operations import ARITHMETIC, Operation
-from calcd.core.variables import Variables
 
 MAX_PRECISION = 1000  # digits
+CONSTANTS = ("pi", "e")
+ANSWER = "ans"
 _MARKS = set("(+-*/^%=,")  # of an expression: no name has one of these
 _SWITCH = {"on": True, "off": False}
 _NO_VARIABLES = "no variables"
@@ -20,13 +22,27 @@ _VERSION = f"calcd {calcd.__version__}"
 
 
 @dataclass(slots=True)
+class Counters:
+    """What a session has counted so far."""
+
+    requests: int = 0  # those with an error reply too
+    errors: int = 0
+    pings: int = 0
+    lines: int = 0  # line ends
+
+
+@dataclass(slots=True)
 class CommandContext:
-    """What a command reads and changes: the state of one session."""
+    """What a command reads and changes: the state of one session.
+
+    The names of ``variables`` are in lower case. ``answer`` is the last result, as it was replied.
+    """
 
     arithmetic: Arithmetic
-    variables: Variables = field(default_factory=Variables)
+    variables: dict[str, Decimal] = field(default_factory=dict)
+    answer: str = ""
     language: Language = ENGLISH
-    pings: int = 0
+    counters: Counters = field(default_factory=Counters)
     quit: bool = False
 
 
@@ -34,13 +50,26 @@ class Command(Operation):
     """An operation whose ``function`` takes a ``CommandContext`` and the operands as text."""
 
 
-def operation_named(name: str, variables: Container[str] = ()) -> Operation:
+_COMMANDS: list[Command] = []
+
+
+def _command(help_line: str) -> Callable[[Callable[..., str]], Callable[..., str]]:
+    """Add the decorated function to the table, with what its line of help says."""
+
+    def add(function: Callable[..., str]) -> Callable[..., str]:
+        _COMMANDS.append(Command.from_help(help_line, function))
+        return function
+
+    return add
+
+
+def operation_named(name: str, variables: Collection[str] = ()) -> Operation:
     """Return the operation of that name in any case; raise ``RequestError`` UNKNOWN-OPERATION."""
     try:
         return BY_NAME[name.upper()]
     except KeyError:
         template = "unknown operation {}: HELP lists them"
-        if name in variables or name.lower() in ("pi", "e", "ans") or _MARKS & set(name):
+        if name.lower() in (*variables, *CONSTANTS, ANSWER) or _MARKS & set(name):
             template = "unknown operation {}: begin an expression with =, as in: = 2*(3+4)"
         raise RequestError("UNKNOWN-OPERATION", template, printable(name)) from None
 
@@ -71,6 +100,7 @@ def fixed_replies() -> frozenset[str]:
     return frozenset(replies)
 
 
+@_command("MAIUSCULA|UPPER text...: the text in upper case; MAIUSCULA abc -> ABC")
 def _upper(_: CommandContext, text: str) -> str:
     try:
         upper = text.encode("latin-1").decode("utf-8").upper()
@@ -81,6 +111,7 @@ def _upper(_: CommandContext, text: str) -> str:
     return upper.encode("utf-8").decode("latin-1")
 
 
+@_command("PRECISION [digits]: show or set the precision, in digits; PRECISION 34 -> 34")
 def _precision(context: CommandContext, digits: str = "") -> str:
     if digits:
         if not (digits.isdecimal() and len(digits) <= 4 and 1 <= int(digits) <= MAX_PRECISION):
@@ -90,12 +121,14 @@ def _precision(context: CommandContext, digits: str = "") -> str:
     return str(context.arithmetic.precision)
 
 
+@_command("ROUNDING [mode]: show or set the rounding mode; ROUNDING half-even -> half-even")
 def _rounding(context: CommandContext, mode: str = "") -> str:
     if mode:
         context.arithmetic = context.arithmetic.replace(rounding=_choice(mode, ROUNDINGS))
     return context.arithmetic.rounding
 
 
+@_command("EXACT [on|off]: show or set whether rounding is an error; EXACT off -> off")
 def _exact(context: CommandContext, switch: str = "") -> str:
     if switch:
         exact = _SWITCH[_choice(switch, _SWITCH)]
@@ -103,6 +136,7 @@ def _exact(context: CommandContext, switch: str = "") -> str:
     return "on" if context.arithmetic.exact else "off"
 
 
+@_command("LANGUAGE [en|pt]: show or set the language of errors and help; LANGUAGE en -> en")
 def _language(context: CommandContext, name: str = "") -> str:
     if name:
         context.language = LANGUAGES[_choice(name, LANGUAGES)]
@@ -116,95 +150,50 @@ def _choice(text: str, choices: Collection[str]) -> str:
     raise RequestError("UNKNOWN-NAME", "{} is not one of {}", printable(text), ", ".join(choices))
 
 
+@_command(f"VARS: list the variables and their values; VARS -> {_NO_VARIABLES}")
 def _vars(context: CommandContext) -> str:
-    variables = context.variables.listing(context.arithmetic)
-    return variables or context.language.translate(_NO_VARIABLES)
+    if not context.variables:
+        return context.language.translate(_NO_VARIABLES)
+    text = context.arithmetic.text
+    return " ".join(f"{name}={text(value)}" for name, value in context.variables.items())
 
 
+@_command("CLEAR: remove the variables and ANS; CLEAR -> OK")
 def _clear(context: CommandContext) -> str:
     context.variables.clear()
+    context.answer = ""
     return "OK"
 
 
+@_command("PING: check that the server answers; PING -> PONG")
 def _ping(context: CommandContext) -> str:
-    context.pings += 1
+    context.counters.pings += 1
     return "PONG"
 
 
+@_command(f"VERSION: the server's name and version; VERSION -> {_VERSION}")
 def _version(_: CommandContext) -> str:
     return _VERSION
 
 
+@_command(
+    "HELP [operation]: list the operations, or show how to use one; "
+    "HELP PING -> PING: check that the server answers; PING -> PONG"
+)
 def _help(context: CommandContext, name: str = "") -> str:
     return help_line(context.language, name)
 
 
+@_command("QUIT: reply BYE and end the session; QUIT -> BYE")
 def _quit(context: CommandContext) -> str:
     context.quit = True
     return "BYE"
 
 
-_TEXT = (
-    Command(
-        ("MAIUSCULA", "UPPER"),
-        ("text...",),
-        "the text in upper case",
-        _upper,
-        "MAIUSCULA abc",
-        "ABC",
-    ),
-)
-_SESSION = (
-    Command(
-        ("PRECISION",),
-        ("[digits]",),
-        "show or set the precision, in digits",
-        _precision,
-        "PRECISION 34",
-        "34",
-    ),
-    Command(
-        ("ROUNDING",),
-        ("[mode]",),
-        "show or set the rounding mode",
-        _rounding,
-        "ROUNDING half-even",
-        "half-even",
-    ),
-    Command(
-        ("EXACT",),
-        ("[on|off]",),
-        "show or set whether rounding is an error",
-        _exact,
-        "EXACT off",
-        "off",
-    ),
-    Command(
-        ("LANGUAGE",),
-        ("[en|pt]",),
-        "show or set the language of errors and help",
-        _language,
-        "LANGUAGE en",
-        "en",
-    ),
-    Command(("VARS",), (), "list the variables and their values", _vars, "VARS", _NO_VARIABLES),
-    Command(("CLEAR",), (), "remove the variables and ANS", _clear, "CLEAR", "OK"),
-    Command(("PING",), (), "check that the server answers", _ping, "PING", "PONG"),
-    Command(("VERSION",), (), "the server's name and version", _version, "VERSION", _VERSION),
-    Command(
-        ("HELP",),
-        ("[operation]",),
-        "list the operations, or show how to use one",
-        _help,
-        "HELP PING",
-        "PING: check that the server answers; PING -> PONG",
-    ),
-    Command(("QUIT",), (), "reply BYE and end the session", _quit, "QUIT", "BYE"),
-)
 KINDS: dict[str, tuple[Operation, ...]] = {
     "arithmetic": ARITHMETIC,
-    "text": _TEXT,
-    "session": _SESSION,
+    "text": tuple(each for each in _COMMANDS if each.takes_text),
+    "session": tuple(each for each in _COMMANDS if not each.takes_text),
 }
 TABLE = tuple(operation for rows in KINDS.values() for operation in rows)
 BY_NAME: dict[str, Operation] = {name: operation for operation in TABLE for name in operation.names}

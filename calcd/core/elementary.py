@@ -24,7 +24,7 @@ def ln(context: Context, number: Decimal) -> Decimal:
     if not digits_per_term:
         return context.ln(number)
     wide = _ONE_DIGIT.copy()
-    wide.prec = 2 * (context.prec + _digits(number))
+    wide.prec = 2 * (context.prec + digits_of(number))
     total = x_power = x = wide.subtract(number, Decimal(1))
     for count in range(2, wide.prec // digits_per_term + 3):
         x_power = wide.multiply(x_power, x.copy_negate())
@@ -60,8 +60,8 @@ def _digits_of_factorial(number: int) -> float:
     return math.lgamma(number + 1) / math.log(10) - number / 4
 
 
-def _digits(number: Decimal) -> int:
-    """Return the number of digits or a few more; ``as_tuple()`` would cost much more."""
+def digits_of(number: Decimal) -> int:
+    """Return how many digits a number has, or a few more; ``as_tuple()`` would cost much more."""
     return len(str(number))
 
 
@@ -86,14 +86,19 @@ def _cost_of_retries(first: int, last: int) -> float:
     return first**2 + (last**3 - first**3) / (3 * 19)
 
 
+def cost_of_sqrt(precision: int, number: Decimal) -> float:
+    """Estimate the cost of ``Context.sqrt``."""
+    return 0.006 * max(precision, digits_of(number)) ** 2
+
+
 def cost_of_exp(precision: int, number: Decimal) -> float:
     """Estimate the cost of ``Context.exp``."""
-    return 200 + 0.2 * _cost_of_retries(precision, _digits(number))
+    return 200 + 0.2 * _cost_of_retries(precision, digits_of(number))
 
 
 def cost_of_ln(precision: int, number: Decimal) -> float:
     """Estimate the cost of ``ln``."""
-    digits, near = _digits(number), _digits_like_one(number)
+    digits, near = digits_of(number), _digits_like_one(number)
     if digits_per_term := _digits_per_term(precision, number):
         return 400 + 1.6 * (precision + digits) ** 2 / digits_per_term
     return 400 + 0.2 * _cost_of_retries(precision + near, digits + 2 * near)
@@ -102,14 +107,14 @@ def cost_of_ln(precision: int, number: Decimal) -> float:
 def cost_of_log10(precision: int, number: Decimal) -> float:
     """Estimate the cost of ``Context.log10``."""
     near = _digits_like_one(number)
-    return 400 + 0.26 * _cost_of_retries(precision + near, _digits(number))
+    return 400 + 0.26 * _cost_of_retries(precision + near, digits_of(number))
 
 
 def cost_of_power(precision: int, base: Decimal, exponent: Decimal) -> float:
     """Estimate the cost of ``Context.power``."""
     near = _digits_like_one(base)
     if exponent != exponent.to_integral_value():  # by logarithms, with all digits of the base
-        digits = max(precision, _digits(base)) + near
+        digits = max(precision, digits_of(base)) + near
         return 1000 + 0.5 * _cost_of_retries(digits, digits + near)
     # By squaring. A long exponent overflows at once unless the base is near 1.
     length = min(max(0, exponent.adjusted()), near + 5) + 1

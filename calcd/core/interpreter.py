@@ -8,13 +8,20 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from calcd.core.budget import BudgetExceeded
-from calcd.core.commands import BY_NAME, Command, CommandContext, operation_named
+from calcd.core.commands import (
+    ANSWER,
+    BY_NAME,
+    CONSTANTS,
+    Command,
+    CommandContext,
+    operation_named,
+)
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError, printable
 from calcd.core.expressions import MAX_NAME, Name, evaluate, is_name, parse
 from calcd.core.operations import split_request
-from calcd.core.variables import ANSWER, CONSTANTS
 
+MAX_VARIABLES = 100
 CHARACTER_COST = 0.1  # of each character of a line: to decode, match, split, show in an error
 BLANK_LINE_COST = 3
 _LINE_COST = 80  # of any line, and again if it is an error
@@ -39,8 +46,8 @@ class Interpreter:
         on_bug: Callable[[str], None] | None = None,
     ) -> None:
         self.context = CommandContext(arithmetic)
+        self.counters = self.context.counters
         self.budget = arithmetic.budget
-        self.errors = 0
         self.on_request = on_request
         self._on_bug = on_bug
 
@@ -63,7 +70,7 @@ class Interpreter:
             template = "the request takes too long: use fewer digits, or split it"
             reply = self.fail("INVALID-OPERATION", template)
         except RequestError as error:
-            self.errors += 1
+            self.counters.errors += 1
             budget.spent += _LINE_COST
             reply = error.reply(self.translate)
         except Exception:  # a bug costs its request, not the session
@@ -81,7 +88,7 @@ class Interpreter:
 
     def fail(self, code: str, template: str, *shown: object) -> str:
         """Count an error, and return the reply that tells it."""
-        self.errors += 1
+        self.counters.errors += 1
         return RequestError(code, template, *shown).reply(self.translate)
 
     # The fast path: lines whose characters are plain, nearly all of them a name and two numbers.
@@ -101,7 +108,7 @@ class Interpreter:
             size = len(group) // 4
             try:
                 replies += context.arithmetic.calculate_many(group[0::4], group[1::4], group[2::4])
-                context.variables.answer = replies[-1]
+                context.answer = replies[-1]
             except Exception:
                 lines = lines or text.split("\n")
                 taken = self.reply_to_plain_lines(lines[done : done + size], size, replies)
@@ -115,7 +122,7 @@ class Interpreter:
 
     def reply_to_plain_lines(self, lines: list[str], count: int, replies: list[str]) -> int:
         """Reply to the first ``count`` lines; return how many were taken."""
-        budget, arithmetic, variables = self.budget, self.context.arithmetic, self.context.variables
+        budget, context, arithmetic = self.budget, self.context, self.context.arithmetic
         calculate, cost = arithmetic.calculate_unchecked, arithmetic.sum_cost
         limit, spent = budget.limit, budget.spent
         for done in range(count):
@@ -129,7 +136,7 @@ class Interpreter:
                 continue
             try:
                 name, left, right = fields
-                variables.answer = reply = calculate(name, left, right)
+                context.answer = reply = calculate(name, left, right)
                 spent += cost + _SUM_CHARACTER_COST * len(line)
             except Exception:
                 budget.spent = spent
@@ -162,9 +169,9 @@ class Interpreter:
                 self._check_name(name)
             result = evaluate(parse(request, begin, arithmetic), arithmetic, self._value_of)
             if assigns:
-                context.variables.assign(name, result)
-        reply = context.variables.answer = arithmetic.text(result)
-        return reply
+                context.variables[name.lower()] = result
+        context.answer = arithmetic.text(result)
+        return context.answer
 
     def _check_name(self, name: str) -> None:
         """Raise ``RequestError`` if nothing can be assigned to a name."""
@@ -176,22 +183,29 @@ class Interpreter:
         if name.lower() in (*CONSTANTS, ANSWER) or name.upper() in BY_NAME:
             template = "{} is a reserved name: choose another"
             raise RequestError("SYNTAX", template, printable(name))
-        self.context.variables.check_room(name)
+        variables = self.context.variables
+        if name.lower() not in variables and len(variables) >= MAX_VARIABLES:
+            template = "there are already {} variables: CLEAR removes them"
+            raise RequestError("TOO-MANY-NAMES", template, MAX_VARIABLES)
 
     def _operand(self, operand: str) -> Decimal:
-        context = self.context
-        if operand[0].isalpha() and (operand in context.variables or operand.lower() == ANSWER):
-            return self._value_of(Name(operand, 0))
-        return context.arithmetic.number(operand)
+        name = operand.lower()
+        if name in self.context.variables or name == ANSWER:
+            return self._value_of(Name(name, 0))
+        return self.context.arithmetic.number(operand)
 
     def _value_of(self, name: Name) -> Decimal:
-        value = self.context.variables.value_of(name.name, self.context.arithmetic)
-        if value is not None:
-            return value
-        if name.name.lower() == ANSWER:
+        context = self.context
+        if name.name in context.variables:
+            return context.variables[name.name]
+        if name.name in CONSTANTS:
+            return context.arithmetic.constant(name.name)
+        if name.name != ANSWER:
+            template = "column {}: unknown variable {}: assign a value first"
+            raise RequestError("UNKNOWN-NAME", template, name.column, printable(name.name))
+        if not context.answer:
             raise RequestError("UNKNOWN-NAME", "ANS has no value yet")
-        template = "column {}: unknown variable {}: assign a value first"
-        raise RequestError("UNKNOWN-NAME", template, name.column, printable(name.name))
+        return context.arithmetic.number(context.answer)
 
 
 def _is_assignment(name: str, rest: str) -> bool:

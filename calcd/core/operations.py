@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
-from functools import reduce
-from typing import Any
+from functools import cached_property, reduce
+from typing import Any, Self
 
 from calcd.core.elementary import (
     cost_of_exp,
@@ -18,6 +18,8 @@ from calcd.core.elementary import (
     cost_of_ln,
     cost_of_log10,
     cost_of_power,
+    cost_of_sqrt,
+    digits_of,
     factorial,
     ln,
     round_to_places,
@@ -35,46 +37,55 @@ class Operation:
     ``names`` are in upper case; help shows the first. ``operands`` are their names in help:
     ``[x]`` is optional, ``[x...]`` may be repeated any number of times, and ``x...`` is the rest
     of the line. ``function`` takes the context and the operands. ``example`` is a request, and
-    ``answer`` is its reply in a new session. ``square_cost`` is the part of the cost that grows
-    with the square of the digits; ``extra_cost`` estimates what the function costs besides, from
-    the precision and the operands.
+    ``answer`` is its reply in a new session. ``extra_cost`` estimates what the function costs
+    beyond a pass over the digits, from the precision and the operands.
     """
 
     names: tuple[str, ...]
     operands: tuple[str, ...]
     help: str
-    function: Callable[..., Any]
     example: str
     answer: str
-    square_cost: float = 0.0
+    function: Callable[..., Any]
     extra_cost: Callable[..., float] | None = None
 
-    @property
+    @classmethod
+    def from_help(
+        cls, line: str, function: Callable[..., Any], extra_cost: Callable[..., float] | None = None
+    ) -> Self:
+        """Make a row from a line such as ``ADD|PLUS x [y...]: the sum; ADD 1 2 -> 3``."""
+        usage, _, rest = line.partition(": ")
+        text, _, rest = rest.partition("; ")
+        example, _, answer = rest.partition(" -> ")
+        names, *operands = usage.split()
+        return cls(
+            tuple(names.split("|")), tuple(operands), text, example, answer, function, extra_cost
+        )
+
+    @cached_property
     def min_operands(self) -> int:
-        """Return the smallest number of operands."""
+        """The smallest number of operands."""
         return sum(not operand.startswith("[") for operand in self.operands)
 
-    @property
+    @cached_property
     def max_operands(self) -> float:
-        """Return the largest number of operands; it may be infinite."""
+        """The largest number of operands; it may be infinite."""
         return math.inf if self.operands and "...]" in self.operands[-1] else len(self.operands)
 
-    @property
+    @cached_property
     def takes_text(self) -> bool:
         """Whether the operand is the rest of the line, as it is."""
         return self.operands != () and self.operands[-1].endswith("...")
 
     @property
     def usage(self) -> tuple[str, ...]:
-        """Return the form of a request, such as ``("SUB", "minuend", "subtrahend")``."""
+        """The form of a request, such as ``("SUB", "minuend", "subtrahend")``."""
         return self.names[0], *self.operands
 
     def cost(self, precision: int, numbers: Sequence[Decimal]) -> float:
         """Estimate the cost of the operation on these numbers, in units of about 0.05 µs."""
-        # The length of the text is close to the number of digits; as_tuple() costs much more.
-        digits = max(precision, *(len(str(number)) for number in numbers))
-        cost = 60 + 0.3 * digits + self.square_cost * digits * digits
-        cost *= max(1, len(numbers) - 1)
+        digits = max(precision, *map(digits_of, numbers))
+        cost = (60 + 0.3 * digits) * max(1, len(numbers) - 1)
         return cost + self.extra_cost(precision, *numbers) if self.extra_cost else cost
 
     def split(self, rest: str) -> list[str]:
@@ -128,72 +139,38 @@ def _each(method: Callable[[Context, Decimal, Decimal], Decimal]) -> Callable[..
     return run
 
 
-ADD = Operation(
-    ("SOMA", "ADD"),
-    ("augend", "addend", "[addend...]"),
-    "the sum of the numbers",
+_row = Operation.from_help
+
+ADD = _row(
+    "SOMA|ADD augend addend [addend...]: the sum of the numbers; SOMA 0.1 0.2 -> 0.3",
     _each(Context.add),
-    "SOMA 0.1 0.2",
-    "0.3",
 )
-SUBTRACT = Operation(
-    ("SUB",),
-    ("minuend", "subtrahend"),
-    "the first number minus the second",
-    Context.subtract,
-    "SUB 5 3",
-    "2",
+SUBTRACT = _row(
+    "SUB minuend subtrahend: the first number minus the second; SUB 5 3 -> 2", Context.subtract
 )
-MULTIPLY = Operation(
-    ("MUL",),
-    ("multiplicand", "multiplier", "[multiplier...]"),
-    "the product of the numbers",
+MULTIPLY = _row(
+    "MUL multiplicand multiplier [multiplier...]: the product of the numbers; MUL 0.1 0.2 -> 0.02",
     _each(Context.multiply),
-    "MUL 0.1 0.2",
-    "0.02",
 )
-DIVIDE = Operation(
-    ("DIV",),
-    ("dividend", "divisor"),
-    "the first number divided by the second",
+DIVIDE = _row(
+    "DIV dividend divisor: the first number divided by the second; DIV 1 8 -> 0.125",
     Context.divide,
-    "DIV 1 8",
-    "0.125",
 )
-POWER = Operation(
-    ("POT", "POW"),
-    ("base", "exponent"),
-    "the first number to the power of the second",
+POWER = _row(
+    "POT|POW base exponent: the first number to the power of the second; POT 2 10 -> 1024",
     Context.power,
-    "POT 2 10",
-    "1024",
-    extra_cost=cost_of_power,
+    cost_of_power,
 )
-REMAINDER = Operation(
-    ("RESTO", "MOD"),
-    ("dividend", "divisor"),
-    "the remainder of an integer division, with the sign of the dividend",
+REMAINDER = _row(
+    "RESTO|MOD dividend divisor: the remainder of an integer division, with the sign of the "
+    "dividend; RESTO -7 3 -> -1",
     Context.remainder,
-    "RESTO -7 3",
-    "-1",
 )
-QUOTIENT = Operation(
-    ("QUOC", "IDIV"),
-    ("dividend", "divisor"),
-    "the integer part of a division",
+QUOTIENT = _row(
+    "QUOC|IDIV dividend divisor: the integer part of a division; QUOC 7 2 -> 3",
     Context.divide_int,
-    "QUOC 7 2",
-    "3",
 )
-EXP = Operation(
-    ("EXP",),
-    ("exponent",),
-    "e to the power of the number",
-    Context.exp,
-    "EXP 0",
-    "1",
-    extra_cost=cost_of_exp,
-)
+EXP = _row("EXP exponent: e to the power of the number; EXP 0 -> 1", Context.exp, cost_of_exp)
 DIVISIONS = (DIVIDE, REMAINDER, QUOTIENT)
 
 ARITHMETIC = (
@@ -202,75 +179,37 @@ ARITHMETIC = (
     MULTIPLY,
     DIVIDE,
     POWER,
-    Operation(
-        ("RAIZ", "SQRT"), ("number",), "the square root", Context.sqrt, "RAIZ 2.25", "1.5", 0.006
-    ),
+    _row("RAIZ|SQRT number: the square root; RAIZ 2.25 -> 1.5", Context.sqrt, cost_of_sqrt),
     REMAINDER,
     QUOTIENT,
-    Operation(
-        ("MIN",),
-        ("number", "number", "[number...]"),
-        "the smallest of the numbers",
+    _row(
+        "MIN number number [number...]: the smallest of the numbers; MIN 3 1 2 -> 1",
         _each(Context.min),
-        "MIN 3 1 2",
-        "1",
     ),
-    Operation(
-        ("MAX",),
-        ("number", "number", "[number...]"),
-        "the largest of the numbers",
+    _row(
+        "MAX number number [number...]: the largest of the numbers; MAX 3 1 2 -> 3",
         _each(Context.max),
-        "MAX 3 1 2",
-        "3",
     ),
-    Operation(
-        ("ABS",), ("number",), "the number without its sign", Context.abs, "ABS -2.50", "2.50"
-    ),
-    Operation(
-        ("NEG",),
-        ("number",),
-        "the number with the opposite sign",
-        Context.minus,
-        "NEG 2.50",
-        "-2.50",
-    ),
-    Operation(
-        ("COMP", "CMP"),
-        ("number", "number"),
-        "-1, 0 or 1: less, equal or greater",
+    _row("ABS number: the number without its sign; ABS -2.50 -> 2.50", Context.abs),
+    _row("NEG number: the number with the opposite sign; NEG 2.50 -> -2.50", Context.minus),
+    _row(
+        "COMP|CMP number number: -1, 0 or 1: less, equal or greater; COMP 2 2.0 -> 0",
         Context.compare,
-        "COMP 2 2.0",
-        "0",
     ),
-    Operation(
-        ("ARRED", "ROUND"),
-        ("number", "places"),
-        "the number rounded to that many decimal places",
+    _row(
+        "ARRED|ROUND number places: the number rounded to that many decimal places; "
+        "ARRED 2.675 2 -> 2.68",
         round_to_places,
-        "ARRED 2.675 2",
-        "2.68",
     ),
     EXP,
-    Operation(
-        ("LN",), ("number",), "the natural logarithm", ln, "LN 1", "0", extra_cost=cost_of_ln
+    _row("LN number: the natural logarithm; LN 1 -> 0", ln, cost_of_ln),
+    _row(
+        "LOG|LOG10 number: the logarithm to base 10; LOG 0.001 -> -3", Context.log10, cost_of_log10
     ),
-    Operation(
-        ("LOG", "LOG10"),
-        ("number",),
-        "the logarithm to base 10",
-        Context.log10,
-        "LOG 0.001",
-        "-3",
-        extra_cost=cost_of_log10,
-    ),
-    Operation(
-        ("FAT", "FACT"),
-        ("number",),
-        "the factorial, if it is exact",
+    _row(
+        "FAT|FACT number: the factorial, if it is exact; FAT 20 -> 2432902008176640000",
         factorial,
-        "FAT 20",
-        "2432902008176640000",
-        extra_cost=cost_of_factorial,
+        cost_of_factorial,
     ),
 )
 

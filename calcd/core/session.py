@@ -57,8 +57,8 @@ class Session:
     left over is ``pending``. Then call ``resume`` until nothing is, before anything else. If the
     next line is ``expensive``, that call may take as long as a line may.
 
-    ``has_partial_line``, ``partial_line_is_request`` and ``lines_seen`` tell how long to wait for
-    more bytes; when that time is over, call ``flush_partial_line`` or ``time_out``.
+    ``has_partial_line``, ``partial_line_is_request`` and ``counters.lines`` tell how long to wait
+    for more bytes; when that time is over, call ``flush_partial_line`` or ``time_out``.
     ``close_reason`` is None as long as the session is open. ``max_line`` is in bytes, without the
     line end.
     """
@@ -66,9 +66,8 @@ class Session:
     def __init__(self, interpreter: Interpreter, max_line: int = 1024) -> None:
         self.interpreter = interpreter
         self.budget = interpreter.budget
+        self.counters = interpreter.counters
         self.close_reason: CloseReason | None = None
-        self.requests = 0  # so far, those with an error reply too
-        self.lines_seen = 0  # line ends so far
         self.has_partial_line = False  # a line without its end, of more than blanks
         self._max_line = max_line
         self._lines = ""  # that have no reply yet
@@ -79,16 +78,6 @@ class Session:
         self._is_request: bool | None = None  # the partial line; None: not known yet
         self._closing: CloseReason | None = None  # once the complete lines have replies
         self._telnet = TelnetFilter()
-
-    @property
-    def errors(self) -> int:
-        """Number of error replies so far."""
-        return self.interpreter.errors
-
-    @property
-    def pings(self) -> int:
-        """Number of PING requests so far."""
-        return self.interpreter.context.pings
 
     @property
     def close_word(self) -> str | None:
@@ -112,7 +101,7 @@ class Session:
         A client that never sends a newline sends its request in one read. Once a client has sent
         a newline, it is known to end its lines, and a partial line is never a request.
         """
-        if self.lines_seen or not self.has_partial_line or not self._is_one_read:
+        if self.counters.lines or not self.has_partial_line or not self._is_one_read:
             return False
         if self._is_request is None:  # parsing a long line takes a while
             self._is_request = _is_request(self._partial_line.decode("latin-1"))
@@ -159,7 +148,7 @@ class Session:
         """End the session because the partial line was not completed in time."""
         self.close_reason = CloseReason.LINE_TIMEOUT
         template = "the line was not completed in time: end it with a newline"
-        self.requests += 1
+        self.counters.requests += 1
         return (self.interpreter.fail("TIMEOUT", template) + "\n").encode("latin-1")
 
     def close(self) -> bytes:
@@ -291,8 +280,8 @@ class Session:
             done = interpreter.reply_to_plain_lines(lines, count, replies)
         if done < count:
             self._lines = "\n".join(text.split("\n")[done:])
-        self.lines_seen += done
-        self.requests += len(replies)
+        self.counters.lines += done
+        self.counters.requests += len(replies)
         replies.append("")
         return end.join(replies)
 
@@ -313,11 +302,11 @@ class Session:
             line = text[begin:end]
             request = line.removesuffix("\r")
             if len(request) > self._max_line:
-                self.lines_seen += 1
+                self.counters.lines += 1
                 replies.append(self._line_too_long())
                 break
             if len(request) <= _SHORT_LINE and not request.strip(" \t"):
-                self.lines_seen += has_end
+                self.counters.lines += has_end
                 budget.spent += BLANK_LINE_COST + CHARACTER_COST * len(line)
                 continue
             try:
@@ -325,10 +314,10 @@ class Session:
             except BudgetExceeded:
                 self._lines = text[begin:]
                 break
-            self.lines_seen += has_end
+            self.counters.lines += has_end
             if reply is None:
                 continue
-            self.requests += 1
+            self.counters.requests += 1
             replies += [reply, "\r\n" if has_end and request != line else "\n"]
             budget.spent += _REPLY_CHARACTER_COST * len(reply)
             if interpreter.context.quit:
@@ -339,7 +328,7 @@ class Session:
     def _line_too_long(self) -> str:
         self.close_reason = CloseReason.LINE_TOO_LONG
         template = "a line has at most {} bytes"
-        self.requests += 1
+        self.counters.requests += 1
         return self.interpreter.fail("LINE-TOO-LONG", template, self._max_line) + "\n"
 
 

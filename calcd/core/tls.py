@@ -61,6 +61,7 @@ class TlsSession:
 
     def __init__(self, context: ssl.SSLContext, session: Session) -> None:
         self._session = session
+        self.counters = session.counters
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = _wrap(context, self._incoming, self._outgoing)
         self._established = False
@@ -68,26 +69,6 @@ class TlsSession:
         self._has_records = False  # that may be complete, but were not decrypted yet
         self._close_reason: CloseReason | None = None  # if it was not the session that ended
         self._error = ""  # OpenSSL's reason
-
-    @property
-    def requests(self) -> int:
-        """Number of requests so far."""
-        return self._session.requests
-
-    @property
-    def errors(self) -> int:
-        """Number of error replies so far."""
-        return self._session.errors
-
-    @property
-    def pings(self) -> int:
-        """Number of PING requests so far."""
-        return self._session.pings
-
-    @property
-    def lines_seen(self) -> int:
-        """Line ends so far."""
-        return self._session.lines_seen
 
     @property
     def expensive(self) -> bool:

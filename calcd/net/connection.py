@@ -123,12 +123,12 @@ class Connection:
     def reject(self) -> None:
         """End the connection because there is no thread for it."""
         self._end = "busy"
-        self._rejected = not self._session.requests
+        self._rejected = not self._session.counters.requests
 
     @property
     def was_answered(self) -> bool:
         """Whether the client had a reply: it would take another line for the next one."""
-        return self._session.requests > 0
+        return self._session.counters.requests > 0
 
     def end(self, how: str) -> None:
         """End the connection without sending anything more; ``how`` is for the log."""
@@ -144,14 +144,14 @@ class Connection:
     def log_end(self) -> None:
         """Log the connection's one line."""
         session = self._session
-        only_pings = 0 < session.requests == session.pings
-        answered = session.requests > session.errors
+        only_pings = 0 < session.counters.requests == session.counters.pings
+        answered = session.counters.requests > session.counters.errors
         (access_log if answered else log).log(
             logging.DEBUG if only_pings else logging.INFO,
             "connection %s ended: requests=%d errors=%d seconds=%.3f how=%s",
             self.name,
-            session.requests,
-            session.errors + self._rejected,
+            session.counters.requests,
+            session.counters.errors + self._rejected,
             monotonic() - self._opened,
             self._end or session.close_word or "bug",
         )
@@ -188,13 +188,13 @@ class Connection:
         more_soon = session.pending and not session.expensive and len(self._unsent) < _MAX_UNSENT
         if self._unsent and not more_soon:
             # Else it is TLS's own, such as a KeyUpdate: that is no request.
-            self._replying = self._replying or session.requests != self._requests
-            self._requests = session.requests
+            self._replying = self._replying or session.counters.requests != self._requests
+            self._requests = session.counters.requests
             self._unsent = self._unsent[self.sock.send(self._unsent, _NOW) :]
             if self._replying:
                 self.idle_since = monotonic()
                 self._replying = self._unsent != b""
-        if self.tls and not session.requests:
+        if self.tls and not session.counters.requests:
             acknowledge_now(self.sock)
         return self._next()
 
@@ -252,8 +252,8 @@ class Connection:
             # Since the last reply: blank lines and telnet commands are no requests.
             until = self.idle_since + settings.idle_timeout
         else:
-            if not self._line_opened or session.lines_seen != self._lines_seen:
-                self._line_opened, self._lines_seen = now, session.lines_seen
+            if not self._line_opened or session.counters.lines != self._lines_seen:
+                self._line_opened, self._lines_seen = now, session.counters.lines
             until = self._line_opened + settings.line_timeout
             if self._only_newline_missing():
                 until = min(until, now + settings.message_wait)

@@ -73,7 +73,8 @@ def _answered(reads: list[bytes]) -> bytes:
     lines = replies.split(b"\n")
     assert lines.pop() == b"", (stream, replies)
     assert all(lines), (stream, replies)
-    assert session.requests == len(lines), (stream, replies)
-    assert session.errors == sum(line.startswith(b"ERR ") for line in lines), (stream, replies)
+    assert session.counters.requests == len(lines), (stream, replies)
+    errors = sum(line.startswith(b"ERR ") for line in lines)
+    assert session.counters.errors == errors, (stream, replies)
     assert replies_due(stream) in (None, len(lines)), (stream, replies)
     return replies

@@ -47,9 +47,9 @@ def test_a_read_full_of_lines_is_answered_in_pieces(line: str, precision: int) -
     for _ in range(10):
         if not session.pending:
             break
-        before = session.lines_seen
+        before = session.counters.lines
         more = session.resume().count(b"\n")
-        done = session.lines_seen - before
+        done = session.counters.lines - before
         assert done or session.expensive  # else nothing would ever come of it
         assert not line.strip() or done == more
         replies += more

@@ -49,7 +49,7 @@ def test_one_line_has_one_reply_and_a_blank_one_has_none() -> None:
         *("4", None, "0.25", "0.25"),
     ]
     assert (interpreter.reply("FOO") or "").startswith("ERR UNKNOWN-OPERATION ")
-    assert interpreter.errors == 1
+    assert interpreter.counters.errors == 1
 
 
 def test_an_expensive_line_needs_a_call_of_its_own() -> None:

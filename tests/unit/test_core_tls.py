@@ -43,7 +43,8 @@ def client(request: pytest.FixtureRequest, clients: Clients) -> Client:
 
 def test_requests_are_answered(client: Client) -> None:
     assert client.ask(b"SOMA 2 2\r\nDIV 1 3\n") == b"4\r\n0.3333333333333333333333333333333333\n"
-    assert (client.session.requests, client.session.errors) == (2, 0)
+    counters = client.session.counters
+    assert (counters.requests, counters.errors) == (2, 0)
 
 
 def test_a_handshake_may_come_byte_by_byte(clients: Clients) -> None:
@@ -142,7 +143,7 @@ def test_who_does_not_speak_tls_is_told_so_in_plain_text(clients: Clients) -> No
     assert session.receive(b"SOMA 2 2\n") == b"ERR FORBIDDEN this endpoint accepts only TLS\n"
     assert session.close_word == "tls-wrong-version-number"
     assert session.close() == b""
-    assert (session.requests, session.errors) == (0, 1)
+    assert (session.counters.requests, session.counters.errors) == (0, 1)
 
 
 def test_a_record_that_was_forged_ends_the_session(client: Client) -> None:
@@ -150,7 +151,7 @@ def test_a_record_that_was_forged_ends_the_session(client: Client) -> None:
     sealed[-1] ^= 1
     client.send(bytes(sealed))
     assert client.session.close_word == "tls-decryption-failed-or-bad-record-mac"
-    assert client.session.requests == 0
+    assert client.session.counters.requests == 0
 
 
 @given(st.binary(max_size=300), st.booleans())
@@ -162,7 +163,7 @@ def test_no_bytes_at_all_raise(clients: Clients, data: bytes, established: bool)
     client.session.receive(b"")
     client.session.close()
     assert client.session.close_reason
-    assert client.session.requests == 0
+    assert client.session.counters.requests == 0
 
 
 @pytest.mark.parametrize(

@@ -324,9 +324,10 @@ def test_after_the_first_newline_nothing_without_one_is_complete() -> None:
 def test_requests_errors_and_pings_are_counted() -> None:
     counted = session()
     counted.receive(b"SOMA 2 2\n\nFOO\nPING\nDIV 1 0\n" + b"MUL 2 2\n" * 10)
-    assert (counted.requests, counted.errors, counted.pings) == (14, 2, 1)
+    counters = counted.counters
+    assert (counters.requests, counters.errors, counters.pings) == (14, 2, 1)
     counted.receive(b"SOMA 1 " + b"1" * 2000)
-    assert (counted.requests, counted.errors) == (15, 3)
+    assert (counters.requests, counters.errors) == (15, 3)
 
 
 def test_each_request_can_be_watched() -> None:
@@ -423,9 +424,7 @@ def test_the_fast_path_says_what_the_rules_say(lines: list[str], end: str, digit
     fast = new_session(digits)
     by_rules = new_session(digits, on_request=lambda *_: None)
     assert answered(fast, stream) == answered(by_rules, stream)
-    assert fast.requests == by_rules.requests
-    assert fast.errors == by_rules.errors
-    assert fast.lines_seen == by_rules.lines_seen
+    assert fast.counters == by_rules.counters
 
 
 @pytest.mark.parametrize(
@@ -454,7 +453,7 @@ def test_an_expensive_line_that_silence_ends_is_no_newline() -> None:
         assert replies.startswith(reply)
         assert replies.endswith(b"\n")
         assert not replies.endswith(b"\r\n")
-    assert silent.lines_seen == 0
+    assert silent.counters.lines == 0
 
 
 def test_a_wrong_expression_without_a_newline_is_complete() -> None:
