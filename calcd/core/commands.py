@@ -1,7 +1,7 @@
 """The table of all operations, and those of them that are not arithmetic."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 
@@ -117,14 +117,14 @@ def _precision(context: CommandContext, digits: str = "") -> str:
         if not (digits.isdecimal() and len(digits) <= 4 and 1 <= int(digits) <= MAX_PRECISION):
             template = "{} is not an integer from 1 to {}"
             raise RequestError("INVALID-NUMBER", template, printable(digits), MAX_PRECISION)
-        context.arithmetic = context.arithmetic.replace(precision=int(digits))
+        context.arithmetic = replace(context.arithmetic, precision=int(digits))
     return str(context.arithmetic.precision)
 
 
 @_command("ROUNDING [mode]: show or set the rounding mode; ROUNDING half-even -> half-even")
 def _rounding(context: CommandContext, mode: str = "") -> str:
     if mode:
-        context.arithmetic = context.arithmetic.replace(rounding=_choice(mode, ROUNDINGS))
+        context.arithmetic = replace(context.arithmetic, rounding=_choice(mode, ROUNDINGS))
     return context.arithmetic.rounding
 
 
@@ -132,7 +132,7 @@ def _rounding(context: CommandContext, mode: str = "") -> str:
 def _exact(context: CommandContext, switch: str = "") -> str:
     if switch:
         exact = _SWITCH[_choice(switch, _SWITCH)]
-        context.arithmetic = context.arithmetic.replace(exact=exact)
+        context.arithmetic = replace(context.arithmetic, exact=exact)
     return "on" if context.arithmetic.exact else "off"
 
 

@@ -7,6 +7,7 @@ parameters of IEEE 754-2008 decimal128.
 import decimal
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from functools import cache, lru_cache
 from itertools import repeat
@@ -57,6 +58,7 @@ def _context(precision: int, rounding: str, exact: bool) -> Context:
     )
 
 
+@dataclass(eq=False)
 class Arithmetic:
     """Calculates in one precision and rounding. Not to be shared between threads.
 
@@ -64,30 +66,16 @@ class Arithmetic:
     an error of a result that would be rounded. Operations are charged to ``budget``.
     """
 
-    def __init__(
-        self,
-        precision: int = 34,
-        rounding: str = "half-even",
-        exact: bool = False,
-        budget: Budget | None = None,
-    ) -> None:
-        self.precision, self.rounding, self.exact = precision, rounding, exact
-        self.budget = budget or Budget()
-        self.sum_cost = 8 + 0.07 * precision  # of ``calculate_unchecked``, without the characters
-        self.context = _context(precision, rounding, exact).copy()
-        # Without this many digits no plain result has its first digit beyond PLAIN_PLACES.
-        self._may_be_wide = precision > PLAIN_PLACES
+    precision: int = 34
+    rounding: str = "half-even"
+    exact: bool = False
+    budget: Budget = field(default_factory=Budget)
 
-    def replace(
-        self, precision: int = 0, rounding: str = "", exact: bool | None = None
-    ) -> "Arithmetic":
-        """Return a copy with these changes, and the same budget."""
-        return Arithmetic(
-            precision or self.precision,
-            rounding or self.rounding,
-            self.exact if exact is None else exact,
-            self.budget,
-        )
+    def __post_init__(self) -> None:
+        self.context = _context(self.precision, self.rounding, self.exact).copy()
+        self.sum_cost = 8 + 0.07 * self.precision  # of ``calculate_unchecked``, of no characters
+        # Without this many digits no plain result has its first digit beyond PLAIN_PLACES.
+        self._may_be_wide = self.precision > PLAIN_PLACES
 
     def number(self, operand: str) -> Decimal:
         """Parse a number without rounding; raise ``RequestError`` INVALID-NUMBER.
@@ -113,46 +101,38 @@ class Arithmetic:
         self.budget.charge(operation.cost(self.precision, numbers))
         try:
             result: Decimal = operation.function(self.context, *numbers)
-        except decimal.DivisionByZero:
-            raise RequestError("DIVISION-BY-ZERO", "division by zero") from None
-        except decimal.Overflow:
-            raise self._overflow() from None
-        except decimal.Inexact:
-            raise self._inexact() from None
-        except decimal.InvalidOperation:
-            if numbers[-1] == 0 and operation in DIVISIONS:  # invalid for remainders too
-                if numbers[0] == 0:
-                    template = "0 divided by 0 is undefined"
-                    raise RequestError("DIVISION-UNDEFINED", template) from None
-                raise RequestError("DIVISION-BY-ZERO", "division by zero") from None
+        except (decimal.Overflow, decimal.Inexact) as signal:
+            raise self._does_not_fit(signal) from None
+        except (decimal.DivisionByZero, decimal.InvalidOperation):
             raise self._undefined(operation, numbers) from None
         if not result.is_finite():  # such as the logarithm of 0
             raise self._undefined(operation, numbers)
         return result
 
+    def rounded(self, number: Decimal) -> Decimal:
+        """Round a number as if it were a result; raise the errors of ``run``."""
+        try:
+            return self.context.plus(number)
+        except (decimal.Overflow, decimal.Inexact) as signal:
+            raise self._does_not_fit(signal) from None
+
+    def _does_not_fit(self, signal: decimal.Inexact) -> RequestError:
+        if isinstance(signal, decimal.Overflow):
+            template = "the result is too large: it must be below 1E+{}"
+            return RequestError("OVERFLOW", template, EMAX + 1)
+        template = "the exact result does not fit in {} digits"
+        return RequestError("INEXACT", template, self.precision)
+
     def _undefined(self, operation: Operation, numbers: Sequence[Decimal]) -> RequestError:
+        if operation in DIVISIONS and numbers[-1] == 0:
+            if numbers[0] == 0:
+                return RequestError("DIVISION-UNDEFINED", "0 divided by 0 is undefined")
+            return RequestError("DIVISION-BY-ZERO", "division by zero")
         shown = " ".join(printable(str(number))[1:-1] for number in numbers)
         template = "{} has no result of {} digits or fewer for {}"
         return RequestError(
             "INVALID-OPERATION", template, operation.names[0], self.precision, shown
         )
-
-    def _overflow(self) -> RequestError:
-        template = "the result is too large: it must be below 1E+{}"
-        return RequestError("OVERFLOW", template, EMAX + 1)
-
-    def _inexact(self) -> RequestError:
-        template = "the exact result does not fit in {} digits"
-        return RequestError("INEXACT", template, self.precision)
-
-    def rounded(self, number: Decimal) -> Decimal:
-        """Round a number as if it were a result; raise the errors of ``run``."""
-        try:
-            return self.context.plus(number)
-        except decimal.Overflow:
-            raise self._overflow() from None
-        except decimal.Inexact:
-            raise self._inexact() from None
 
     def constant(self, name: str) -> Decimal:
         """Return ``pi`` or ``e``, rounded."""
@@ -208,16 +188,10 @@ class Arithmetic:
 def _pi() -> Decimal:
     """Return pi, truncated after ``_PI_DIGITS`` decimals: Machin's 16 atan(1/5) - 4 atan(1/239)."""
     guard_digits = 10
-    one = 10 ** (_PI_DIGITS + guard_digits)
-    scaled = 16 * _arctangent(5, one) - 4 * _arctangent(239, one)
-    return Decimal(f"{scaled // 10**guard_digits}E-{_PI_DIGITS}")
-
-
-def _arctangent(divisor: int, one: int) -> int:
-    """Return the arc tangent of 1/divisor, in units of 1/one."""
-    total, power, number = 0, one // divisor, 1
-    while power:
-        total += power // number if number % 4 == 1 else -(power // number)
-        power //= divisor * divisor
-        number += 2
-    return total
+    total, one = 0, 10 ** (_PI_DIGITS + guard_digits)
+    for factor, divisor in ((16, 5), (-4, 239)):
+        power, number = factor * one // divisor, 1
+        while power:
+            total += power // number
+            power, number = -power // divisor**2, number + 2
+    return Decimal(f"{total // 10**guard_digits}E-{_PI_DIGITS}")
