@@ -73,7 +73,7 @@ class Arithmetic:
 
     def __post_init__(self) -> None:
         self.context = _context(self.precision, self.rounding, self.exact).copy()
-        self.sum_cost = 8 + 0.07 * self.precision  # of ``calculate_unchecked``, of no characters
+        self.fast_cost = 8 + 0.07 * self.precision  # of ``calculate_unchecked``, of no characters
         # Without this many digits no plain result has its first digit beyond PLAIN_PLACES.
         self._may_be_wide = self.precision > PLAIN_PLACES
 
@@ -150,7 +150,7 @@ class Arithmetic:
         text = str(result)
         return self._reformat(text, result) if "E" in text or self._may_be_wide else text
 
-    def calculate_many(
+    def calculate_batch(
         self, names: Iterable[str], lefts: Iterable[str], rights: Iterable[str]
     ) -> list[str]:
         """Do ``calculate_unchecked`` for many; raise if one of them fails.

@@ -7,7 +7,7 @@ and only UPPER decodes its operand as UTF-8.
 from collections.abc import Callable
 from decimal import Decimal
 
-from calcd.core.budget import BudgetExceeded
+from calcd.core.budget import LINE_LIMIT, Budget, BudgetExceeded
 from calcd.core.commands import (
     ANSWER,
     BY_NAME,
@@ -18,7 +18,7 @@ from calcd.core.commands import (
 )
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError, printable
-from calcd.core.expressions import MAX_NAME, Name, evaluate, is_name, parse
+from calcd.core.expressions import MAX_NAME, Name, UnfinishedError, evaluate, is_name, parse
 from calcd.core.operations import split_request
 
 MAX_VARIABLES = 100
@@ -26,9 +26,7 @@ CHARACTER_COST = 0.1  # of each character of a line: to decode, match, split, sh
 BLANK_LINE_COST = 3
 _LINE_COST = 80  # of any line, and again if it is an error
 _OPERAND_COST = 30
-_SUM_CHARACTER_COST = 0.3  # instead of CHARACTER_COST: numbers are multiplied or divided as well
 _LOG_COST = 400  # of a line that ``on_request`` logs
-_GROUP = 64  # lines that are calculated at once
 
 
 class Interpreter:
@@ -91,71 +89,11 @@ class Interpreter:
         self.counters.errors += 1
         return RequestError(code, template, *shown).reply(self.translate)
 
-    # The fast path: lines whose characters are plain, nearly all of them a name and two numbers.
-    # Its results equal those of the general path; a line that fails is left to the rules.
-
-    def reply_to_sums(self, text: str, fields: list[str], replies: list[str]) -> int:
-        """Reply to lines of three fields, as ``fields_of_sums`` returns them, in groups.
-
-        A group is calculated at once unless one of its lines fails. Return how many lines got a
-        reply.
-        """
-        context, budget, count = self.context, self.budget, len(fields) // 4
-        cost = context.arithmetic.sum_cost + _SUM_CHARACTER_COST * len(text) / count
-        lines: list[str] = []  # split only if they are needed
-        for done in range(0, count, _GROUP):
-            group = fields[4 * done : 4 * (done + _GROUP)]
-            size = len(group) // 4
-            try:
-                replies += context.arithmetic.calculate_many(group[0::4], group[1::4], group[2::4])
-                context.answer = replies[-1]
-            except Exception:
-                lines = lines or text.split("\n")
-                taken = self.reply_to_plain_lines(lines[done : done + size], size, replies)
-                if taken < size:
-                    return done + taken
-            else:
-                budget.spent += size * cost
-            if budget.exhausted:
-                return min(count, done + _GROUP)
-        return count
-
-    def reply_to_plain_lines(self, lines: list[str], count: int, replies: list[str]) -> int:
-        """Reply to the first ``count`` lines; return how many were taken."""
-        budget, context, arithmetic = self.budget, self.context, self.context.arithmetic
-        calculate, cost = arithmetic.calculate_unchecked, arithmetic.sum_cost
-        limit, spent = budget.limit, budget.spent
-        for done in range(count):
-            if spent > limit:
-                budget.spent = spent
-                return done
-            line = lines[done]
-            fields = line.split()
-            if not fields:
-                spent += BLANK_LINE_COST + CHARACTER_COST * len(line)
-                continue
-            try:
-                name, left, right = fields
-                context.answer = reply = calculate(name, left, right)
-                spent += cost + _SUM_CHARACTER_COST * len(line)
-            except Exception:
-                budget.spent = spent
-                try:
-                    reply = self.reply(line.removesuffix("\r")) or ""
-                except BudgetExceeded:
-                    return done
-                spent = budget.spent
-            replies.append(reply)
-        budget.spent = spent
-        return count
-
-    # The rules
-
     def _result(self, request: str, name: str, rest: str) -> str:
         """Return the reply to a request without an error; raise ``RequestError``."""
         context = self.context
         arithmetic = context.arithmetic
-        begin = find_expression(request, name, rest)
+        begin = _find_expression(request, name, rest)
         if begin < 0:
             operation = operation_named(name, context.variables)
             operands = operation.operands_of(rest)
@@ -208,6 +146,24 @@ class Interpreter:
         return context.arithmetic.number(context.answer)
 
 
+def is_request(line: str) -> bool:
+    """Return whether a line is a whole request, or an error whatever follows."""
+    name, rest = split_request(line)
+    begin = _find_expression(line, name, rest)
+    if begin >= 0:
+        try:
+            parse(line, begin, Arithmetic(budget=Budget(LINE_LIMIT)))
+        except UnfinishedError:
+            return False
+        except (RequestError, BudgetExceeded):
+            return True
+        return True
+    operation = BY_NAME.get(name.upper())
+    if operation is None:  # an error whatever follows, once the name has ended
+        return rest != ""
+    return len(operation.split(rest)) >= operation.min_operands
+
+
 def _is_assignment(name: str, rest: str) -> bool:
     """Return whether the second field is ``=``, unless the first is an operation on text."""
     if rest != "=" and not rest.startswith(("= ", "=\t")):
@@ -216,18 +172,10 @@ def _is_assignment(name: str, rest: str) -> bool:
     return operation is None or not operation.takes_text
 
 
-def find_expression(request: str, name: str, rest: str) -> int:
+def _find_expression(request: str, name: str, rest: str) -> int:
     """Return where in a request its expression begins; -1 if it is an operation by name."""
     if _is_assignment(name, rest):
         return request.index("=", request.index(name) + len(name)) + 1
     if name[:1].isalpha():
         return -1
     return request.index(name) + (name[:1] == "=")
-
-
-def fields_of_sums(text: str) -> list[str]:
-    """Split plain lines of three fields, with a mark for each line end; else return ``[]``."""
-    # The mark cannot be a field, so its positions tell where lines end.
-    fields = text.replace("\n", " ; ").split()
-    ends = text.count("\n")
-    return fields if fields[3::4].count(";") == ends == len(fields) / 4 else []

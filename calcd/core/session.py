@@ -3,33 +3,17 @@
 import enum
 import re
 
-from calcd.core.budget import CALL_LIMIT, LINE_LIMIT, Budget, BudgetExceeded
-from calcd.core.commands import BY_NAME
-from calcd.core.decimal128 import Arithmetic
-from calcd.core.errors import RequestError
-from calcd.core.expressions import UnfinishedError, parse
-from calcd.core.interpreter import (
-    BLANK_LINE_COST,
-    CHARACTER_COST,
-    Interpreter,
-    fields_of_sums,
-    find_expression,
-)
-from calcd.core.operations import split_request
+from calcd.core.batch import PLAIN, SHORT_LINE, reply_to_block
+from calcd.core.budget import CALL_LIMIT, BudgetExceeded
+from calcd.core.interpreter import BLANK_LINE_COST, CHARACTER_COST, Interpreter, is_request
 from calcd.core.telnet import IAC, TelnetFilter
 
 _LF = ord("\n")
 _CTRL_D = b"\x04"
 _CTRL_D_FIRST = re.compile(rb"^\x04", re.MULTILINE)
 
-# If a read has only these bytes (no n, so neither nan nor inf; no underscore; no control
-# characters), str.split() finds the fields of the grammar, and Decimal() takes its numbers: one
-# test of a whole read replaces one of each operand.
-_PLAIN = b"0123456789+-.eE \t\r\n" + b"SOMAUBLDIV" + b"somaubldiv"
 _MAX_PLAIN = 1 << 17  # bytes of lines that are tested for plain bytes
 _BLOCK = 1 << 12  # characters that are split into fields together
-_SHORT_LINE = 1024  # characters of a line whose numbers are used before their cost is known
-_MIN_GROUPED_TEXT = 300  # characters from which on sums are calculated in groups
 
 _TELNET_PIECE = 512  # bytes that are stripped of telnet commands at once
 _TELNET_COST = 8  # of each command
@@ -104,7 +88,7 @@ class Session:
         if self.counters.lines or not self.has_partial_line or not self._is_one_read:
             return False
         if self._is_request is None:  # parsing a long line takes a while
-            self._is_request = _is_request(self._partial_line.decode("latin-1"))
+            self._is_request = is_request(self._partial_line.decode("latin-1"))
         return self._is_request
 
     def receive(self, data: bytes, limit: float = CALL_LIMIT) -> bytes:
@@ -118,7 +102,7 @@ class Session:
         if not data:
             return self._end_input()
         within_line = self._partial_line or self._telnet.active
-        if not within_line and data[-1] == _LF and not data.translate(None, _PLAIN):
+        if not within_line and data[-1] == _LF and not data.translate(None, PLAIN):
             return self._reply_to_lines(data.decode("latin-1"), True).encode("latin-1")
         if IAC not in data and not self._telnet.active:
             return (self._take_text(data, False) + self._end_read()).encode("latin-1")
@@ -196,7 +180,7 @@ class Session:
         self.has_partial_line = self.has_partial_line or rest.strip(b" \t") != b""
         if not lines:
             return ""
-        plain = len(lines) <= _MAX_PLAIN and not lines.translate(None, _PLAIN)
+        plain = len(lines) <= _MAX_PLAIN and not lines.translate(None, PLAIN)
         return self._reply_to_lines(lines.decode("latin-1"), plain)
 
     def _end_input(self) -> bytes:
@@ -249,41 +233,11 @@ class Session:
         return "".join(replies)
 
     def _reply_to_block(self, text: str) -> str:
-        """Reply to complete lines of plain bytes."""
-        short = len(text) <= min(self._max_line, _SHORT_LINE) or not self._has_long_line(text)
-        if short and "\r" not in text:
-            return self._reply_to_plain_lines(text, "\n")
-        if short and text.count("\r") == text.count("\n") == text.count("\r\n"):
-            return self._reply_to_plain_lines(text, "\r\n")
-        return self._reply_by_rules(text)
-
-    def _has_long_line(self, text: str) -> bool:
-        """Return whether a line, with its CR, has more characters than the fast path takes."""
-        begin, most = 0, min(self._max_line, _SHORT_LINE) + 1  # with its LF
-        while len(text) - begin > most:
-            begin = text.rfind("\n", begin, begin + most) + 1
-            if not begin:
-                return True
-        return False
-
-    def _reply_to_plain_lines(self, text: str, end: str) -> str:
-        """Reply to short lines of plain bytes that all have the same line end."""
-        replies: list[str] = []
-        interpreter = self.interpreter
-        fields = fields_of_sums(text) if len(text) > _MIN_GROUPED_TEXT else []
-        if fields:
-            count = len(fields) // 4
-            done = interpreter.reply_to_sums(text, fields, replies)
-        else:
-            lines = text.split("\n")
-            count = len(lines) - 1  # the last is what follows the last newline
-            done = interpreter.reply_to_plain_lines(lines, count, replies)
-        if done < count:
-            self._lines = "\n".join(text.split("\n")[done:])
-        self.counters.lines += done
-        self.counters.requests += len(replies)
-        replies.append("")
-        return end.join(replies)
+        found = reply_to_block(self.interpreter, text, self._max_line)
+        if found is None:
+            return self._reply_by_rules(text)
+        replies, self._lines = found
+        return replies
 
     def _reply_by_rules(self, text: str) -> str:
         """Reply to lines with any line ends; each reply ends as its request does."""
@@ -305,7 +259,7 @@ class Session:
                 self.counters.lines += 1
                 replies.append(self._line_too_long())
                 break
-            if len(request) <= _SHORT_LINE and not request.strip(" \t"):
+            if len(request) <= SHORT_LINE and not request.strip(" \t"):
                 self.counters.lines += has_end
                 budget.spent += BLANK_LINE_COST + CHARACTER_COST * len(line)
                 continue
@@ -330,20 +284,3 @@ class Session:
         template = "a line has at most {} bytes"
         self.counters.requests += 1
         return self.interpreter.fail("LINE-TOO-LONG", template, self._max_line) + "\n"
-
-
-def _is_request(line: str) -> bool:
-    """Return whether a line is a whole request, or an error whatever follows."""
-    name, rest = split_request(line)
-    if (begin := find_expression(line, name, rest)) >= 0:
-        try:
-            parse(line, begin, Arithmetic(budget=Budget(LINE_LIMIT)))
-        except UnfinishedError:
-            return False
-        except (RequestError, BudgetExceeded):
-            return True
-        return True
-    operation = BY_NAME.get(name.upper())
-    if operation is None:  # an error whatever follows, once the name has ended
-        return rest != ""
-    return len(operation.split(rest)) >= operation.min_operands

@@ -529,7 +529,7 @@ def test_a_line_that_grows_byte_by_byte_takes_linear_time(byte: bytes) -> None:
 
 def test_whether_a_long_line_is_complete_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
-    monkeypatch.setattr("calcd.core.session.parse", lambda *_: looks.append(1))
+    monkeypatch.setattr("calcd.core.interpreter.parse", lambda *_: looks.append(1))
     long = session(max_line=1 << 20)
     long.receive(b"1+" * 30_000)
     for _ in range(5):
