@@ -20,10 +20,10 @@ def reply_to_block(interpreter: Interpreter, text: str, max_line: int) -> tuple[
     """Reply to complete lines of plain bytes, a few thousand characters of them.
 
     Return the replies with their line ends, and the lines that wait for another call. Return None
-    if this is not for the fast path: a line is long, or the line ends differ.
+    if this is not for the fast path: a line has more than ``max_line`` characters, or the line ends
+    differ.
     """
-    longest = min(max_line, SHORT_LINE)
-    if len(text) > longest and _has_longer_line(text, longest):
+    if len(text) > max_line and _has_longer_line(text, max_line):
         return None
     end = "\n"
     if "\r" in text:
@@ -47,11 +47,11 @@ def reply_to_block(interpreter: Interpreter, text: str, max_line: int) -> tuple[
     return end.join(replies), "\n".join(text.split("\n")[done:]) if done < count else ""
 
 
-def _has_longer_line(text: str, longest: int) -> bool:
-    """Return whether a line, with its CR, has more than ``longest`` characters."""
+def _has_longer_line(text: str, max_line: int) -> bool:
+    """Return whether a line, with its CR, has more than ``max_line`` characters."""
     begin = 0
-    while len(text) - begin > longest + 1:  # with its LF
-        begin = text.rfind("\n", begin, begin + longest + 1) + 1
+    while len(text) - begin > max_line + 1:  # with its LF
+        begin = text.rfind("\n", begin, begin + max_line + 1) + 1
         if not begin:
             return True
     return False

@@ -48,16 +48,11 @@ def factorial(context: Context, number: Decimal) -> Decimal:
     """Return the factorial; raise ``decimal.Inexact`` if its digits do not fit."""
     if number < 0 or number != number.to_integral_value():
         raise decimal.InvalidOperation
-    if number > _MAX_FACTORIAL or _digits_of_factorial(int(number)) > context.prec:
+    if number > _MAX_FACTORIAL:
         raise decimal.Inexact
     exact = context.copy()
     exact.traps[decimal.Inexact] = True
     return exact.plus(Decimal(math.factorial(int(number))))
-
-
-def _digits_of_factorial(number: int) -> float:
-    """Return a lower bound for the digits of a factorial without its trailing zeros."""
-    return math.lgamma(number + 1) / math.log(10) - number / 4
 
 
 def digits_of(number: Decimal) -> int:

@@ -10,46 +10,28 @@ The grammar, each line binding tighter than the one before::
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+from calcd.core import operations
 from calcd.core.decimal128 import UNSIGNED, Arithmetic
 from calcd.core.errors import RequestError, printable
-from calcd.core.operations import (
-    ADD,
-    ARITHMETIC,
-    DIVIDE,
-    MULTIPLY,
-    POWER,
-    REMAINDER,
-    SUBTRACT,
-    Operation,
-)
+from calcd.core.operations import Operation
 
 MAX_DEPTH = 50  # of nested parentheses, calls and powers
 MAX_NAME = 64  # characters
 _TOKEN_COST = 30
 
+_WORD = r"[A-Za-z][A-Za-z0-9_]*"
+_NAME = re.compile(_WORD)
 _TOKEN = re.compile(
-    r"[ \t]*(?:"
-    rf"(?P<number>{UNSIGNED})|"
-    r"(?P<name>[A-Za-z][A-Za-z0-9_]*)|"
-    r"(?P<mark>\*\*|.)|"
-    r"(?P<end>$))",
-    re.DOTALL,
+    rf"[ \t]*(?:(?P<number>{UNSIGNED})|(?P<name>{_WORD})|(?P<mark>\*\*|.)|(?P<end>$))", re.DOTALL
 )
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_FUNCTIONS = {name: operation for operation in ARITHMETIC for name in operation.names}
-_SUMS = {"+": ADD, "-": SUBTRACT}
-_PRODUCTS = {"*": MULTIPLY, "/": DIVIDE, "%": REMAINDER}
+_FUNCTIONS = {name: operation for operation in operations.ARITHMETIC for name in operation.names}
+_SUMS = {"+": operations.ADD, "-": operations.SUBTRACT}
+_PRODUCTS = {"*": operations.MULTIPLY, "/": operations.DIVIDE, "%": operations.REMAINDER}
 _POWERS = ("^", "**")
-
-
-class Literal(NamedTuple):
-    """Step: push a number."""
-
-    number: Decimal
 
 
 class Name(NamedTuple):
@@ -70,7 +52,7 @@ class Apply(NamedTuple):
     operands: int
 
 
-Step = Literal | Name | Negate | Apply
+Step = Decimal | Name | Negate | Apply
 
 
 class UnfinishedError(RequestError):
@@ -92,23 +74,22 @@ def parse(text: str, begin: int, arithmetic: Arithmetic) -> list[Step]:
 
 
 def evaluate(
-    steps: Iterable[Step], arithmetic: Arithmetic, value_of: Callable[[Name], Decimal]
+    steps: Sequence[Step], arithmetic: Arithmetic, value_of: Callable[[Name], Decimal]
 ) -> Decimal:
     """Return the result of the steps; raise ``RequestError`` if it is not finite."""
     stack: list[Decimal] = []
-    unrounded = True  # the topmost number
     for step in steps:
-        unrounded = not isinstance(step, Apply)
         match step:
-            case Literal(number):
-                stack.append(number)
+            case Decimal():
+                stack.append(step)
             case Name():
                 stack.append(value_of(step))
             case Negate():
                 stack.append(stack.pop().copy_negate())
             case Apply(operation, count):
                 stack[-count:] = [arithmetic.run(operation, stack[-count:])]
-    return arithmetic.rounded(stack[0]) if unrounded else stack[0]
+    # The result of an operation is rounded already, and would lose the sign of a zero.
+    return stack[0] if isinstance(steps[-1], Apply) else arithmetic.rounded(stack[0])
 
 
 class _Parser:
@@ -184,12 +165,12 @@ class _Parser:
             self._deeper()
             self._next()
             self._signed()
-            self._steps.append(Apply(POWER, 2))
+            self._steps.append(Apply(operations.POWER, 2))
             self._depth -= 1
 
     def _atom(self) -> None:
         if self._kind == "number":
-            self._steps.append(Literal(self._arithmetic.number(self._next())))
+            self._steps.append(self._arithmetic.number(self._next()))
         elif self._kind == "name":
             column, name = self._column, self._next()
             if self._ahead == "(":

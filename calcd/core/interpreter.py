@@ -93,7 +93,7 @@ class Interpreter:
         """Return the reply to a request without an error; raise ``RequestError``."""
         context = self.context
         arithmetic = context.arithmetic
-        begin = _find_expression(request, name, rest)
+        begin, assigns = _find_expression(request, name, rest)
         if begin < 0:
             operation = operation_named(name, context.variables)
             operands = operation.operands_of(rest)
@@ -102,7 +102,6 @@ class Interpreter:
             self.budget.charge(_OPERAND_COST * len(operands))
             result = arithmetic.run(operation, [self._operand(each) for each in operands])
         else:
-            assigns = _is_assignment(name, rest)
             if assigns:
                 self._check_name(name)
             result = evaluate(parse(request, begin, arithmetic), arithmetic, self._value_of)
@@ -149,7 +148,7 @@ class Interpreter:
 def is_request(line: str) -> bool:
     """Return whether a line is a whole request, or an error whatever follows."""
     name, rest = split_request(line)
-    begin = _find_expression(line, name, rest)
+    begin, _ = _find_expression(line, name, rest)
     if begin >= 0:
         try:
             parse(line, begin, Arithmetic(budget=Budget(LINE_LIMIT)))
@@ -164,18 +163,15 @@ def is_request(line: str) -> bool:
     return len(operation.split(rest)) >= operation.min_operands
 
 
-def _is_assignment(name: str, rest: str) -> bool:
-    """Return whether the second field is ``=``, unless the first is an operation on text."""
-    if rest != "=" and not rest.startswith(("= ", "=\t")):
-        return False
+def _find_expression(request: str, name: str, rest: str) -> tuple[int, bool]:
+    """Return where in a request its expression begins, and whether the name gets its value.
+
+    It begins at -1 if the request is an operation by name.
+    """
     operation = BY_NAME.get(name.upper())
-    return operation is None or not operation.takes_text
-
-
-def _find_expression(request: str, name: str, rest: str) -> int:
-    """Return where in a request its expression begins; -1 if it is an operation by name."""
-    if _is_assignment(name, rest):
-        return request.index("=", request.index(name) + len(name)) + 1
+    takes_text = operation is not None and operation.takes_text
+    if (rest == "=" or rest.startswith(("= ", "=\t"))) and not takes_text:
+        return request.index("=", request.index(name) + len(name)) + 1, True
     if name[:1].isalpha():
-        return -1
-    return request.index(name) + (name[:1] == "=")
+        return -1, False
+    return request.index(name) + (name[:1] == "="), False

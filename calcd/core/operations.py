@@ -12,18 +12,7 @@ from decimal import Context, Decimal
 from functools import cached_property, reduce
 from typing import Any, Self
 
-from calcd.core.elementary import (
-    cost_of_exp,
-    cost_of_factorial,
-    cost_of_ln,
-    cost_of_log10,
-    cost_of_power,
-    cost_of_sqrt,
-    digits_of,
-    factorial,
-    ln,
-    round_to_places,
-)
+from calcd.core import elementary
 from calcd.core.errors import RequestError
 
 _BLANKS = " \t"
@@ -84,7 +73,7 @@ class Operation:
 
     def cost(self, precision: int, numbers: Sequence[Decimal]) -> float:
         """Estimate the cost of the operation on these numbers, in units of about 0.05 µs."""
-        digits = max(precision, *map(digits_of, numbers))
+        digits = max(precision, *map(elementary.digits_of, numbers))
         cost = (60 + 0.3 * digits) * max(1, len(numbers) - 1)
         return cost + self.extra_cost(precision, *numbers) if self.extra_cost else cost
 
@@ -159,7 +148,7 @@ DIVIDE = _row(
 POWER = _row(
     "POT|POW base exponent: the first number to the power of the second; POT 2 10 -> 1024",
     Context.power,
-    cost_of_power,
+    elementary.cost_of_power,
 )
 REMAINDER = _row(
     "RESTO|MOD dividend divisor: the remainder of an integer division, with the sign of the "
@@ -170,7 +159,9 @@ QUOTIENT = _row(
     "QUOC|IDIV dividend divisor: the integer part of a division; QUOC 7 2 -> 3",
     Context.divide_int,
 )
-EXP = _row("EXP exponent: e to the power of the number; EXP 0 -> 1", Context.exp, cost_of_exp)
+EXP = _row(
+    "EXP exponent: e to the power of the number; EXP 0 -> 1", Context.exp, elementary.cost_of_exp
+)
 DIVISIONS = (DIVIDE, REMAINDER, QUOTIENT)
 
 ARITHMETIC = (
@@ -179,7 +170,9 @@ ARITHMETIC = (
     MULTIPLY,
     DIVIDE,
     POWER,
-    _row("RAIZ|SQRT number: the square root; RAIZ 2.25 -> 1.5", Context.sqrt, cost_of_sqrt),
+    _row(
+        "RAIZ|SQRT number: the square root; RAIZ 2.25 -> 1.5", Context.sqrt, elementary.cost_of_sqrt
+    ),
     REMAINDER,
     QUOTIENT,
     _row(
@@ -199,17 +192,19 @@ ARITHMETIC = (
     _row(
         "ARRED|ROUND number places: the number rounded to that many decimal places; "
         "ARRED 2.675 2 -> 2.68",
-        round_to_places,
+        elementary.round_to_places,
     ),
     EXP,
-    _row("LN number: the natural logarithm; LN 1 -> 0", ln, cost_of_ln),
+    _row("LN number: the natural logarithm; LN 1 -> 0", elementary.ln, elementary.cost_of_ln),
     _row(
-        "LOG|LOG10 number: the logarithm to base 10; LOG 0.001 -> -3", Context.log10, cost_of_log10
+        "LOG|LOG10 number: the logarithm to base 10; LOG 0.001 -> -3",
+        Context.log10,
+        elementary.cost_of_log10,
     ),
     _row(
         "FAT|FACT number: the factorial, if it is exact; FAT 20 -> 2432902008176640000",
-        factorial,
-        cost_of_factorial,
+        elementary.factorial,
+        elementary.cost_of_factorial,
     ),
 )
 

@@ -54,6 +54,7 @@ class Session:
         self.close_reason: CloseReason | None = None
         self.has_partial_line = False  # a line without its end, of more than blanks
         self._max_line = max_line
+        self._max_fast_line = min(max_line, SHORT_LINE)
         self._lines = ""  # that have no reply yet
         self._lines_are_plain = False
         self._input = b""  # the part of the last read that is not processed yet
@@ -233,7 +234,7 @@ class Session:
         return "".join(replies)
 
     def _reply_to_block(self, text: str) -> str:
-        found = reply_to_block(self.interpreter, text, self._max_line)
+        found = reply_to_block(self.interpreter, text, self._max_fast_line)
         if found is None:
             return self._reply_by_rules(text)
         replies, self._lines = found
