@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from typing import Any, Self
 
 from calcd.core import elementary
@@ -121,11 +121,7 @@ def split_request(request: str) -> tuple[str, str]:
 
 def _each(method: Callable[[Context, Decimal, Decimal], Decimal]) -> Callable[..., Decimal]:
     """Extend an operation on two numbers to more, from left to right."""
-
-    def run(context: Context, *numbers: Decimal) -> Decimal:
-        return reduce(lambda left, right: method(context, left, right), numbers)
-
-    return run
+    return lambda context, *numbers: reduce(partial(method, context), numbers)
 
 
 _row = Operation.from_help

@@ -8,12 +8,18 @@ each character as it is typed sends CR NUL for Enter.
 import re
 
 IAC = b"\xff"
-_IP = 0xF4
-_SB = 0xFA
-_NEGOTIATION = range(0xFB, 0xFF)  # WILL, WONT, DO, DONT: an option byte follows
-_COMMANDS = range(0xEC, 0xFA)  # EOF (RFC 1184) to GA: nothing follows
-_CONTENT = re.compile(rb"(?:[^\xff]++|\xff[^\xf0])*+", re.DOTALL)  # of a subnegotiation
-_SUBNEGOTIATION = re.compile(_CONTENT.pattern + rb"\xff\xf0", re.DOTALL)
+_CONTENT = rb"(?:[^\xff]++|\xff[^\xf0])*+"  # of a subnegotiation
+_COMMAND = re.compile(
+    rb"\xff(?:"
+    rb"(?P<byte>\xff)|"
+    rb"(?P<interrupt>\xf4)|"
+    rb"[\xec-\xf9]|"  # EOF (RFC 1184) to GA: nothing follows
+    rb"[\xfb-\xfe].|"  # WILL, WONT, DO, DONT: an option byte follows
+    rb"\xfa" + _CONTENT + rb"\xff\xf0|"
+    rb"(?P<unfinished>[\xfb-\xfe]?\Z|\xfa" + _CONTENT + rb"(?P<end>\xff?)\Z)"
+    rb")?",  # not a command: drop IAC alone, since the byte after it may be a newline
+    re.DOTALL,
+)
 
 
 class TelnetFilter:
@@ -41,33 +47,17 @@ class TelnetFilter:
     def _strip_commands(self, data: bytes) -> bytes:
         self.held = b""
         text = bytearray()
-        start = 0
-        while (at := data.find(IAC, start)) >= 0:
-            text += data[start:at]
-            start = _end_of_command(data, at)
-            if start < 0:
-                # Without the content of a subnegotiation: it is not used, and may be endless.
-                self.held = data[at : at + 2] + _CONTENT.sub(b"", data[at + 2 :], count=1)
-                return bytes(text)
-            command = data[at + 1]
-            if command == _IP:
+        end = 0
+        for found in _COMMAND.finditer(data):
+            text += data[end : found.start()]
+            end = found.end()
+            kind = found.lastgroup
+            if kind == "byte":
+                text += IAC
+            elif kind == "interrupt":
                 self.interrupted = True
                 return bytes(text)
-            if command == IAC[0]:
-                text += IAC
-        return bytes(text + data[start:])
-
-
-def _end_of_command(data: bytes, at: int) -> int:
-    """Return where the command at ``at`` ends; -1 if more bytes are needed."""
-    if at + 1 == len(data):
-        return -1
-    command = data[at + 1]
-    if command == _SB:
-        found = _SUBNEGOTIATION.match(data, at + 2)
-        return found.end() if found else -1
-    if command in _NEGOTIATION:
-        return at + 3 if at + 2 < len(data) else -1
-    if command in _COMMANDS or command == IAC[0]:
-        return at + 2
-    return at + 1  # not a command: drop IAC alone, since the byte after it may be a newline
+            elif kind == "unfinished":
+                # Without the content of a subnegotiation: it is not used, and may be endless.
+                self.held = IAC + found["unfinished"][:1] + (found["end"] or b"")
+        return bytes(text + data[end:])
