@@ -29,9 +29,18 @@ _TOKEN = re.compile(
     rf"[ \t]*(?:(?P<number>{UNSIGNED})|(?P<name>{_WORD})|(?P<mark>\*\*|.)|(?P<end>$))", re.DOTALL
 )
 _FUNCTIONS = {name: operation for operation in operations.ARITHMETIC for name in operation.names}
-_SUMS = {"+": operations.ADD, "-": operations.SUBTRACT}
-_PRODUCTS = {"*": operations.MULTIPLY, "/": operations.DIVIDE, "%": operations.REMAINDER}
-_POWERS = ("^", "**")
+_SIGNS = ("+", "-")
+_SIGN_PRECEDENCE = 3  # between those of products and powers
+# Precedence and operation of each operator.
+_OPERATORS = {
+    "+": (1, operations.ADD),
+    "-": (1, operations.SUBTRACT),
+    "*": (2, operations.MULTIPLY),
+    "/": (2, operations.DIVIDE),
+    "%": (2, operations.REMAINDER),
+    "^": (4, operations.POWER),
+    "**": (4, operations.POWER),
+}
 
 
 class Name(NamedTuple):
@@ -93,7 +102,7 @@ def evaluate(
 
 
 class _Parser:
-    """Recursive descent parser; ``_ahead`` is the next token."""
+    """Precedence climbing parser; ``_ahead`` is the next token."""
 
     def __init__(self, text: str, begin: int, arithmetic: Arithmetic) -> None:
         self._tokens = _TOKEN.finditer(text, begin)
@@ -106,7 +115,7 @@ class _Parser:
         self._next()
 
     def parse(self) -> list[Step]:
-        self._sum()
+        self._expression()
         if self._kind != "end":
             raise self._unexpected("an operator")
         return self._steps
@@ -137,36 +146,28 @@ class _Parser:
             template = "column {}: more than {} nested parentheses or powers"
             raise RequestError("SYNTAX", template, self._column, MAX_DEPTH)
 
-    def _sum(self) -> None:
-        self._product()
-        while operation := _SUMS.get(self._ahead):
-            self._next()
-            self._product()
-            self._steps.append(Apply(operation, 2))
-
-    def _product(self) -> None:
-        self._signed()
-        while operation := _PRODUCTS.get(self._ahead):
-            self._next()
-            self._signed()
-            self._steps.append(Apply(operation, 2))
-
-    def _signed(self) -> None:
+    def _expression(self, lower: int = 0) -> None:
+        """Parse as far as operators have a higher precedence than ``lower``."""
         negative = False
-        while self._ahead in _SUMS:
+        while self._ahead in _SIGNS:
             negative ^= self._next() == "-"
-        self._power()
         if negative:
+            self._expression(_SIGN_PRECEDENCE)
             self._steps.append(Negate())
-
-    def _power(self) -> None:
-        self._atom()
-        if self._ahead in _POWERS:
-            self._deeper()
+        else:
+            self._atom()
+        while self._ahead in _OPERATORS:
+            precedence, operation = _OPERATORS[self._ahead]
+            if precedence <= lower:
+                break
+            is_power = precedence > _SIGN_PRECEDENCE
+            if is_power:
+                self._deeper()
             self._next()
-            self._signed()
-            self._steps.append(Apply(operations.POWER, 2))
-            self._depth -= 1
+            # From right to left, and an exponent may have a sign.
+            self._expression(_SIGN_PRECEDENCE if is_power else precedence)
+            self._steps.append(Apply(operation, 2))
+            self._depth -= is_power
 
     def _atom(self) -> None:
         if self._kind == "number":
@@ -180,7 +181,7 @@ class _Parser:
         elif self._ahead == "(":
             self._deeper()
             self._next()
-            self._sum()
+            self._expression()
             self._close()
         else:
             raise self._unexpected("a number, a name or a parenthesis")
@@ -194,11 +195,11 @@ class _Parser:
         self._next()
         count = 0
         if self._ahead != ")":
-            self._sum()
+            self._expression()
             count = 1
             while self._ahead == ",":
                 self._next()
-                self._sum()
+                self._expression()
                 count += 1
         self._close()
         operation.check(count)

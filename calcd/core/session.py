@@ -99,9 +99,10 @@ class Session:
         """
         if self.close_reason is not None:
             return b""
-        self.budget.start_call(limit)
         if not data:
-            return self._end_input()
+            self._closing = CloseReason.CLOSED
+            return self.flush_partial_line()
+        self.budget.start_call(limit)
         within_line = self._partial_line or self._telnet.active
         if not within_line and data[-1] == _LF and not data.translate(None, PLAIN):
             return self._reply_to_lines(data.decode("latin-1"), True).encode("latin-1")
@@ -127,7 +128,10 @@ class Session:
     def flush_partial_line(self) -> bytes:
         """Process the partial line as if it had ended, because its client waits."""
         self.budget.start_call()
-        return self._reply_to_partial_line()
+        line = self._partial_line.decode("latin-1")
+        self._partial_line.clear()
+        self.has_partial_line = False
+        return (self._reply_to_lines(line, False) + self._end_read()).encode("latin-1")
 
     def time_out(self) -> bytes:
         """End the session because the partial line was not completed in time."""
@@ -170,26 +174,18 @@ class Session:
             if found:
                 data, self._closing = data[: found.start()], CloseReason.CTRL_D
         cut = data.rfind(b"\n") + 1
-        if not same_read or cut:
+        if cut or not same_read:
             self._is_one_read = cut > 0 or not self.has_partial_line
         self._is_request = None
-        lines, rest = (bytes(self._partial_line) + data[:cut], data[cut:]) if cut else (b"", data)
-        if cut:
-            self._partial_line.clear()
-            self.has_partial_line = False
-        self._partial_line += rest
-        self.has_partial_line = self.has_partial_line or rest.strip(b" \t") != b""
-        if not lines:
+        if not cut:
+            self._partial_line += data
+            self.has_partial_line = self.has_partial_line or data.strip(b" \t") != b""
             return ""
+        lines = bytes(self._partial_line) + data[:cut]
+        self._partial_line = bytearray(data[cut:])
+        self.has_partial_line = data[cut:].strip(b" \t") != b""
         plain = len(lines) <= _MAX_PLAIN and not lines.translate(None, PLAIN)
         return self._reply_to_lines(lines.decode("latin-1"), plain)
-
-    def _end_input(self) -> bytes:
-        self._closing = CloseReason.CLOSED
-        if not self._partial_line:
-            self.close_reason = CloseReason.CLOSED
-            return b""
-        return self._reply_to_partial_line()
 
     def _end_read(self) -> str:
         """Do what follows the complete lines of a read, once they have replies."""
@@ -200,12 +196,6 @@ class Session:
         if length > self._max_line and length - self._partial_line.endswith(b"\r") > self._max_line:
             return self._line_too_long()
         return ""
-
-    def _reply_to_partial_line(self) -> bytes:
-        line = self._partial_line.decode("latin-1")
-        self._partial_line.clear()
-        self.has_partial_line = False
-        return (self._reply_to_lines(line, False) + self._end_read()).encode("latin-1")
 
     # Lines to replies
 
