@@ -20,8 +20,8 @@ class Budget:
     """What one call may cost, and each line in it.
 
     ``spent`` is the cost of the call so far. Once it exceeds ``limit``, the remaining lines have
-    to wait for another call. ``expensive`` tells that the next line needs a call of its own, and
-    ``full_line`` that this call is for such a line.
+    to wait for another call. ``expensive`` tells that the next line needs a call of its own, which
+    is the next one, and ``full_line`` that this call is for such a line.
     """
 
     __slots__ = ("_allow_full_line", "_line_end", "expensive", "full_line", "limit", "spent")
@@ -34,12 +34,11 @@ class Budget:
         self._allow_full_line = False
         self._line_end = line_limit  # what ``spent`` may not exceed
 
-    def start_call(self, limit: float = CALL_LIMIT, allow_full_line: bool = False) -> None:
-        """Start to count; ``allow_full_line``: the first line may cost ``LINE_LIMIT``."""
+    def start_call(self, limit: float = CALL_LIMIT) -> None:
+        """Start to count; if its first line is ``expensive``, that may cost ``LINE_LIMIT``."""
         self.spent = 0.0
         self.limit = limit
-        self.expensive = False
-        self._allow_full_line = allow_full_line
+        self._allow_full_line, self.expensive = self.expensive, False
 
     def start_line(self, cost: float) -> None:
         """Set the limit of the next line, and charge ``cost`` to it."""

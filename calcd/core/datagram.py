@@ -49,6 +49,7 @@ class DatagramSession:
     ) -> None:
         self._interpreter = Interpreter(arithmetic, on_request and self._log_request, on_bug)
         self._session = Session(self._interpreter, max_line)
+        self.budget = arithmetic.budget
         self._on_request = on_request
         self._size = len(data)
         self._input = [] if is_answer(data) else [b"", data]  # reads, the next one last
@@ -60,11 +61,6 @@ class DatagramSession:
         """Whether ``resume`` is to be called."""
         return bool(self._input) or self._session.pending
 
-    @property
-    def expensive(self) -> bool:
-        """Whether the next line takes long by itself."""
-        return self._session.expensive
-
     def resume(self, limit: float = CALL_LIMIT) -> None:
         """Process more; raise ``BudgetExceeded`` if the whole datagram costs too much."""
         session = self._session
@@ -72,10 +68,10 @@ class DatagramSession:
             if self._cost > _DATAGRAM_LIMIT:
                 raise BudgetExceeded
             self._replies += session.resume(limit)
-            self._cost += session.budget.spent
+            self._cost += self.budget.spent
         while self._input and not session.pending:
             self._replies += session.receive(self._input.pop(), limit)
-            self._cost += session.budget.spent
+            self._cost += self.budget.spent
 
     @property
     def reply(self) -> bytes:

@@ -82,16 +82,15 @@ class Arithmetic:
 
         The decimal module holds exponents up to about 10**18, and raises rather than round.
         """
+        template = "{} is not a decimal number"
         if _NUMBER.fullmatch(operand):
             try:
                 return Decimal(operand, self.context)
             except decimal.InvalidOperation:
                 template = "{} has an exponent out of range"
-                raise RequestError("INVALID-NUMBER", template, printable(operand)) from None
-        if "," in operand:
+        elif "," in operand:
             template = "{} has a comma: use a point before decimals, and a space between operands"
-            raise RequestError("INVALID-NUMBER", template, printable(operand))
-        raise RequestError("INVALID-NUMBER", "{} is not a decimal number", printable(operand))
+        raise RequestError("INVALID-NUMBER", template, printable(operand))
 
     def run(self, operation: Operation, numbers: Sequence[Decimal]) -> Decimal:
         """Return the result of an operation; raise ``RequestError`` if it has no finite result.

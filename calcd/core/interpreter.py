@@ -8,14 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from calcd.core.budget import LINE_LIMIT, Budget, BudgetExceeded
-from calcd.core.commands import (
-    ANSWER,
-    BY_NAME,
-    CONSTANTS,
-    Command,
-    CommandContext,
-    operation_named,
-)
+from calcd.core.commands import ANSWER, BY_NAME, CONSTANTS, Command, CommandContext, operation_named
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError, printable
 from calcd.core.expressions import MAX_NAME, Name, UnfinishedError, evaluate, is_name, parse

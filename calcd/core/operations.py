@@ -94,20 +94,18 @@ class Operation:
         least, most = self.min_operands, self.max_operands
         if least <= count <= most:
             return
-        if least == most == 0:
-            template = "{} takes no operands, got {}: {}"
-            raise RequestError("WRONG-OPERANDS", template, self.names[0], count, self.names[0])
         limit = least if count < least else most
-        if least == most:
+        arguments = [limit, ("operand" if limit == 1 else "operands",), count, self.usage]
+        if most == 0:
+            template = "{} takes no operands, got {}: {}"
+            arguments = [count, self.usage]
+        elif least == most:
             template = "{} needs {} {}, got {}: {}"
         elif count < least:
             template = "{} needs at least {} {}, got {}: {}"
         else:
             template = "{} takes at most {} {}, got {}: {}"
-        noun = ("operand" if limit == 1 else "operands",)
-        raise RequestError(
-            "WRONG-OPERANDS", template, self.names[0], limit, noun, count, self.usage
-        )
+        raise RequestError("WRONG-OPERANDS", template, self.names[0], *arguments)
 
 
 def split_request(request: str) -> tuple[str, str]:

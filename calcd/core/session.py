@@ -39,7 +39,7 @@ class Session:
 
     Give ``receive`` the bytes of each read; send what it returns. No call takes long: what is
     left over is ``pending``. Then call ``resume`` until nothing is, before anything else. If the
-    next line is ``expensive``, that call may take as long as a line may.
+    next line is ``budget.expensive``, that call may take as long as a line may.
 
     ``has_partial_line``, ``partial_line_is_request`` and ``counters.lines`` tell how long to wait
     for more bytes; when that time is over, call ``flush_partial_line`` or ``time_out``.
@@ -73,11 +73,6 @@ class Session:
     def pending(self) -> bool:
         """Whether input that has arrived still waits for its reply."""
         return bool(self._lines or self._input)
-
-    @property
-    def expensive(self) -> bool:
-        """Whether the next pending line takes long by itself."""
-        return self.budget.expensive
 
     @property
     def partial_line_is_request(self) -> bool:
@@ -115,7 +110,7 @@ class Session:
 
         If the first line is ``expensive``, it may cost ``LINE_LIMIT``, whatever ``limit`` is.
         """
-        self.budget.start_call(limit, allow_full_line=self.expensive)
+        self.budget.start_call(limit)
         lines, self._lines = self._lines, ""
         replies = self._reply_to_lines(lines, self._lines_are_plain) if lines else ""
         data, self._input = self._input, b""

@@ -61,7 +61,7 @@ class TlsSession:
 
     def __init__(self, context: ssl.SSLContext, session: Session) -> None:
         self._session = session
-        self.counters = session.counters
+        self.counters, self.budget = session.counters, session.budget
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = _wrap(context, self._incoming, self._outgoing)
         self._established = False
@@ -69,11 +69,6 @@ class TlsSession:
         self._has_records = False  # that may be complete, but were not decrypted yet
         self._close_reason: CloseReason | None = None  # if it was not the session that ended
         self._error = ""  # OpenSSL's reason
-
-    @property
-    def expensive(self) -> bool:
-        """Whether the next pending line takes long by itself."""
-        return self._session.expensive
 
     @property
     def close_reason(self) -> CloseReason | None:
@@ -122,7 +117,7 @@ class TlsSession:
         """Process more of what is pending; return the bytes to send."""
         if self._session.pending:
             self._encrypt(self._session.resume(limit))
-            limit -= self._session.budget.spent
+            limit -= self.budget.spent
         return self._read(limit)
 
     def _read(self, limit: float) -> bytes:
@@ -136,7 +131,7 @@ class TlsSession:
                 limit -= _RECORD_COST
                 # An empty read is the client's close_notify, the end of its input.
                 self._encrypt(session.receive(self._tls.read(_RECORD), max(0.0, limit)))
-                limit -= session.budget.spent
+                limit -= self.budget.spent
             self._has_records = session.close_reason is None
         except ssl.SSLWantReadError:
             self._has_records = False

@@ -114,7 +114,7 @@ class Connection:
         wait = self._next()
         while wait is not None:
             if wait is _TURN:
-                with turns.take(self._session.expensive):
+                with turns.take(self._session.budget.expensive):
                     self._unsent += self._session.resume(TURN_LIMIT)
             elif not self._block(wait):
                 self._time_out(wait)
@@ -185,7 +185,9 @@ class Connection:
     def _write(self) -> Wait | None:
         """Send the replies; return what to wait for."""
         session = self._session
-        more_soon = session.pending and not session.expensive and len(self._unsent) < _MAX_UNSENT
+        more_soon = (
+            session.pending and not session.budget.expensive and len(self._unsent) < _MAX_UNSENT
+        )
         if self._unsent and not more_soon:
             # Else it is TLS's own, such as a KeyUpdate: that is no request.
             self._replying = self._replying or session.counters.requests != self._requests

@@ -50,7 +50,7 @@ def answer(
     while datagram.pending:
         if turns is None:
             raise TooMuchError
-        with turns.take(datagram.expensive):
+        with turns.take(datagram.budget.expensive):
             datagram.resume(TURN_LIMIT)
     return datagram.reply
 

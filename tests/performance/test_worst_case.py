@@ -50,7 +50,7 @@ def test_a_read_full_of_lines_is_answered_in_pieces(line: str, precision: int) -
         before = session.counters.lines
         more = session.resume().count(b"\n")
         done = session.counters.lines - before
-        assert done or session.expensive  # else nothing would ever come of it
+        assert done or session.budget.expensive  # else nothing would ever come of it
         assert not line.strip() or done == more
         replies += more
     if not session.pending:
@@ -61,10 +61,10 @@ def test_an_expensive_line_waits_for_a_call_of_its_own() -> None:
     session = new_session(1000)
     expensive = b"= ln(2)+ln(3)\n"
     assert session.receive(b"PING\n" + 3 * expensive + b"PING\nSOMA 1") == b"PONG\n"
-    assert session.expensive
+    assert session.budget.expensive
     replies, was_expensive = [], []
     while session.pending:
-        was_expensive.append(session.expensive)
+        was_expensive.append(session.budget.expensive)
         replies.append(session.resume())
     assert [reply[:5] for reply in replies if reply] == [*3 * [b"1.791"], b"PONG\n"]
     assert sum(was_expensive) == 3  # each in a turn of its own

@@ -98,7 +98,7 @@ def _measured(session: Session | TlsSession, case: Case, data: bytes) -> Times:
         for _ in range(_CALLS):
             if not session.pending or session.close_reason:
                 break
-            if session.expensive:
+            if session.budget.expensive:
                 expensive = max(expensive, _seconds(session.resume))
             else:
                 cheap = max(cheap, _seconds(session.resume))

@@ -33,7 +33,8 @@ def test_a_line_may_not_cost_more_than_a_cheap_one() -> None:
 
 def test_only_the_first_line_of_a_call_may_be_expensive() -> None:
     budget = Budget()
-    budget.start_call(allow_full_line=True)
+    budget.expensive = True
+    budget.start_call()
     budget.start_line(LINE_LIMIT)
     assert budget.full_line
     with pytest.raises(BudgetExceeded):
@@ -59,6 +60,6 @@ def test_an_expensive_line_needs_a_call_of_its_own() -> None:
     with pytest.raises(BudgetExceeded):
         interpreter.reply("EXP 1")
     assert budget.expensive
-    budget.start_call(allow_full_line=True)
+    budget.start_call()
     assert (interpreter.reply("EXP 1") or "").startswith("2.71828")
     assert not budget.expensive

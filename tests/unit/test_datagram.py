@@ -213,7 +213,7 @@ def test_a_datagram_is_answered_in_calls_that_do_little_but_for_an_expensive_lin
     datagram = DatagramSession(b"PING\n" + b"EXP 0.1234\n" * 2 + b"PING", Arithmetic(400))
     calls = []
     while datagram.pending:
-        calls.append(datagram.expensive)
+        calls.append(datagram.budget.expensive)
         datagram.resume()
     assert calls.count(True) == 2
     assert not calls[0]

@@ -504,7 +504,7 @@ def test_a_call_that_is_not_for_an_expensive_line_does_little(data: bytes, digit
     for _ in range(5):
         if not watched.pending:
             break
-        expensive = watched.expensive
+        expensive = watched.budget.expensive
         watched.resume()
         assert expensive or watched.budget.spent < 2 * CALL_LIMIT
 
