@@ -15,7 +15,7 @@ MAX_PRECISION = 1000  # digits
 CONSTANTS = ("pi", "e")
 ANSWER = "ans"
 _MARKS = set("(+-*/^%=,")  # of an expression: no name has one of these
-_SWITCH = {"on": True, "off": False}
+_SWITCH = ("on", "off")
 _NO_VARIABLES = "no variables"
 _EXPRESSIONS_HELP = "expressions: 2*(3+4), x = sqrt(2), = x^2; HELP SOMA shows details"
 _VERSION = f"calcd {calcd.__version__}"
@@ -131,7 +131,7 @@ def _rounding(context: CommandContext, mode: str = "") -> str:
 @_command("EXACT [on|off]: show or set whether rounding is an error; EXACT off -> off")
 def _exact(context: CommandContext, switch: str = "") -> str:
     if switch:
-        exact = _SWITCH[_choice(switch, _SWITCH)]
+        exact = _choice(switch, _SWITCH) == "on"
         context.arithmetic = replace(context.arithmetic, exact=exact)
     return "on" if context.arithmetic.exact else "off"
 

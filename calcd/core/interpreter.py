@@ -77,10 +77,10 @@ class Interpreter:
         """Translate text into the session's language."""
         return self.context.language.translate(text)
 
-    def fail(self, code: str, template: str, *shown: object) -> str:
+    def fail(self, code: str, template: str, *arguments: object) -> str:
         """Count an error, and return the reply that tells it."""
         self.counters.errors += 1
-        return RequestError(code, template, *shown).reply(self.translate)
+        return RequestError(code, template, *arguments).reply(self.translate)
 
     def _result(self, request: str, name: str, rest: str) -> str:
         """Return the reply to a request without an error; raise ``RequestError``."""

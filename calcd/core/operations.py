@@ -91,17 +91,17 @@ class Operation:
 
     def check(self, count: int) -> None:
         """Raise ``RequestError`` WRONG-OPERANDS unless ``count`` operands are allowed."""
-        least, most = self.min_operands, self.max_operands
-        if least <= count <= most:
+        minimum, maximum = self.min_operands, self.max_operands
+        if minimum <= count <= maximum:
             return
-        limit = least if count < least else most
+        limit = minimum if count < minimum else maximum
         arguments = [limit, ("operand" if limit == 1 else "operands",), count, self.usage]
-        if most == 0:
+        if maximum == 0:
             template = "{} takes no operands, got {}: {}"
             arguments = [count, self.usage]
-        elif least == most:
+        elif minimum == maximum:
             template = "{} needs {} {}, got {}: {}"
-        elif count < least:
+        elif count < minimum:
             template = "{} needs at least {} {}, got {}: {}"
         else:
             template = "{} takes at most {} {}, got {}: {}"
@@ -204,13 +204,10 @@ ARITHMETIC = (
 
 # Operations of two numbers that the fast path knows, by name as it is usually typed.
 FAST_PATH: dict[str, Callable[[Context, Decimal, Decimal], Decimal]] = {
-    spelling: method
-    for operation, method in (
-        (ADD, Context.add),
-        (SUBTRACT, Context.subtract),
-        (MULTIPLY, Context.multiply),
-        (DIVIDE, Context.divide),
-    )
-    for name in operation.names
-    for spelling in (name, name.lower())
+    "SOMA": Context.add,
+    "ADD": Context.add,
+    "SUB": Context.subtract,
+    "MUL": Context.multiply,
+    "DIV": Context.divide,
 }
+FAST_PATH |= {name.lower(): method for name, method in FAST_PATH.items()}

@@ -120,9 +120,9 @@ class Writer:
             text = f"({blank()}{text}{blank()})"
         return text
 
-    def _within(self, node: Node, least: int) -> str:
+    def _within(self, node: Node, minimum: int) -> str:
         text = self.write(node)
-        return text if level(node) >= least else f"({text})"
+        return text if level(node) >= minimum else f"({text})"
 
     def _blank(self) -> str:
         return "" if self._plain else self._dice.choice(("", "", " ", "\t", "  "))
