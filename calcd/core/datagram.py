@@ -47,10 +47,12 @@ class DatagramSession:
         on_request: Callable[[str, str], None] | None = None,
         on_bug: Callable[[str], None] | None = None,
     ) -> None:
-        self._interpreter = Interpreter(arithmetic, on_request and self._log_request, on_bug)
-        self._session = Session(self._interpreter, max_line)
+        interpreter = Interpreter(arithmetic, on_bug=on_bug)
+        if on_request is not None:
+            interpreter.on_request = lambda request, reply: on_request(request, self._safe(reply))
+        self._context = interpreter.context
+        self._session = Session(interpreter, max_line)
         self.budget = arithmetic.budget
-        self._on_request = on_request
         self._size = len(data)
         self._input = [] if is_answer(data) else [b"", data]  # reads, the next one last
         self._replies = b""
@@ -83,13 +85,9 @@ class DatagramSession:
         replies, room = "\n".join(lines).encode("latin-1"), room_for(self._size)
         return replies if len(replies) <= room else fit(replies, room)
 
-    def _log_request(self, request: str, reply: str) -> None:
-        if self._on_request is not None:
-            self._on_request(request, self._safe(reply))
-
     def _safe(self, reply: str) -> str:
         """Return a reply, or an error in its place if another server might reply to it."""
-        return reply if _is_reply(reply) else _NOT_OVER_UDP.reply(self._interpreter.translate)
+        return reply if _is_reply(reply) else _NOT_OVER_UDP.reply(self._context.language.translate)
 
 
 def is_answer(data: bytes) -> bool:

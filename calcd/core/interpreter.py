@@ -63,7 +63,7 @@ class Interpreter:
         except RequestError as error:
             self.counters.errors += 1
             budget.spent += _LINE_COST
-            reply = error.reply(self.translate)
+            reply = error.reply(self.context.language.translate)
         except Exception:  # a bug costs its request, not the session
             if self._on_bug is not None:
                 self._on_bug(request)
@@ -73,14 +73,10 @@ class Interpreter:
             self.on_request(request, reply)
         return reply
 
-    def translate(self, text: str) -> str:
-        """Translate text into the session's language."""
-        return self.context.language.translate(text)
-
     def fail(self, code: str, template: str, *arguments: object) -> str:
         """Count an error, and return the reply that tells it."""
         self.counters.errors += 1
-        return RequestError(code, template, *arguments).reply(self.translate)
+        return RequestError(code, template, *arguments).reply(self.context.language.translate)
 
     def _result(self, request: str, name: str, rest: str) -> str:
         """Return the reply to a request without an error; raise ``RequestError``."""
