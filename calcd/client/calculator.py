@@ -1,26 +1,25 @@
 """`Calculator`, the Python API of the client."""
 
 import os
-import select
 
+from calcd.client.endpoint import Endpoint
 from calcd.client.protocol import (
-    CHUNK,
-    CLOSED,
     MAX_TIMEOUT,
     STATE_LOST,
+    ClientError,
     ReplySplitter,
     SessionState,
 )
 from calcd.client.streams import printable
-from calcd.client.transport import check_idle
+from calcd.client.transport import connect, exchange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import Iterable
     from decimal import Decimal
-    from types import TracebackType
+
+    from calcd.client.transport import Transport
 
 
 class CalculatorError(Exception):
@@ -72,16 +71,14 @@ class Calculator:
     ) -> None:
         if timeout is not None and not 0 < timeout <= MAX_TIMEOUT:
             raise ValueError(f"a timeout is more than 0 seconds, not {timeout}")
-        self._host, self._port = host, port
-        self._path = None if path is None else os.fspath(path)
-        self._timeout = timeout
-        self._tls = tls
-        self._servername = host if servername is None and path is None else servername
-        self._would_block: tuple[type[OSError], ...] = (BlockingIOError,)
+        self._endpoint = Endpoint(host, str(port), None if path is None else os.fspath(path))
+        self._endpoint.timeout = timeout
+        self._endpoint.tls = tls
+        if servername is not None:
+            self._endpoint.servername = servername
         self._state = SessionState()  # of the last connection
-        self._used = False  # a request was sent on the connection
         self._closed = False
-        self._server: socket.socket | None = self._connect()
+        self._server: Transport | None = self._connect()
 
     def evaluate(self, line: str) -> "Decimal":
         """Return the result of a request. Raise ValueError if it is not a number."""
@@ -109,17 +106,13 @@ class Calculator:
         requests = list(lines)
         encoded = [encode_request(request) for request in requests]
         replies: list[str] = []
-        renewed = False
-        while len(replies) < len(requests):
-            renewed = renewed or self._server is None
-            server = self._server or self._reconnect(requests[len(replies) :])
-            try:
-                self._exchange(server, requests, encoded, replies)
-            except BaseException as error:
-                self._disconnect()  # a late reply would be taken for that to the next request
-                lost = isinstance(error, ConnectionError)
-                if renewed or not lost or isinstance(error, ConnectionAbortedError):
-                    raise
+        renewed = self._server is None
+        try:
+            self._exchange(requests, encoded, replies)
+        except ConnectionError as error:
+            if renewed or isinstance(error, ConnectionAbortedError):
+                raise
+            self._exchange(requests, encoded, replies)
         return [parse_reply(reply) for reply in replies]
 
     def close(self) -> None:
@@ -130,101 +123,46 @@ class Calculator:
     def __enter__(self) -> "Calculator":
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: "TracebackType | None",
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _connect(self) -> "socket.socket":
-        """Return a new connection to the server."""
-        import socket
-
-        if self._path is None:
-            server = socket.create_connection((self._host, self._port), self._timeout)
-        else:
-            server = socket.socket(socket.AF_UNIX)
+    def _connect(self) -> "Transport":
+        self._used = False  # no request was sent on the connection
         try:
-            if self._path is None:
-                server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            else:
-                server.settimeout(self._timeout)
-                server.connect(self._path)
-            if self._tls is not None:
-                import ssl
-
-                self._would_block = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
-                server = self._tls.wrap_socket(server, server_hostname=self._servername)
-            server.setblocking(False)
-        except BaseException:
-            server.close()
-            raise
-        self._used = False
-        return server
-
-    def _reconnect(self, requests: list[str]) -> "socket.socket":
-        """Connect again. Raise ConnectionError if these requests may depend on lost state."""
-        lost = self._state.affects(requests)
-        self._state.reset()
-        if lost:
-            raise ConnectionError(f"the connection was lost, and {STATE_LOST}")
-        self._server = self._connect()
-        return self._server
+            return connect(self._endpoint)
+        except ClientError as error:
+            raise error.__cause__ or error from None
 
     def _disconnect(self) -> None:
-        """Close the connection, if there is one."""
         server, self._server = self._server, None
-        if server is None:
-            return
-        try:
-            if self._tls is not None:
-                import ssl
-
-                if isinstance(server, ssl.SSLSocket):
-                    server.unwrap()  # sends close_notify, and does not block
-        except (OSError, ValueError):
-            return
-        finally:
+        if server is not None:
             server.close()
 
-    def _exchange(
-        self, server: "socket.socket", requests: list[str], encoded: list[bytes], replies: list[str]
-    ) -> None:
-        """Send the requests without a reply, and add their replies, both at the same time."""
-        unsent = memoryview(b"".join(encoded[len(replies) :]))
-        timeout = None if self._timeout is None else self._timeout * 1000
-        splitter = ReplySplitter(len(requests) - len(replies))
-        if self._used:
-            check_idle(server, self._would_block)
-        self._used = True
-        poll = select.poll()
-        poll.register(server, select.POLLIN | select.POLLOUT)
-        while splitter.expected:
-            if not poll.poll(timeout):
-                raise TimeoutError(f"no reply for {self._timeout:g} s")
-            try:
-                if unsent:
-                    unsent = unsent[server.send(unsent) :]
-            except self._would_block:
-                pass
-            except ConnectionError:  # it accepts no more, but may have answered earlier requests
-                unsent = unsent[:0]
-            if not unsent:
-                poll.modify(server, select.POLLIN)
-            try:
-                # Until nothing is left: poll does not report data that TLS has decrypted.
-                while splitter.expected:
-                    chunk = server.recv(CHUNK)
-                    if not chunk:
-                        raise ConnectionError(CLOSED)
-                    for reply in splitter.add(chunk):
-                        text = reply.decode(errors="replace")
-                        self._state.record(requests[len(replies)], text)
-                        replies.append(text)
-            except self._would_block:
-                pass
+    def _exchange(self, requests: list[str], encoded: list[bytes], replies: list[str]) -> None:
+        """Send the requests without a reply, and add their replies. Connect first if needed.
+
+        Raise ConnectionError if these requests may depend on the state of a lost connection.
+        """
+        first = len(replies)
+        if self._server is None:
+            lost = self._state.affects(requests[first:])
+            self._state.reset()
+            if lost:
+                raise ConnectionError(f"the connection was lost, and {STATE_LOST}")
+            self._server = self._connect()
+        reused, self._used = self._used, True
+        unsent = b"".join(encoded[first:])
+        splitter = ReplySplitter(len(requests) - first)
+        try:
+            for reply in exchange(self._server, unsent, splitter, self._endpoint, reused=reused):
+                text = reply.decode(errors="replace")
+                self._state.record(requests[len(replies)], text)
+                replies.append(text)
+        except BaseException as error:
+            self._disconnect()  # a late reply would be taken for that to the next request
+            if isinstance(error, ClientError):
+                raise error.__cause__ or error from None
+            raise
 
 
 def encode_request(line: str) -> bytes:

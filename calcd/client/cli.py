@@ -9,8 +9,8 @@ import os
 import sys
 
 from calcd.client import transport
-from calcd.client.errors import ClientError, UsageError
-from calcd.client.protocol import MAX_TIMEOUT, ReplyCounter
+from calcd.client.endpoint import Endpoint
+from calcd.client.protocol import MAX_TIMEOUT, ClientError, ReplyCounter, UsageError
 from calcd.client.relay import relay, relay_datagrams
 from calcd.client.streams import STDERR, STDIN, STDOUT, Output, warn, write_output
 
@@ -110,7 +110,7 @@ class Options:
         tls = any(name.startswith("--ssl") for name in values)
         if "-u" in values and (tls or path is not None):
             raise UsageError(f"-u cannot be used with {'--ssl' if tls else '-U'}")
-        self.endpoint = endpoint = transport.Endpoint(host, port, path)
+        self.endpoint = endpoint = Endpoint(host, port, path)
         endpoint.family, endpoint.timeout = family, timeout
         endpoint.udp, endpoint.verbose, endpoint.check_only = (
             name in values for name in ("-u", "-v", "-z")
@@ -119,7 +119,9 @@ class Options:
             endpoint.servername = values.get("--ssl-servername", endpoint.servername)
             files = {name: value for name, value in values.items() if VALUES[name] == "FILE"}
             verify = "--ssl-noverify" not in values
-            endpoint.tls = transport.tls_context(files, endpoint.servername, verify=verify)
+            from calcd.client.tls import tls_context
+
+            endpoint.tls = tls_context(files, endpoint.servername, verify=verify)
 
     def _parse(self, argv: list[str]) -> list[str]:
         """Split the command line into options with their values, and operands."""

@@ -5,31 +5,33 @@ import os
 import re
 import select
 import sys
+from contextlib import suppress
 
-from calcd.client.errors import ClientError, describe
+from calcd.client import transport
 from calcd.client.protocol import (
     CHUNK,
     CLOSED,
     STATE_LOST,
+    ClientError,
     ReplyCounter,
     ReplySplitter,
     SessionState,
 )
 from calcd.client.streams import STDIN, Output, warn, write_output
-from calcd.client.transport import Endpoint, Stream, check_idle, connect, receive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from calcd.client.endpoint import Endpoint
     from calcd.client.transport import Transport
 
 try:
     import readline
+
+    READLINE = True
 except ImportError:
     READLINE = False
-else:
-    READLINE = True
 
-HISTORY_FILE, HISTORY_LINES = "~/.calcc_history", 1000
+HISTORY_FILE, HISTORY_LINES = os.path.expanduser("~/.calcc_history"), 1000
 HELP_TIMEOUT = 1.0  # seconds; the Tab key waits for the server once
 MAX_ANSWERS, MAX_ANSWER_SIZE = 10, 2000  # answers that the Tab key offers, characters of each
 NUMBER, OPERATION = r"[-+]?[0-9.]+(E[-+]?[0-9]+)?", r"\b[A-Z][A-Z0-9]+\b"  # in replies
@@ -37,14 +39,16 @@ NUMBER, OPERATION = r"[-+]?[0-9.]+(E[-+]?[0-9]+)?", r"\b[A-Z][A-Z0-9]+\b"  # in 
 WORD_DELIMITERS = " \t\n*/%^(),=<>!"
 
 
-def run_prompt(server: "Transport", endpoint: Endpoint) -> int:
+def run_prompt(server: "Transport", endpoint: "Endpoint") -> int:
     """Send each line that is typed, and write its reply. Return the exit status."""
     counter = ReplyCounter()
     state = SessionState()
     completer = Completer(endpoint, state)
     if READLINE:
         completer.install()
-        load_history()
+        readline.set_history_length(HISTORY_LINES)
+        with suppress(OSError):
+            readline.read_history_file(HISTORY_FILE)
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # the server decides what is text
     try:
@@ -67,7 +71,7 @@ def run_prompt(server: "Transport", endpoint: Endpoint) -> int:
             if not replies:
                 # The server closes idle connections. Sending the request again is harmless.
                 server.close()
-                server = connect(endpoint)
+                server = transport.connect(endpoint)
                 if state.affects([line]):
                     warn(STATE_LOST)
                 state.reset()
@@ -85,12 +89,13 @@ def run_prompt(server: "Transport", endpoint: Endpoint) -> int:
     finally:
         server.close()
         if READLINE:
-            save_history()
+            with suppress(OSError):
+                readline.write_history_file(HISTORY_FILE)
     return counter.exit_status(endpoint.name, CLOSED, endpoint.hint())
 
 
 def exchange(
-    server: "Transport", requests: bytes, count: int, endpoint: Endpoint, *, reused: bool = False
+    server: "Transport", requests: bytes, count: int, endpoint: "Endpoint", *, reused: bool = False
 ) -> bytes:
     """Return the replies to `count` requests, fewer if the server has closed the connection.
 
@@ -100,38 +105,18 @@ def exchange(
     splitter = ReplySplitter(count)
     replies: list[bytes] = []
     try:
-        if reused and isinstance(server, Stream):
-            server.setblocking(False)
-            check_idle(server)
-        server.settimeout(endpoint.time_left())
-        server.sendall(requests)
-        while splitter.expected and (chunk := receive(server, endpoint)):
-            replies += splitter.add(chunk)
-    except (TimeoutError, ConnectionAbortedError) as error:
-        raise ClientError(f"{endpoint.name}: {describe(error)}") from None
+        for reply in transport.exchange(server, requests, splitter, endpoint, reused=reused):
+            replies.append(reply)
+    except TimeoutError:
+        raise ClientError(f"{endpoint.name}: timed out") from None
+    except ConnectionAbortedError as error:
+        raise ClientError(f"{endpoint.name}: {error}") from None
     except OSError:
         pass  # the same as closed
     return b"\n".join([*replies, bytes(splitter.rest)])
 
 
-def load_history() -> None:
-    """Load the lines of earlier runs, if there are any."""
-    readline.set_history_length(HISTORY_LINES)
-    try:
-        readline.read_history_file(os.path.expanduser(HISTORY_FILE))
-    except OSError:
-        return
-
-
-def save_history() -> None:
-    """Save the lines for the next run, if the file can be written."""
-    try:
-        readline.write_history_file(os.path.expanduser(HISTORY_FILE))
-    except OSError:
-        return
-
-
-def fetch_operations(endpoint: Endpoint) -> list[str]:
+def fetch_operations(endpoint: "Endpoint") -> list[str]:
     """Return the operations that the server's HELP lists, empty if it does not reply in time.
 
     They are fetched on a connection of their own: a late reply then disturbs no other request.
@@ -139,10 +124,10 @@ def fetch_operations(endpoint: Endpoint) -> list[str]:
     limited = endpoint.within(HELP_TIMEOUT)
     limited.verbose = False
     if endpoint.udp:  # each address gets its share
-        limited.timeout = min(HELP_TIMEOUT, endpoint.timeout or HELP_TIMEOUT)
-        limited.timeout /= len(endpoint.addresses)
+        share = min(HELP_TIMEOUT, endpoint.timeout or HELP_TIMEOUT) / len(endpoint.addresses)
+        limited.timeout = share
     try:
-        server = connect(limited, endpoint.addresses)
+        server = transport.connect(limited, endpoint.addresses)
         try:
             reply = exchange(server, b"HELP\n", 1, limited).decode(errors="replace")
         finally:
@@ -161,7 +146,7 @@ class Completer:
     replaces it by the one before.
     """
 
-    def __init__(self, endpoint: Endpoint, state: SessionState) -> None:
+    def __init__(self, endpoint: "Endpoint", state: SessionState) -> None:
         self._endpoint = endpoint
         self._state = state
         self._operations: list[str] | None = None  # not fetched yet

@@ -1,7 +1,5 @@
 """The client's side of the protocol: count requests and replies, split replies, track state."""
 
-from calcd.client.errors import ClientError
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +16,24 @@ SETTINGS = ("PRECISION", "ROUNDING", "EXACT", "LANGUAGE")  # with an operand: fo
 # not blank then starts with x.
 BLANKS = b" \t\r"
 MARKS = bytes(byte if byte == ord("\n") else ord("x") for byte in range(256))
+
+
+class UsageError(Exception):
+    """The command line is wrong. Exit status 2."""
+
+
+class ClientError(Exception):
+    """The run ended before every request had its reply. Exit status 3.
+
+    Its cause is the error of the standard library, if there was one.
+    """
+
+
+def describe(error: Exception) -> str:
+    """Return what went wrong in lower case, in the words of the system or of OpenSSL."""
+    if reason := getattr(error, "reason", None):  # set by OpenSSL
+        return str(reason).replace("_", " ").lower()
+    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 class ReplyCounter:

@@ -2,19 +2,21 @@
 
 import select
 
-from calcd.client.errors import describe
-from calcd.client.protocol import CHUNK, CLOSED, ReplyCounter
+from calcd.client.protocol import CHUNK, CLOSED, ClientError, ReplyCounter, describe
 from calcd.client.streams import STDIN, STDOUT, Output, read_input
-from calcd.client.transport import SHUT_WR, UDP, Endpoint, Stream
+from calcd.client.transport import SHUT_WR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from calcd.client.endpoint import Endpoint
+    from calcd.client.transport import UDP, Stream
+
 
 def relay(
-    server: Stream,
-    endpoint: Endpoint,
+    server: "Stream",
+    endpoint: "Endpoint",
     requests: bytes,
     linger: float | None,
     counter: ReplyCounter,
@@ -30,7 +32,6 @@ def relay(
     reading = not requests  # standard input has not ended
     sending = True  # our half of the connection is open
     timeout = endpoint.timeout
-    server.setblocking(False)
     while True:
         poll = select.poll()
         poll.register(STDOUT, 0)  # no event: an error is reported once it has no reader
@@ -73,20 +74,26 @@ def relay(
 
 
 def relay_datagrams(
-    server: UDP, endpoint: Endpoint, requests: bytes, counter: ReplyCounter, output: Output
+    server: "UDP", endpoint: "Endpoint", requests: bytes, counter: ReplyCounter, output: Output
 ) -> int:
     """Send one request after the other, and write the replies. Return the exit status."""
-    for chunk in [requests] if requests else input_chunks():
-        counter.add_requests(chunk)
-        server.sendall(chunk)
-        while reply := server.recv(CHUNK):
+    for lines in [requests] if requests else input_lines(endpoint):
+        counter.add_requests(lines)
+        for reply in server.replies(lines):
             counter.add_replies(reply)
             output.write(reply)
     return counter.exit_status(endpoint.name, "no more datagrams")
 
 
-def input_chunks() -> "Iterator[bytes]":
-    """Yield standard input. A last line without a newline gets one."""
+def input_lines(endpoint: "Endpoint") -> "Iterator[bytes]":
+    """Yield standard input, cut after a newline. A last line without a newline gets one.
+
+    Raise ClientError if a line is too long for a datagram.
+    """
+    rest = b""
     while chunk := read_input():
-        yield chunk
-    yield b"\n"
+        lines, newline, rest = (rest + chunk).rpartition(b"\n")
+        yield lines + newline
+        if len(rest) > CHUNK:
+            raise ClientError(f"{endpoint.name}: message too long")
+    yield rest + b"\n"

@@ -4,8 +4,7 @@ import codecs
 import os
 import select
 
-from calcd.client.errors import ClientError, describe
-from calcd.client.protocol import CHUNK
+from calcd.client.protocol import CHUNK, ClientError, describe
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 

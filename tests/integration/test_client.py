@@ -43,7 +43,7 @@ from client_helpers import (
 )
 from helpers import ROOT, TIMEOUT, Daemon, Daemons, read_all, wait_until
 
-from calcd.client import cli, errors, protocol, transport
+from calcd.client import cli, protocol, transport
 
 NETCAT = shutil.which("nc.openbsd")
 REQUESTS = b"SOMA 2 2\nsub 5 3\nMUL 0.1 0.2\nDIV 1 3\n"
@@ -433,7 +433,9 @@ def test_each_address_of_a_name_is_tried(
     transport.connect(cli.Options(["-v", "a.name"]).endpoint).close()
     assert capfd.readouterr().err == "calcc: a.name port 12000: connection succeeded\n"
     del addresses[-1]
-    with pytest.raises(errors.ClientError, match="network is unreachable, connection refused: is"):
+    with pytest.raises(
+        protocol.ClientError, match="network is unreachable, connection refused: is"
+    ):
         transport.connect(cli.Options(["a.name"]).endpoint)
 
 
@@ -453,7 +455,7 @@ def test_the_family_may_be_restricted() -> None:
         }
 
     assert families("-4") == {socket.AF_INET}
-    with suppress(errors.ClientError):  # a machine may know no IPv6 address of its own
+    with suppress(protocol.ClientError):  # a machine may know no IPv6 address of its own
         assert families("-6") == {socket.AF_INET6}
 
 
@@ -757,7 +759,7 @@ def test_starting_loads_next_to_nothing(shared_daemon: Daemon) -> None:
         return {line.rpartition(b"|")[2].strip().decode() for line in lines}
 
     request = "-e", "PING", shared_daemon.host, str(shared_daemon.port)
-    own = "cli", "errors", "protocol", "relay", "streams", "transport"
+    own = "cli", "endpoint", "protocol", "relay", "streams", "transport"
     assert loaded("from calcd.client.cli import main; main()", *request) - loaded("pass") == {
         *("_socket", "select", "calcd", "calcd.client"),
         *(f"calcd.client.{name}" for name in own),

@@ -41,7 +41,7 @@ from client_helpers import (
 from helpers import TIMEOUT, Daemon, clean_environment, read_all, wait_until
 from sessions import answered, new_session
 
-from calcd.client import cli, prompt, transport
+from calcd.client import cli, prompt, tls
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
@@ -360,7 +360,7 @@ def test_data_that_does_not_fit_is_sent_later_and_once(
     thread.start()
     endpoint = cli.Options([*map(str, trust), "--ssl-servername", "localhost", "-U", "it"]).endpoint
     assert endpoint.tls is not None
-    connection = transport.TLS(ours, endpoint.tls, endpoint)
+    connection = tls.TLS(ours, endpoint, endpoint.tls)
     try:
         connection.handshake()
         connection.setblocking(False)

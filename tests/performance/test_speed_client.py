@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from calcd.client import calculator, cli, prompt, protocol, streams, transport
+from calcd.client import calculator, cli, prompt, protocol, streams, tls, transport
 
 SMALL, LARGE = 8 << 10, 64 << 10  # bytes
 MOST = 12  # times as long for 8 times as much; what is quadratic takes 64 times as long
@@ -59,7 +59,7 @@ WORKS: dict[str, tuple[Callable[[str], object], list[str]]] = {
     ),
     "ans": (affects, ["ans", "an", "a", "a ns ", "ANS_", "éans"]),
     "a TLS error": (
-        lambda text: transport.describe_tls(OSError(1, text)),
+        lambda text: tls.describe_tls(OSError(1, text)),
         ["a", " alert ", " alert"],
     ),
     "a result": (calculator.parse_reply, ["ERR ", "ERR", "E", " "]),
@@ -100,10 +100,9 @@ def count(data: bytes) -> None:
 
 
 def request_over_udp(data: bytes) -> None:
-    server = transport.UDP(cli.Options(["-u"]).endpoint, [])
+    server = transport.UDP(cli.Options(["-u"]).endpoint)
     server.request = bytes  # type: ignore[assignment,method-assign]
-    server.sendall(data)
-    while server.recv(1):
+    for _ in server.replies(data):
         pass
 
 
