@@ -1,15 +1,20 @@
 """Calculator, the Python API, with the daemon and with servers that run a script."""
 
 import doctest
+import shutil
 import socket
 import ssl
 import subprocess
 import sys
 import threading
+from array import array
 from contextlib import suppress
 from decimal import Decimal
+from fcntl import ioctl
 from functools import partial
 from pathlib import Path
+from subprocess import PIPE, STDOUT
+from termios import FIONREAD
 
 import pytest
 from certificates import Certificates
@@ -183,6 +188,65 @@ def test_a_tls_endpoint(start_daemon: Daemons, certificates: Certificates) -> No
         assert calculator.evaluate("SOMA 2 2") == 4
     with pytest.raises(ssl.SSLCertVerificationError):
         connect(port, tls=context, servername="calcd.example")
+
+
+def test_a_certificate_is_never_accepted_without_a_name(serve: Servers, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    serve(serve.silent, at=str(path))
+    with pytest.raises(ValueError, match="server_hostname"):
+        Calculator(path=path, tls=ssl.create_default_context())
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_server_that_wants_a_certificate(
+    version: ssl.TLSVersion, serve: Servers, certificates: Certificates
+) -> None:
+    def script(plain: socket.socket) -> None:
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        server.maximum_version = version
+        server.verify_mode = ssl.CERT_REQUIRED
+        server.load_cert_chain(certificates.server.cert, certificates.server.key)
+        with pytest.raises(ssl.SSLError, match="peer did not return a certificate"):
+            server.wrap_socket(plain, server_side=True)
+
+    context = ssl.create_default_context(cafile=str(certificates.authority.cert))
+    with pytest.raises(ssl.SSLError, match="alert"):
+        connect(serve(script), tls=context).request("PING")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_a_server_that_renegotiates(certificates: Certificates) -> None:
+    """`ssl.create_default_context()` allows that up to TLS 1.2."""
+    pair = certificates.server
+    files = ["-cert", str(pair.cert), "-key", str(pair.key)]
+    command = ["openssl", "s_server", "-tls1_2", "-accept", f"{HOST}:0", *files]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=STDOUT, bufsize=0) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        typed, output = server.stdin, iter(server.stdout.readline, b"")
+
+        def type_line(line: bytes) -> None:
+            typed.write(line)
+            unread = array("i", [0])
+            wait_until(lambda: ioctl(typed, FIONREAD, unread) or not unread[0], "it to be read")
+
+        def reply() -> None:
+            assert b"request\n" in output
+            type_line(b"r\n")
+            type_line(b"reply\n")
+
+        try:
+            port = next(line for line in output if line.startswith(b"ACCEPT")).rpartition(b":")[2]
+            context = ssl.create_default_context(cafile=str(certificates.authority.cert))
+            with connect(int(port), tls=context) as calculator:
+                for _ in range(2):
+                    type_line(b"r\n")
+                    replying = threading.Thread(target=reply)
+                    replying.start()
+                    assert calculator.request("request") == "reply"
+                    replying.join()
+        finally:
+            server.kill()
 
 
 def test_an_untrusted_server(serve: Servers, certificates: Certificates) -> None:

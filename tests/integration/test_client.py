@@ -737,6 +737,18 @@ def test_an_interrupt_ends_it_as_the_signal_would(serve: Servers) -> None:
         assert process.stderr.read() == b""
 
 
+# -- Sockets -------------------------------------------------------------------------------------
+
+
+def test_a_request_does_not_wait_for_an_acknowledgement(serve: Servers) -> None:
+    connection = transport.connect(cli.Options([HOST, str(serve(echo))]).endpoint)
+    try:
+        assert isinstance(connection, transport.Stream)
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    finally:
+        connection.close()
+
+
 # -- Imports -------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,8 @@ from client_helpers import CTRL_D, HOST, PROMPT, calcc, error_message, running, 
 from helpers import TIMEOUT, Daemon, daemons_in
 from listening import needs_ipv6
 
+from calcd.client import cli, protocol, transport
+
 REQUESTS = b"SOMA 2 2\n\nDIV 1 3\r\n \t\nDIV 1 0\n"
 REPLIES = b"4\n0.3333333333333333333333333333333333\r\nERR DIVISION-BY-ZERO division by zero\n"
 
@@ -172,6 +174,19 @@ def test_a_server_that_says_nothing(switches: str) -> None:
     assert (done.stdout, done.returncode) == (b"", 3)
     assert error_message(done) == f"{HOST} port {port}: no reply in 0.3 s"
     assert time.monotonic() - began > 0.3
+
+
+def test_the_timeout_is_for_all_three_datagrams() -> None:
+    def script(sock: socket.socket) -> None:
+        for _ in range(3):
+            assert sock.recv(100) == b"PING\n"
+
+    with server(script) as port:
+        endpoint = cli.Options(["-u", "-v", "-w", "0.5", HOST, str(port)]).endpoint
+        began = time.monotonic()
+        with pytest.raises(protocol.ClientError, match=r"no reply in 0\.5 s"):
+            transport.connect(endpoint)
+        assert time.monotonic() - began < 1.4
 
 
 @pytest.mark.parametrize("switches", ["-u", "-uz", "-uzv"])
