@@ -134,7 +134,7 @@ def exchange(
     while splitter.expected:
         try:
             if unsent:
-                unsent = unsent[server.send(unsent) :]
+                unsent = unsent[server.send(unsent[:CHUNK]) :]  # TLS holds a copy
         except BlockingIOError:
             pass
         except ConnectionError:  # it accepts no more, but may have answered earlier requests

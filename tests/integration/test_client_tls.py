@@ -41,11 +41,13 @@ from client_helpers import (
 from helpers import TIMEOUT, Daemon, clean_environment, read_all, wait_until
 from sessions import answered, new_session
 
-from calcd.client import cli, prompt, tls
+from calcd.client import cli, prompt, protocol, relay, streams, tls
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
 TLSv1_2, TLSv1_3 = VERSIONS
+
+CaptureBytes = pytest.CaptureFixture[bytes]
 
 # Makes a script serve TLS. The certificate, the version and more can be chosen.
 Secure = Callable[..., Script]
@@ -380,6 +382,41 @@ def test_data_that_does_not_fit_is_sent_later_and_once(
         thread.join()
         connection.close()
     assert taken == [b"".join(sent)]
+
+
+@both_versions
+def test_the_relay_goes_on_after_a_full_send_buffer(
+    version: ssl.TLSVersion,
+    secure: Secure,
+    trust: list[object],
+    capfdbinary: CaptureBytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chunks = [b"%d\n" % number * 10_000 for number in range(10)]
+
+    def script(connection: socket.socket) -> None:
+        time.sleep(0.1)  # until the buffer is full
+        echo(connection)
+
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # less than a TLS record
+    thread = threading.Thread(target=secure(script, version), args=(theirs,))
+    thread.start()
+    endpoint = cli.Options([*map(str, trust), "--ssl-servername", "localhost", "-U", "it"]).endpoint
+    assert endpoint.tls is not None
+    connection = tls.TLS(ours, endpoint, endpoint.tls)
+    unread = iter(chunks)
+    monkeypatch.setattr(relay, "read_input", lambda: next(unread, b""))
+    try:
+        connection.handshake()
+        connection.setblocking(False)
+        counter = protocol.ReplyCounter()
+        with streams.Output() as output:
+            assert relay.relay(connection, endpoint, b"", None, counter, output) == 0
+    finally:
+        connection.close()
+        thread.join()
+    assert capfdbinary.readouterr().out == b"".join(chunks)
 
 
 def test_unread_replies_stop_the_client_from_reading_input(
