@@ -26,24 +26,26 @@ input, one per line. Replies are written to standard output. On a terminal there
 history. There, Tab completes operations and names, and inserts the last answers.
 """
 OPTIONS = (
-    # short, long, name of the value, meaning
-    ("-4", "", "", "use IPv4 only"),
-    ("-6", "", "", "use IPv6 only"),
-    ("-e", "", "REQUEST", "send this request instead of standard input; may be repeated"),
-    ("-h", "--help", "", "print this help"),
-    ("-N", "", "", "ignored, for compatibility with netcat: the end of input always half-closes"),
-    ("-q", "", "SECONDS", "timeout after the end of input; 0 or less: none"),
-    ("-u", "", "", "use UDP: one datagram for each request, sent up to three times"),
-    ("-U", "", "PATH", "connect to a Unix socket"),
-    ("-v", "", "", "report on standard error when connected"),
-    ("-w", "", "SECONDS", "timeout to connect, then of each wait for data; UDP: of each reply (5)"),
-    ("-z", "", "", "only check that the server can be reached"),
-    ("", "--ssl", "", "use TLS, 1.2 or later; implied by each of the following"),
-    ("", "--ssl-trustfile", "FILE", "trust the certificates in FILE (PEM), not the system's"),
-    ("", "--ssl-servername", "NAME", "expect a certificate for NAME, not for HOST; also sent"),
-    ("", "--ssl-cert", "FILE", "present this certificate and its chain (PEM)"),
-    ("", "--ssl-key", "FILE", "the private key of the certificate, if it is in another file"),
-    ("", "--ssl-noverify", "", "accept any certificate"),
+    # name, name of its value, meaning
+    ("-4", "", "use IPv4 only"),
+    ("-6", "", "use IPv6 only"),
+    ("-e", "REQUEST", "send this request instead of standard input; may be repeated"),
+    ("-h, --help", "", "print this help"),
+    ("-N", "", "ignored, for compatibility with netcat: the end of input always half-closes"),
+    ("-q", "SECONDS", "timeout after the end of input; 0 or less: none"),
+    ("-u", "", "use UDP: one datagram for each request, sent up to three times"),
+    ("-U", "PATH", "connect to a Unix socket"),
+    ("-v", "", "report on standard error when connected"),
+    ("-w", "SECONDS", "timeout to connect, then of each wait for data; UDP: of each reply (5)"),
+    ("-z", "", "only check that the server can be reached"),
+)
+TLS_OPTIONS = (
+    ("--ssl", "", "use TLS, 1.2 or later; implied by each of the following"),
+    ("--ssl-trustfile", "FILE", "trust the certificates in FILE (PEM), not the system's"),
+    ("--ssl-servername", "NAME", "expect a certificate for NAME, not for HOST; also sent"),
+    ("--ssl-cert", "FILE", "present this certificate and its chain (PEM)"),
+    ("--ssl-key", "FILE", "the private key of the certificate, if it is in another file"),
+    ("--ssl-noverify", "", "accept any certificate"),
 )
 NOTES = """\
 Exit status: 0 if every reply is a result, 1 if at least one is an ERR, 2 for wrong usage, 3 if
@@ -59,41 +61,33 @@ Examples:
   calcc --ssl-trustfile ca.pem calcd.example 12001 < sums.txt     over TLS
 """
 # The value's name by each name of an option; empty if it takes none.
-VALUES = {name: row[2] for row in OPTIONS for name in row[:2] if name}
+VALUES = {name: row[1] for row in OPTIONS + TLS_OPTIONS for name in row[0].split(", ")}
 
 
 def help_text() -> str:
-    """Return the help, made from the table of options."""
-    import textwrap
-
-    lines = []
-    for short, long, value, meaning in OPTIONS:
-        names = ", ".join(filter(None, (short, long)))
-        label = f"  {names} {value}".rstrip()
-        width = 14 if short else 26
-        indent = " " * width
-        text = textwrap.fill(meaning, 99, initial_indent=indent, subsequent_indent=indent)
-        if long == "--ssl":
-            lines.append("")
-        lines.append(label.ljust(width) + text[width:])
-    return "\n".join([USAGE, *lines, "", NOTES])
+    """Return the help, made from the tables of options."""
+    lines = [f"  {f'{names} {value}':<12}{meaning}" for names, value, meaning in OPTIONS]
+    tls_lines = [f"  {f'{name} {value}':<24}{meaning}" for name, value, meaning in TLS_OPTIONS]
+    return "\n".join([USAGE, *lines, "", *tls_lines, "", NOTES])
 
 
 class Options:
     """The parsed command line. Options may share a dash and follow HOST, as netcat's do."""
 
     def __init__(self, argv: list[str]) -> None:
-        self._given: list[tuple[str, str]] = []  # options with their values, in order
-        operands = self._parse(argv)
-        values = dict(self._given)  # the last of each
-        self.help = "-h" in values or "--help" in values
-        requests = [os.fsencode(value) + b"\n" for name, value in self._given if name == "-e"]
-        self.requests = b"".join(requests)
-        self.linger: float | None = None  # timeout in seconds after the end of input
+        operands: list[str] = []
+        requests: list[bytes] = []
+        values: dict[str, str] = {}  # the last of each option
         timeout = None
         family = ""
-        for name, value in self._given:
-            if name == "-q":  # with 0, OpenBSD's nc gets every reply, the traditional one none
+        self.linger: float | None = None  # timeout in seconds after the end of input
+        for name, value in parse(argv):
+            values[name] = value
+            if name == "":
+                operands.append(value)
+            elif name == "-e":
+                requests.append(os.fsencode(value) + b"\n")
+            elif name == "-q":  # with 0, OpenBSD's nc gets every reply, the traditional one none
                 self.linger = max(0, seconds(name, value)) or None
             elif name == "-w":
                 timeout = seconds(name, value)
@@ -101,6 +95,8 @@ class Options:
                     raise UsageError(f"-w takes more than 0 seconds, not {value}")
             elif name in transport.FAMILIES:
                 family = name
+        self.help = "-h" in values or "--help" in values
+        self.requests = b"".join(requests)
         path = values.get("-U")
         if len(operands) > (2 if path is None else 0):
             raise UsageError(f"one operand too many: {operands[-1]}")
@@ -116,41 +112,40 @@ class Options:
             name in values for name in ("-u", "-v", "-z")
         )
         if tls:
-            endpoint.servername = values.get("--ssl-servername", endpoint.servername)
-            files = {name: value for name, value in values.items() if VALUES[name] == "FILE"}
-            verify = "--ssl-noverify" not in values
             from calcd.client.tls import tls_context
 
-            endpoint.tls = tls_context(files, endpoint.servername, verify=verify)
+            endpoint.servername = values.get("--ssl-servername", endpoint.servername)
+            endpoint.tls = tls_context(values, endpoint.servername)
 
-    def _parse(self, argv: list[str]) -> list[str]:
-        """Split the command line into options with their values, and operands."""
-        operands: list[str] = []
-        words = iter(argv)
-        for word in words:
-            if word == "--":
-                operands += words
-            elif word == "-" or not word.startswith("-"):
-                operands.append(word)
-            elif word.startswith("--"):
-                name, equals, value = word.partition("=")
-                self._add(name, value, words)
-                if equals and not VALUES[name]:
-                    raise UsageError(f"{name} takes no value")
-            else:
-                letters = iter(word[1:])
-                for letter in letters:
-                    self._add(f"-{letter}", letters, words)
-        return operands
 
-    def _add(self, name: str, attached: "Iterable[str]", words: "Iterator[str]") -> None:
-        """Add an option. Its value is the attached text, else the next word."""
-        if name not in VALUES:
-            raise UsageError(f"unknown option {name}")
-        value = ("".join(attached) or next(words, None)) if VALUES[name] else ""
-        if value is None:
-            raise UsageError(f"{name} needs a value")
-        self._given.append((name, value))
+def parse(argv: list[str]) -> "Iterator[tuple[str, str]]":
+    """Yield each option with its value, and each operand with an empty name."""
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            for operand in words:
+                yield "", operand
+        elif word == "-" or not word.startswith("-"):
+            yield "", word
+        elif word.startswith("--"):
+            name, equals, attached = word.partition("=")
+            yield name, option_value(name, attached, words)
+            if equals and not VALUES[name]:
+                raise UsageError(f"{name} takes no value")
+        else:
+            letters = iter(word[1:])
+            for letter in letters:
+                yield f"-{letter}", option_value(f"-{letter}", letters, words)
+
+
+def option_value(name: str, attached: "Iterable[str]", words: "Iterator[str]") -> str:
+    """Return the value of an option: the attached text, else the next word."""
+    if name not in VALUES:
+        raise UsageError(f"unknown option {name}")
+    value = ("".join(attached) or next(words, None)) if VALUES[name] else ""
+    if value is None:
+        raise UsageError(f"{name} needs a value")
+    return value
 
 
 def seconds(name: str, value: str) -> float:

@@ -18,37 +18,32 @@ if TYPE_CHECKING:
 UNKNOWN_ISSUER, WRONG_NAME = (2, 18, 19, 20, 21), (62, 64)
 
 
-def tls_context(files: dict[str, str], servername: str | None, *, verify: bool) -> ssl.SSLContext:
-    """Return a TLS context for the files of the command line, by option.
+def tls_context(options: dict[str, str], servername: str | None) -> ssl.SSLContext:
+    """Return a TLS context for the options of the command line.
 
-    Raise UsageError if they cannot be used.
+    Raise UsageError if they cannot be used. It names the file at fault.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION  # else a read may have to wait for a write
-    if not verify:
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    trustfile, cert, key = (options.get(f"--ssl-{kind}") for kind in ("trustfile", "cert", "key"))
+    if "--ssl-noverify" in options:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif servername is None:
         raise UsageError("TLS over a Unix socket needs --ssl-servername or --ssl-noverify")
-    elif "--ssl-trustfile" not in files:
+    elif trustfile is None:
         context.load_default_certs()
     try:
         context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=servername)
     except ValueError:
         raise UsageError(f"invalid server name {servername}") from None
-    load_certificates(context, files)
-    return context
-
-
-def load_certificates(context: ssl.SSLContext, files: dict[str, str]) -> None:
-    """Load the files of the command line. Raise UsageError that names the file at fault."""
-    for option, path in files.items():
+    for option, path in ("trustfile", trustfile), ("cert", cert), ("key", key):
         try:
-            open(path, "rb").close()
+            if path is not None:
+                open(path, "rb").close()
         except OSError as error:  # ssl's own error does not name the file
-            raise UsageError(f"{option} {path}: {describe(error)}") from None
-    trustfile, cert, key = (files.get(f"--ssl-{kind}") for kind in ("trustfile", "cert", "key"))
+            raise UsageError(f"--ssl-{option} {path}: {describe(error)}") from None
     if trustfile is not None:
         try:
             context.load_verify_locations(trustfile)
@@ -65,6 +60,7 @@ def load_certificates(context: ssl.SSLContext, files: dict[str, str]) -> None:
             raise UsageError(f"--ssl-cert {where}: {problem}") from None
     elif key is not None:
         raise UsageError("--ssl-key needs --ssl-cert")
+    return context
 
 
 def describe_tls(error: OSError) -> str:
