@@ -1,43 +1,32 @@
 """Make calcc.pyz, the client as one file: `python3 -m calcd.client.bundle calcc.pyz`.
 
 The file runs with Python alone, and `calcd.client` can be imported from it. The same source makes
-the same bytes. For that the archive is written here, and `zipapp` only adds the first line: its own
-archives hold times, and in Python 3.11 the order of the directory.
+the same bytes: unlike those of `zipapp`, the archive holds no times.
 """
 
-import io
 import sys
-import zipapp
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
-_CALCD = Path(__file__).parents[1]
-_LEFT_OUT = ("client/__main__.py", "client/bundle.py")
+CLIENT = Path(__file__).parent
 
 
 def bundle(target: Path) -> None:
     """Write the client to one executable file."""
-    sources = [_CALCD / "__init__.py", *sorted((_CALCD / "client").glob("*.py"))]
-    archive = io.BytesIO()
-    with ZipFile(archive, "w") as files:  # stored: zlib would have to be imported at each start
-        main = _CALCD / "client" / "__main__.py"
-        files.writestr(ZipInfo("__main__.py"), main.read_bytes())
-        for source in sources:
-            name = source.relative_to(_CALCD).as_posix()
-            if name not in _LEFT_OUT:
-                files.writestr(ZipInfo(f"calcd/{name}"), source.read_bytes())
-    archive.seek(0)
+    sources = {path.name: path for path in sorted(CLIENT.glob("*.py"))}
+    del sources["bundle.py"]
+    main = sources.pop("__main__.py")
+    files = {f"calcd/client/{name}": path for name, path in sources.items()}
+    files |= {"__main__.py": main, "calcd/__init__.py": CLIENT.parent / "__init__.py"}
     with target.open("wb") as file:
-        zipapp.create_archive(archive, file, "/usr/bin/env python3")
+        file.write(b"#!/usr/bin/env python3\n")
+        with ZipFile(file, "w") as archive:  # stored: zlib would have to be imported at each start
+            for name, path in files.items():
+                archive.writestr(ZipInfo(name), path.read_bytes())
     target.chmod(target.stat().st_mode | 0o111)
 
 
-def main() -> None:
-    """Write the file that the command line names."""
+if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python3 -m calcd.client.bundle FILE")
     bundle(Path(sys.argv[1]))
-
-
-if __name__ == "__main__":
-    main()

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import ssl
     from typing import TypeAlias
 
-    Addresses: TypeAlias = list[tuple[int, str | tuple[object, ...]]]  # each with its family
+    Address: TypeAlias = tuple[int, str | tuple[object, ...]]  # with its family first
 
 
 class Endpoint:
@@ -26,7 +26,7 @@ class Endpoint:
         self.timeout: float | None = None  # seconds for one step; None: no limit
         self.deadline = float("inf")  # for everything, by the monotonic clock
         self.verbose = self.check_only = False
-        self.addresses: Addresses = []  # where the server was reached
+        self.addresses: list[Address] = []  # where the server was reached
 
     def within(self, seconds: float) -> "Endpoint":
         """Return a copy with a deadline that is so many seconds away."""

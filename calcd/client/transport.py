@@ -23,11 +23,12 @@ from calcd.client.streams import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import TypeAlias
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias, TypeVar
 
-    from calcd.client.endpoint import Addresses, Endpoint
+    from calcd.client.endpoint import Address, Endpoint
 
+    T = TypeVar("T")
     Transport: TypeAlias = "Stream | UDP"
 
 Stream = _socket.socket
@@ -36,20 +37,19 @@ UDP_TRIES, UDP_TIMEOUT = 3, 5.0  # datagrams sent for a reply, and seconds in al
 FAMILIES = {"": _socket.AF_UNSPEC, "-4": _socket.AF_INET, "-6": _socket.AF_INET6}
 
 
-def connect(endpoint: "Endpoint", addresses: "Addresses | None" = None) -> "Transport":
+def connect(endpoint: "Endpoint", addresses: "list[Address] | None" = None) -> "Transport":
     """Connect to the server. Raise ClientError with the reason if that fails.
 
     The name of the server is not resolved if its addresses are given.
     """
-    addresses = addresses or resolve(endpoint)
+    endpoint.addresses = addresses or resolve(endpoint)
     server: Transport
     if endpoint.udp:
-        endpoint.addresses = addresses
         server, success = UDP(endpoint), "replies over UDP"
         if endpoint.verbose or endpoint.check_only:  # UDP has no connection that could fail
             server.request(b"PING\n")
     else:
-        server, success = connect_stream(endpoint, addresses), "connection succeeded"
+        server, success = at_first_address(endpoint, connect_stream), "connection succeeded"
         try:
             if endpoint.tls is not None:
                 from calcd.client.tls import TLS
@@ -65,7 +65,7 @@ def connect(endpoint: "Endpoint", addresses: "Addresses | None" = None) -> "Tran
     return server
 
 
-def resolve(endpoint: "Endpoint") -> "Addresses":
+def resolve(endpoint: "Endpoint") -> "list[Address]":
     """Return the addresses of the server."""
     if endpoint.path is not None:
         return [(_socket.AF_UNIX, endpoint.path)]
@@ -80,33 +80,38 @@ def resolve(endpoint: "Endpoint") -> "Addresses":
     return [(family, address) for family, _, _, _, address in found]
 
 
-def connect_stream(endpoint: "Endpoint", addresses: "Addresses") -> Stream:
-    """Connect to the first of these addresses that accepts."""
+def at_first_address(endpoint: "Endpoint", attempt: "Callable[[Endpoint, Address], T]") -> "T":
+    """Return what `attempt` returns at the first address where it succeeds, and keep that address.
+
+    Raise ClientError if there is none.
+    """
     errors = []
-    for family, address in addresses:
-        server = None
+    for address in endpoint.addresses:
         try:
-            server = _socket.socket(family, _socket.SOCK_STREAM)
-            server.settimeout(endpoint.time_left())
-            server.connect(address)
-            if family != _socket.AF_UNIX:
-                # Data after the handshake must not wait for an acknowledgement.
-                server.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            result = attempt(endpoint, address)
         except OSError as error:
-            if server is not None:
-                server.close()
             errors.append(error)
         else:
-            endpoint.addresses = [(family, address)]
-            return server
-    raise unreachable(endpoint, errors) from errors[-1]
-
-
-def unreachable(endpoint: "Endpoint", errors: list[OSError]) -> ClientError:
-    """Return the error for a server that none of its addresses has reached."""
+            endpoint.addresses = [address]
+            return result
     reasons = list(dict.fromkeys(map(describe, errors)))
     hint = ": is calcd running there?" if "connection refused" in reasons else ""
-    return ClientError(f"{endpoint.name}: {', '.join(reasons)}{hint}")
+    raise ClientError(f"{endpoint.name}: {', '.join(reasons)}{hint}") from errors[-1]
+
+
+def connect_stream(endpoint: "Endpoint", address: "Address") -> Stream:
+    """Connect to an address."""
+    server = _socket.socket(address[0], _socket.SOCK_STREAM)
+    try:
+        server.settimeout(endpoint.time_left())
+        server.connect(address[1])
+        if address[0] != _socket.AF_UNIX:
+            # Data after the handshake must not wait for an acknowledgement.
+            server.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+    except OSError:
+        server.close()
+        raise
+    return server
 
 
 def exchange(
@@ -179,31 +184,24 @@ class UDP:
 
     def request(self, request: bytes) -> bytes:
         """Return the reply to a request. Raise ClientError if none arrives."""
-        errors = []
-        for family, address in self._endpoint.addresses:
-            server = _socket.socket(family, _socket.SOCK_DGRAM)
+
+        def attempt(endpoint: "Endpoint", address: "Address") -> bytes:
+            server = _socket.socket(address[0], _socket.SOCK_DGRAM)
             try:
-                server.connect(address)
-                reply = self._exchange(server, request)
-            except OSError as error:
-                errors.append(error)
-            else:
-                self._endpoint.addresses = [(family, address)]
-                return reply
+                server.connect(address[1])
+                timeout = endpoint.time_left() or UDP_TIMEOUT
+                server.settimeout(timeout / UDP_TRIES)
+                for _ in range(UDP_TRIES):  # a datagram may be lost; sending it again is harmless
+                    server.send(request)
+                    try:
+                        return server.recv(CHUNK)
+                    except TimeoutError:
+                        pass
+                raise OSError(f"no reply in {timeout:g} s")
             finally:
                 server.close()
-        raise unreachable(self._endpoint, errors)
 
-    def _exchange(self, server: Stream, request: bytes) -> bytes:
-        timeout = self._endpoint.time_left() or UDP_TIMEOUT
-        server.settimeout(timeout / UDP_TRIES)
-        for _ in range(UDP_TRIES):  # a datagram may be lost; sending it again is harmless
-            server.send(request)
-            try:
-                return server.recv(CHUNK)
-            except TimeoutError:
-                pass
-        raise OSError(f"no reply in {timeout:g} s")
+        return at_first_address(self._endpoint, attempt)
 
     def close(self) -> None:
         """Do nothing: no socket is open between two requests."""
