@@ -42,30 +42,25 @@ class Progress(ReplyCounter):
         """Count replies, and show the progress."""
         super().add_replies(chunk)
         if self._due < time.time():
-            self._start()
+            self._due = float("inf")
+            self._bar = self._new_bar()
         if self._bar is not None:
             # The unit is bytes of input, as the input has a known size. Only those that were
             # answered count: a slow server accepts many requests ahead.
             answered = self.bytes_sent * self.replies // max(self.requests, self.replies, 1)
             self._bar.update(answered - self._bar.n)
 
-    def _start(self) -> None:
-        """Create the progress bar, if tqdm is installed."""
-        self._due = float("inf")
+    def _new_bar(self) -> "Any":
+        """Return a progress bar, None if tqdm is not installed."""
         try:
             from tqdm import tqdm
         except ImportError:
-            return
+            return None
         tqdm.monitor_interval = 0  # no thread
-        self._bar = tqdm(
-            total=self._total,
-            delay=PROGRESS_AFTER,
-            miniters=1,
-            dynamic_ncols=True,
-            unit="B",
-            unit_scale=True,
-        )
-        self._bar.start_t = self._bar.last_print_t = self._started
+        size = {"total": self._total, "unit": "B", "unit_scale": True}
+        bar = tqdm(**size, delay=PROGRESS_AFTER, miniters=1, dynamic_ncols=True)
+        bar.start_t = bar.last_print_t = self._started
+        return bar
 
     def close(self) -> None:
         """Finish the line of the progress bar."""

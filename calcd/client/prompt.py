@@ -61,13 +61,14 @@ def run_prompt(server: "Transport", endpoint: "Endpoint") -> int:
             except EOFError:
                 write_output(b"\n")
                 break
-            requests = line.encode(errors="surrogateescape") + b"\n"
-            before = counter.requests
-            counter.add_requests(requests)
-            count = counter.requests - before  # more than one if newlines were pasted
-            if not count:
+            # More than one if newlines were pasted.
+            lines = [part for part in line.split("\n") if part.strip(" \t\r")]
+            if not lines:
                 continue
-            replies = exchange(server, requests, count, endpoint, reused=before > 0)
+            requests = line.encode(errors="surrogateescape") + b"\n"
+            reused = counter.requests > 0
+            counter.add_requests(requests)
+            replies = exchange(server, requests, len(lines), endpoint, reused=reused)
             if not replies:
                 # The server closes idle connections. Sending the request again is harmless.
                 server.close()
@@ -75,16 +76,15 @@ def run_prompt(server: "Transport", endpoint: "Endpoint") -> int:
                 if state.affects([line]):
                     warn(STATE_LOST)
                 state.reset()
-                replies = exchange(server, requests, count, endpoint)
+                replies = exchange(server, requests, len(lines), endpoint)
             counter.add_replies(replies)
             with Output() as output:
                 output.write(replies)
-            sent_lines = [part for part in line.split("\n") if part.strip(" \t\r")]
             reply_lines = replies.decode(errors="replace").split("\n")[:-1]
-            for request, reply in zip(sent_lines, reply_lines, strict=False):
+            for request, reply in zip(lines, reply_lines, strict=False):
                 state.record(request, reply)
                 completer.add_answer(reply)
-            if len(reply_lines) < count or line.strip(" \t").upper() == "QUIT":
+            if len(reply_lines) < len(lines) or line.strip(" \t").upper() == "QUIT":
                 break
     finally:
         server.close()
