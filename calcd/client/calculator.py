@@ -3,13 +3,7 @@
 import os
 
 from calcd.client.endpoint import Endpoint
-from calcd.client.protocol import (
-    MAX_TIMEOUT,
-    STATE_LOST,
-    ClientError,
-    ReplySplitter,
-    SessionState,
-)
+from calcd.client.protocol import MAX_TIMEOUT, STATE_LOST, ClientError, ReplySplitter, SessionState
 from calcd.client.streams import printable
 from calcd.client.transport import connect, exchange
 
@@ -107,12 +101,13 @@ class Calculator:
         encoded = [encode_request(request) for request in requests]
         replies: list[str] = []
         renewed = self._server is None
-        try:
-            self._exchange(requests, encoded, replies)
-        except ConnectionError as error:
-            if renewed or isinstance(error, ConnectionAbortedError):
-                raise
-            self._exchange(requests, encoded, replies)
+        while len(replies) < len(requests):
+            try:
+                self._exchange(requests, encoded, replies)
+            except ConnectionError as error:
+                if renewed or isinstance(error, ConnectionAbortedError):
+                    raise
+                renewed = True
         return [parse_reply(reply) for reply in replies]
 
     def close(self) -> None:
@@ -162,6 +157,8 @@ class Calculator:
             self._disconnect()  # a late reply would be taken for that to the next request
             if isinstance(error, ClientError):
                 raise error.__cause__ or error from None
+            if isinstance(error, TimeoutError) and error.errno is None:
+                raise TimeoutError(f"no reply for {self._endpoint.timeout:g} s") from None
             raise
 
 

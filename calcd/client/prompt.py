@@ -16,6 +16,7 @@ from calcd.client.protocol import (
     ReplyCounter,
     ReplySplitter,
     SessionState,
+    describe,
 )
 from calcd.client.streams import STDIN, Output, warn, write_output
 
@@ -107,10 +108,8 @@ def exchange(
     try:
         for reply in transport.exchange(server, requests, splitter, endpoint, reused=reused):
             replies.append(reply)
-    except TimeoutError:
-        raise ClientError(f"{endpoint.name}: timed out") from None
-    except ConnectionAbortedError as error:
-        raise ClientError(f"{endpoint.name}: {error}") from None
+    except (TimeoutError, ConnectionAbortedError) as error:
+        raise ClientError(f"{endpoint.name}: {describe(error)}") from None
     except OSError:
         pass  # the same as closed
     return b"\n".join([*replies, bytes(splitter.rest)])

@@ -87,15 +87,13 @@ class ReplySplitter:
 
         Raise ConnectionAbortedError if a reply is too long, or if there are too many.
         """
-        replies = []
-        parts = chunk.split(b"\n")
-        for number, part in enumerate(parts, 1):
-            self.rest += part
-            if len(self.rest) > MAX_REPLY:
-                raise ConnectionAbortedError(f"a reply has more than {MAX_REPLY} bytes")
-            if number < len(parts):
-                replies.append(bytes(self.rest))
-                self.rest.clear()
+        first, *others = chunk.split(b"\n")
+        self.rest += first
+        if len(self.rest) > MAX_REPLY:  # the others are parts of one chunk
+            raise ConnectionAbortedError(f"a reply has more than {MAX_REPLY} bytes")
+        replies = [bytes(self.rest), *others[:-1]] if others else []
+        if others:
+            self.rest = bytearray(others[-1])
         self.expected -= len(replies)
         if self.expected < 0 or (self.rest and not self.expected):
             raise ConnectionAbortedError(UNEXPECTED)

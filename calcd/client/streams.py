@@ -42,9 +42,7 @@ def write_output(data: bytes) -> None:
         try:
             unwritten = unwritten[os.write(STDOUT, unwritten) :]
         except BlockingIOError:  # another program made this terminal or pipe non-blocking
-            poll = select.poll()
-            poll.register(STDOUT, select.POLLOUT)
-            poll.poll()
+            select.select([], [STDOUT], [])
         except BrokenPipeError:
             raise
         except OSError as error:

@@ -133,7 +133,12 @@ def exchange(
             yield from splitter.add(datagram)
         return
     if reused:
-        check_idle(server)
+        try:
+            more = server.recv(CHUNK)
+        except BlockingIOError:
+            pass
+        else:
+            raise ConnectionAbortedError(UNEXPECTED) if more else ConnectionError(CLOSED)
     unsent = memoryview(requests)
     poll = select.poll()
     while splitter.expected:
@@ -150,20 +155,11 @@ def exchange(
             poll.register(server, select.POLLIN | select.POLLOUT if unsent else select.POLLIN)
             left = endpoint.time_left()
             if not poll.poll(None if left is None else left * 1000):
-                raise TimeoutError(f"no reply for {left:g} s") from None
+                raise TimeoutError("timed out") from None
         else:
             if not chunk:
                 raise ConnectionError(CLOSED)
             yield from splitter.add(chunk)
-
-
-def check_idle(server: Stream) -> None:
-    """Raise ConnectionError if the server has closed, or has sent anything since its last reply."""
-    try:
-        more = server.recv(CHUNK)
-    except BlockingIOError:
-        return
-    raise ConnectionAbortedError(UNEXPECTED) if more else ConnectionError(CLOSED)
 
 
 class UDP:

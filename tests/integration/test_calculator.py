@@ -306,6 +306,7 @@ def test_names_are_lost_with_a_connection_that_timed_out(serve: Servers) -> None
         with pytest.raises(TimeoutError):
             calculator.evaluate("b")
         over.set()
+        assert calculator.evaluate_many([]) == []
         with pytest.raises(ConnectionError, match=STATE_LOST):
             calculator.evaluate("a")
         assert calculator.evaluate("a") == 3
