@@ -1,7 +1,9 @@
 """Calculator and a server that ends in the middle of something."""
 
 import socket
+import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 from client_helpers import HOST, Servers, receive
@@ -48,3 +50,24 @@ def test_what_was_answered_before_the_server_took_no_more_is_read(serve: Servers
             *range(count)
         ]
     assert asked == [*range(count)]
+
+
+def test_what_was_answered_is_read_although_nothing_can_be_sent(
+    serve: Servers, tmp_path: Path
+) -> None:
+    closed = threading.Event()
+
+    def once(connection: socket.socket) -> None:
+        connection.sendall(b"1\n")
+        connection.close()
+        closed.set()
+
+    def rest(connection: socket.socket) -> None:
+        receive(connection, b"b\n")
+        connection.sendall(b"2\n")
+
+    path = str(tmp_path / "socket")
+    serve(once, rest, at=path)
+    with Calculator(path=path, timeout=TIMEOUT) as calculator:
+        assert closed.wait(TIMEOUT)
+        assert calculator.evaluate_many(["a", "b"]) == [1, 2]
