@@ -181,12 +181,9 @@ def parse_reply(reply: str) -> str | CalculatorError:
 
 def parse_number(reply: str) -> "Decimal":
     """Return a reply as a number, with all its digits. Raise ValueError if it is not one."""
-    from decimal import Decimal, InvalidOperation
+    from decimal import Context, Decimal
 
-    try:
-        value = Decimal(reply)
-    except InvalidOperation:
-        value = Decimal("NaN")
+    value = Decimal(reply, Context(traps=[]))  # NaN if it is not a number; never rounded
     if value.is_finite():
         return value
     raise ValueError(f"not a number, but {reply!r}: use request() for such replies")

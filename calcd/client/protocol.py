@@ -132,6 +132,6 @@ class SessionState:
         """Return True if the replies to these requests may depend on the state."""
         import re
 
-        ans = re.compile(r"\bans\b", re.IGNORECASE)
-        uses_answer = self._has_answer and any(map(ans.search, requests))
-        return uses_answer or self._settings_changed or bool(self.names)
+        if self.names or self._settings_changed:
+            return True
+        return self._has_answer and bool(re.search(r"\bans\b", "\n".join(requests), re.I))
