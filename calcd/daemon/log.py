@@ -9,9 +9,11 @@ import os
 import select
 import socket
 import sys
+import syslog
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from logging.handlers import SysLogHandler
+from functools import lru_cache
 
 from calcd.daemon.logsinks import FileSink, SyslogSink, is_writable, open_file
 from calcd.daemon.logwriter import LogWriter
@@ -27,11 +29,11 @@ logging._srcfile = None
 log = logging.getLogger(__name__)
 
 _PRIORITIES = {
-    logging.DEBUG: 7,
-    logging.INFO: 6,
-    logging.WARNING: 4,
-    logging.ERROR: 3,
-    logging.CRITICAL: 2,
+    logging.DEBUG: syslog.LOG_DEBUG,
+    logging.INFO: syslog.LOG_INFO,
+    logging.WARNING: syslog.LOG_WARNING,
+    logging.ERROR: syslog.LOG_ERR,
+    logging.CRITICAL: syslog.LOG_CRIT,
 }
 
 
@@ -47,11 +49,8 @@ def open_log(target: str, level: str) -> None:
     _HANDLER.filters = [] if level == "debug" else [RATE_LIMIT]
     previous = _HANDLER.switch(writer, target) if writer else None
     root = logging.getLogger()
-    others, root.handlers = root.handlers, [_HANDLER]
+    root.handlers = [_HANDLER]
     root.setLevel(level.upper())
-    for other in others:
-        if other is not _HANDLER:
-            other.close()
     if previous and (lost := previous.close(_TIMEOUT)):
         log.warning("%d log records were lost: the previous log did not take them", lost)
 
@@ -77,7 +76,7 @@ def print_error(sentence: str) -> None:
     """
     with suppress(OSError):
         fd = sys.stderr.fileno()
-        head = f"<{_PRIORITIES[logging.ERROR]}>" if _is_journal(fd) else "calcd: "
+        head = f"<{syslog.LOG_ERR}>" if _is_journal(fd) else "calcd: "
         line = f"{head}{_printable(sentence)}".encode()
         if is_writable(fd, _TIMEOUT):
             # A pipe that is writable has room for PIPE_BUF bytes, and maybe for no more.
@@ -104,7 +103,7 @@ class _Handler(logging.Handler):
         self.acquire()
         try:
             previous, self.writer, self.target = self.writer, writer, target
-            self.setFormatter(_formatter(target))
+            self.formatter = _formatter(target)
             return previous
         finally:
             self.release()
@@ -123,14 +122,12 @@ _HANDLER = _Handler()
 
 def _new_writer(target: str) -> LogWriter | None:
     """Open a log; return its writer, or None if it is the log that is open."""
-    current = _HANDLER.writer if _HANDLER.target == target else None
-    if current and target in ("stderr", "syslog"):
-        return None
     sink = _open_sink(target)
-    if current and os.path.samestat(os.fstat(sink.fd), os.fstat(current.sink.fd)):
+    current = _HANDLER.writer.sink if _HANDLER.writer and _HANDLER.target == target else None
+    if current and (target == "syslog" or os.path.sameopenfile(sink.fd, current.fd)):
         sink.close()
         return None
-    formatter = _formatter(target)  # not the handler's: the writer's thread uses it
+    formatter = _formatter(target)
 
     def describe_loss(lost: int) -> str:
         message = f"{lost} log records were lost before this one"
@@ -145,13 +142,6 @@ def _open_sink(target: str) -> FileSink | SyslogSink:
     if target == "syslog":
         return SyslogSink(SYSLOG)
     return FileSink(os.dup(sys.stderr.fileno()) if target == "stderr" else open_file(target))
-
-
-def _formatter(target: str) -> "_Formatter":
-    if target == "syslog":
-        return _Formatter(_SyslogHead(), is_one_record=True)
-    to_journal = target == "stderr" and _is_journal(sys.stderr.fileno())
-    return _Formatter(_journal_head if to_journal else _TimeHead())
 
 
 class _Formatter(logging.Formatter):
@@ -176,15 +166,16 @@ class _Formatter(logging.Formatter):
         return head + text
 
 
-class _SyslogHead:
-    """Returns priority, facility and name; the syslog adds the time."""
+def _formatter(target: str) -> _Formatter:
+    if target == "syslog":
+        return _Formatter(_syslog_head, is_one_record=True)
+    to_journal = target == "stderr" and _is_journal(sys.stderr.fileno())
+    return _Formatter(_journal_head if to_journal else _time_head)
 
-    def __init__(self) -> None:
-        self._ident = f"calcd[{os.getpid()}]: "
 
-    def __call__(self, record: logging.LogRecord) -> str:
-        priority = SysLogHandler.LOG_DAEMON << 3 | _PRIORITIES[record.levelno]
-        return f"<{priority}>{self._ident}"
+def _syslog_head(record: logging.LogRecord) -> str:
+    """Return priority, facility and name; the syslog adds the time."""
+    return f"<{syslog.LOG_DAEMON | _PRIORITIES[record.levelno]}>calcd[{os.getpid()}]: "
 
 
 def _journal_head(record: logging.LogRecord) -> str:
@@ -192,21 +183,15 @@ def _journal_head(record: logging.LogRecord) -> str:
     return f"<{_PRIORITIES[record.levelno]}>"
 
 
-class _TimeHead:
-    """Returns time and level: ``2026-01-31 12:00:00,123 info: ``.
+def _time_head(record: logging.LogRecord) -> str:
+    """Return time and level: ``2026-01-31 12:00:00,123 info: ``."""
+    milliseconds = int(record.msecs)
+    return f"{_time(int(record.created))},{milliseconds:03d} {record.levelname.lower()}: "
 
-    It keeps the text of the last second: formatting the time costs more than the rest of a line.
-    """
 
-    _clock = logging.Formatter()
-    _second = 0
-    _text = ""
-
-    def __call__(self, record: logging.LogRecord) -> str:
-        second = int(record.created)
-        if second != self._second:
-            self._second, self._text = second, self._clock.formatTime(record, "%Y-%m-%d %H:%M:%S")
-        return f"{self._text},{int(record.msecs):03d} {record.levelname.lower()}: "
+@lru_cache(maxsize=1)  # to format the time costs more than the rest of a line
+def _time(second: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
 
 
 def _is_journal(fd: int) -> bool:

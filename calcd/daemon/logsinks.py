@@ -1,7 +1,7 @@
 """Where log lines are written: a file, a pipe, a socket or the syslog.
 
-``send`` does not block. It raises ``BlockingIOError``, and poll(2) tells when to try again. Only
-for regular files the kernel has no such call: a write to a disk that stalls blocks.
+``send`` writes lines, and returns 0 if poll(2) says for ``STALL_CHECK`` seconds that a write would
+block. Only for regular files the kernel has no such call: a write to a disk that stalls blocks.
 """
 
 import errno
@@ -10,9 +10,8 @@ import select
 import socket
 import stat
 
+STALL_CHECK = 0.1  # seconds
 _NEW_FILE_MODE = 0o640  # the log has clients' addresses, and at debug their requests
-
-_FILE_WRITE = 1 << 16  # bytes to write to a file at once
 
 
 class NoReaderError(OSError):
@@ -22,10 +21,10 @@ class NoReaderError(OSError):
 class FileSink:
     """A file, FIFO, pipe, terminal or stream socket. It owns its descriptor.
 
-    ``max_bytes`` is how much to send at once: a longer line is sent alone. ``end`` ends a line.
+    ``end`` is what each line must end with.
     """
 
-    end = "\n"
+    end = b"\n"
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -33,14 +32,21 @@ class FileSink:
         # poll(2) first: O_NONBLOCK would change stderr for all processes that share it. Other
         # character devices may never report that they are ready.
         self._polls = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
-        # A pipe takes PIPE_BUF bytes as a whole, and does not mix them with another writer's.
-        self.max_bytes = _FILE_WRITE if stat.S_ISREG(mode) else select.PIPE_BUF
+        self._takes_all = stat.S_ISREG(mode)
 
-    def send(self, data: bytes | memoryview) -> int:
-        """Write; return how many bytes were written."""
-        if self._polls and not is_writable(self.fd, 0):
-            raise BlockingIOError
-        return os.write(self.fd, data[: self.max_bytes])
+    def send(self, data: bytes, start: int) -> int:
+        """Write lines, from the index ``start`` on; return how many bytes were written."""
+        if self._polls and not is_writable(self.fd, STALL_CHECK):
+            return 0
+        end = len(data)
+        if not self._takes_all and end - start > select.PIPE_BUF:
+            # A pipe takes PIPE_BUF bytes as a whole, and does not mix them with another writer's.
+            end = start + select.PIPE_BUF
+            end = data.rfind(self.end, start, end) + 1 or end
+        try:
+            return os.write(self.fd, data[start:end])
+        except BlockingIOError:  # another process has filled the pipe meanwhile
+            return 0
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -53,8 +59,7 @@ class SyslogSink:
     If the syslog is missing or was restarted, the next ``send`` connects again.
     """
 
-    end = ""
-    max_bytes = 0
+    end = b"\0"  # is not sent
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -62,15 +67,24 @@ class SyslogSink:
         self._socket.setblocking(False)
         self.fd = self._socket.fileno()
 
-    def send(self, data: bytes | memoryview) -> int:
-        """Send a line; return its size."""
+    def send(self, data: bytes, start: int) -> int:
+        """Send the line at the index ``start``; return its size, with its end."""
+        line = data[start : data.index(self.end, start)]
         try:
-            return self._socket.send(data)
+            self._send(line)
+        except BlockingIOError:
+            is_writable(self.fd, STALL_CHECK)
+            return 0
+        return len(line) + len(self.end)
+
+    def _send(self, line: bytes) -> None:
+        try:
+            self._socket.send(line)
         except BlockingIOError:
             raise
         except OSError:
             self._socket.connect(self._path)
-            return self._socket.send(data)
+            self._socket.send(line)
 
     def close(self) -> None:
         """Close the socket."""
