@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     Network = IPv4Network | IPv6Network
 
 _MAPPED = bytes(10) + b"\xff\xff"  # begins an IPv6 address that stands for an IPv4 one
+_IPV6_LOOPBACK = bytes(15) + b"\x01"  # ::1
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,12 @@ def packed(host: str) -> bytes:
         return socket.inet_aton(host)
     address = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
     return address[len(_MAPPED) :] if address.startswith(_MAPPED) else address
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if only this machine reaches the address: ``::1``, or one of ``127.0.0.0/8``."""
+    address = packed(host)
+    return address[0] == 127 if len(address) == 4 else address == _IPV6_LOOPBACK
 
 
 def counted_as(host: str) -> str:

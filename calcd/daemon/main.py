@@ -5,14 +5,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import calcd
 from calcd.config.errors import ConfigError, SettingsError
-from calcd.config.networks import packed
 from calcd.config.settings import (
     BACKGROUND_PIDFILE,
     Settings,
@@ -30,7 +29,7 @@ from calcd.daemon.pidfile import Pidfile
 from calcd.daemon.ratelimit import RATE_LIMIT
 from calcd.daemon.systemd import Notifier, Watchdog
 from calcd.net.limits import fitting
-from calcd.net.listeners import Listener, inherited, listen
+from calcd.net.listeners import Listener, inherited, listen, open_to_all
 from calcd.net.server import Server
 
 if TYPE_CHECKING:
@@ -45,7 +44,6 @@ _NO_SYSLOG = f"no syslog at {SYSLOG}: log lines are lost; --log-to FILE keeps th
 # machine: from some dozens of connections on the interval grows with them.
 _SWITCH_INTERVAL, _FEW_CONNECTIONS = 0.0001, 50
 _POLL_INTERVAL = 0.5  # seconds between rounds of the serving loop without clients
-_IPV6_LOOPBACK = bytes(15) + b"\x01"  # ::1
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -123,32 +121,27 @@ class Daemon:
         """Run to the end; return the exit status."""
         limit_arenas()  # before the first thread
         try:
-            return self._run()
-        except ConfigError as error:
-            _located([error], self._command_line)
-            self._report_failure(str(error))
-        except Exception as error:
-            self._report_failure(f"ended by a bug, {error!r}: its log may say more")
-        return COULD_NOT_RUN
-
-    def _run(self) -> int:
-        try:
             with ExitStack() as at_end:
-                return self._serve(self._start(at_end), at_end)
-        except ConfigError:
-            raise
-        except Exception:
+                listeners = self._start(at_end)
+                notifier = at_end.enter_context(closing(Notifier()))
+                server = self._serve(listeners, notifier)
+                received = self._reload_until_told_to_stop(server, listeners, notifier)
+                self._stop(server, notifier, received)
+            return COULD_NOT_RUN if self._loop_died else DONE
+        except ConfigError as error:
+            (reason,) = _located([error], self._command_line)
+            failure = str(reason)
+        except Exception as error:
             log.critical("ended by a bug", exc_info=True)
-            raise
+            failure = f"ended by a bug, {error!r}: its log may say more"
         finally:
             close_log()
-
-    def _report_failure(self, reason: str) -> None:
-        """Report why the daemon could not run. By now it has released everything."""
+        # By now everything is released.
         if self._startup_pipe:
-            self._startup_pipe.fail(reason)
+            self._startup_pipe.fail(failure)
         else:
-            print_error(reason)
+            print_error(failure)
+        return COULD_NOT_RUN
 
     def _start(self, at_end: ExitStack) -> list[Listener]:
         """Take pidfile and sockets, detach with -d, and open the log."""
@@ -175,20 +168,15 @@ class Daemon:
             notes.append("user and group have no effect without -d")
         if pidfile:
             pidfile.write()
-        try:
-            open_log(settings.log_to, settings.log_level)
-        except OSError as error:
-            raise _log_error(settings, error, account.name if account else "") from None
+        _open_log(settings, account.name if account else "")
         log.info("calcd %s starts, pid %d", calcd.__version__, os.getpid())
         for note in notes:
             log.warning("%s", note)
         warn_if_public(listeners, settings)
         return listeners
 
-    def _serve(self, listeners: list[Listener], at_end: ExitStack) -> int:
-        """Serve until a signal says stop; return the exit status."""
-        notifier = Notifier()
-        at_end.callback(notifier.close)
+    def _serve(self, listeners: list[Listener], notifier: Notifier) -> Server:
+        """Start the serving loop, and tell whoever waits for that."""
         watchdog, trimmer = Watchdog(notifier), MemoryTrimmer()
 
         def on_tick(connections: int) -> None:
@@ -214,21 +202,7 @@ class Daemon:
             # In the foreground, the log itself reports this on stderr.
             lost = self._settings.log_to == "syslog" and not syslog_answers()
             self._startup_pipe.succeed(_NO_SYSLOG if lost else "")
-        while (received := signal.sigwait(self._signals)) == signal.SIGHUP:
-            log.info("reloading: SIGHUP")
-            notifier.reloading()
-            self._reload(server, listeners)
-            flush_log()
-            notifier.send("READY=1")
-        # Further signals are ignored: the stop has a time limit, and some senders repeat them.
-        seconds = server.settings.drain_timeout
-        log.info("stopping: %s, done in %g s at most", signal.Signals(received).name, seconds)
-        notifier.send("STOPPING=1")
-        cut = server.drain(seconds)
-        server.server_close()
-        RATE_LIMIT.report(now=True)
-        log.log(logging.WARNING if cut else logging.INFO, "stopped: %d connections cut", cut)
-        return COULD_NOT_RUN if self._loop_died else DONE
+        return server
 
     def _loop(self, server: Server, poll: float) -> None:
         try:
@@ -238,17 +212,25 @@ class Daemon:
             self._loop_died = True
             os.kill(os.getpid(), signal.SIGTERM)
 
+    def _reload_until_told_to_stop(
+        self, server: Server, listeners: list[Listener], notifier: Notifier
+    ) -> signal.Signals:
+        """Reload at each SIGHUP; return the first other signal."""
+        while (received := signal.sigwait(self._signals)) == signal.SIGHUP:
+            log.info("reloading: SIGHUP")
+            notifier.reloading()
+            self._reload(server, listeners)
+            flush_log()
+            notifier.send("READY=1")
+        return signal.Signals(received)
+
     def _reload(self, server: Server, listeners: list[Listener]) -> None:
         """Read the settings again, and reopen the log. If one is wrong, keep the old settings."""
-        old = server.settings
-        line = self._command_line
+        old, line = server.settings, self._command_line
         try:
             new = read_settings(line.file, line.options, line.background)
             tls = _load_tls(listeners, new)
-            try:
-                open_log(new.log_to, new.log_level)
-            except OSError as error:
-                raise _log_error(new, error) from None
+            _open_log(new)
             server.tls = tls
         except (SettingsError, ConfigError) as error:
             errors = error.errors if isinstance(error, SettingsError) else [error]
@@ -257,9 +239,9 @@ class Daemon:
             log.error("reload: the settings stay as they were")
             new = old
             try:
-                open_log(old.log_to, old.log_level)
-            except OSError as failure:  # the log stays where it is, maybe a deleted file
-                print_error(str(_log_error(old, failure)))
+                _open_log(old)
+            except ConfigError as failure:  # the log stays where it is, maybe a deleted file
+                print_error(str(failure))
         fixed = need_restart(old, new)
         if fixed:
             log.warning("reload: a restart is needed to change %s", ", ".join(fixed))
@@ -268,15 +250,28 @@ class Daemon:
         log.info("settings in force: %s", server.settings)
         warn_if_public(listeners, server.settings, old)
 
+    def _stop(self, server: Server, notifier: Notifier, received: signal.Signals) -> None:
+        # Further signals are ignored: the stop has a time limit, and some senders repeat them.
+        seconds = server.settings.drain_timeout
+        log.info("stopping: %s, done in %g s at most", received.name, seconds)
+        notifier.send("STOPPING=1")
+        cut = server.drain(seconds)
+        server.server_close()
+        RATE_LIMIT.report(now=True)
+        log.log(logging.WARNING if cut else logging.INFO, "stopped: %d connections cut", cut)
 
-def _log_error(settings: Settings, error: OSError, user: str = "") -> ConfigError:
-    as_user = f" as {user}" if user else ""
-    start_reader = "start its reader first, or " if isinstance(error, NoReaderError) else ""
-    return ConfigError(
-        f"cannot write the log {settings.log_to}{as_user}: {error.strerror}",
-        f"{start_reader}name another with --log-to",
-        setting="log_to",
-    )
+
+def _open_log(settings: Settings, user: str = "") -> None:
+    try:
+        open_log(settings.log_to, settings.log_level)
+    except OSError as error:
+        as_user = f" as {user}" if user else ""
+        start_reader = "start its reader first, or " if isinstance(error, NoReaderError) else ""
+        raise ConfigError(
+            f"cannot write the log {settings.log_to}{as_user}: {error.strerror}",
+            f"{start_reader}name another with --log-to",
+            setting="log_to",
+        ) from None
 
 
 def _load_tls(listeners: list[Listener], settings: Settings) -> "SSLContext | None":
@@ -291,33 +286,18 @@ def _load_tls(listeners: list[Listener], settings: Settings) -> "SSLContext | No
 def warn_if_public(
     listeners: Sequence[Listener], settings: Settings, previous: Settings | None = None
 ) -> None:
-    """Log a warning for each endpoint that serves everybody who can reach it over a network.
+    """Log a warning for each endpoint that is open to all.
 
-    After a reload, skip endpoints that were public with the ``previous`` settings too.
+    After a reload, skip endpoints that were so with the ``previous`` settings too.
     """
-    known = set(_public(listeners, previous)) if previous else set()
-    for url in _public(listeners, settings):
-        if url not in known:
+    known = open_to_all(listeners, previous) if previous else []
+    for endpoint in open_to_all(listeners, settings):
+        if endpoint not in known:
             log.warning(
                 "%s is open to everybody who can reach it: set allow to the networks of its "
                 "clients, or use tls:// with tls_client_ca",
-                url,
+                endpoint,
             )
-
-
-def _public(listeners: Sequence[Listener], settings: Settings) -> Iterator[str]:
-    if settings.allow.networks:
-        return
-    for listener in listeners:
-        endpoint = listener.endpoint
-        local = endpoint.path or _is_loopback(endpoint.host)
-        if not (local or (listener.tls and settings.tls_client_ca)):
-            yield str(endpoint)
-
-
-def _is_loopback(host: str) -> bool:
-    address = packed(host)
-    return address[0] == 127 if len(address) == 4 else address == _IPV6_LOOPBACK
 
 
 def _signals(background: bool) -> set[signal.Signals]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from calcd.config.endpoints import Endpoint
 from calcd.config.errors import ConfigError
+from calcd.config.networks import is_loopback
+from calcd.config.settings import Settings
 from calcd.net import unixsocket
 from calcd.net.sockopt import enable_pktinfo
 
@@ -124,6 +126,20 @@ def check(endpoint: Endpoint, reuse_port: bool) -> None:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise _config_error(endpoint, error) from None
+
+
+def open_to_all(listeners: Iterable[Listener], settings: Settings) -> list[Endpoint]:
+    """Return the endpoints that serve everybody who can reach them over a network."""
+    return [
+        listener.endpoint
+        for listener in listeners
+        if not (
+            settings.allow.networks
+            or listener.endpoint.path
+            or is_loopback(listener.endpoint.host)
+            or (listener.tls and settings.tls_client_ca)
+        )
+    ]
 
 
 def inherited() -> list[Listener]:
