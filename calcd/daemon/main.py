@@ -86,7 +86,7 @@ def _act(command_line: CommandLine, action: str) -> int:
 
 
 def _test_configuration(command_line: CommandLine, settings: Settings) -> int:
-    if errors := list(actions.configuration_errors(settings, command_line.background)):
+    if errors := actions.configuration_errors(settings, command_line.background):
         return _print_errors(_located(errors, command_line), WRONG_SETTINGS)
     print("calcd: the settings are right")
     return DONE
