@@ -66,15 +66,12 @@ def parse(arguments: list[str] | None = None) -> CommandLine:
             *(["-l"] if row.name == "listen" else []),
             option(row.name),
             dest=row.name,
-            action="append",
+            action="append" if row.name == "listen" else "store",
             metavar="URL" if row.name == "listen" else "VALUE",
             help=(row.metadata["meaning"] + default).replace("%", "%%"),
         )
     given = vars(parser.parse_args(arguments))
-    options = {
-        # -l may be repeated; for other settings the last value counts.
-        row.name: " ".join(given[row.name]) if row.name == "listen" else given[row.name][-1]
-        for row in SETTINGS
-        if given[row.name] is not None
-    }
-    return CommandLine(given["file"], given["background"], given["check"], given["action"], options)
+    texts = {row.name: given[row.name] for row in SETTINGS if given[row.name] is not None}
+    if "listen" in texts:
+        texts["listen"] = " ".join(texts["listen"])
+    return CommandLine(given["file"], given["background"], given["check"], given["action"], texts)

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -54,11 +54,15 @@ def main(arguments: list[str] | None = None) -> int:
         if command_line.action:
             return _act(command_line, command_line.action)
         settings = read_settings(command_line.file, command_line.options, command_line.background)
-        if command_line.check:
-            return _test_configuration(command_line, settings)
-        return Daemon(command_line, settings).run()
+        if not command_line.check:
+            return Daemon(command_line, settings).run()
+        if errors := actions.configuration_errors(settings, command_line.background):
+            raise SettingsError(_located(errors, command_line))
+        print("calcd: the settings are right")
+        return DONE
     except SettingsError as error:
-        return _print_errors(error.errors, WRONG_SETTINGS)
+        _print_errors(error)
+        return WRONG_SETTINGS
     except KeyboardInterrupt:  # during -s, -t, or a start that has taken nothing yet
         return COULD_NOT_RUN
 
@@ -80,16 +84,9 @@ def _act(command_line: CommandLine, action: str) -> int:
         pidfile = actions.known_pidfile(command_line.file, command_line.options)
         if action == "reload" or pidfile is None:
             raise
-        _print_errors(error.errors)
+        _print_errors(error)
         settings = Settings(pidfile=pidfile)
     return actions.act(action, settings.pidfile or BACKGROUND_PIDFILE, settings.drain_timeout)
-
-
-def _test_configuration(command_line: CommandLine, settings: Settings) -> int:
-    if errors := actions.configuration_errors(settings, command_line.background):
-        return _print_errors(_located(errors, command_line), WRONG_SETTINGS)
-    print("calcd: the settings are right")
-    return DONE
 
 
 def _located(errors: Sequence[ConfigError], command_line: CommandLine) -> Sequence[ConfigError]:
@@ -100,10 +97,9 @@ def _located(errors: Sequence[ConfigError], command_line: CommandLine) -> Sequen
     return errors
 
 
-def _print_errors(errors: Iterable[ConfigError], status: int = COULD_NOT_RUN) -> int:
-    for error in errors:
-        print_error(str(error))
-    return status
+def _print_errors(error: SettingsError) -> None:
+    for each in error.errors:
+        print_error(str(each))
 
 
 class Daemon:

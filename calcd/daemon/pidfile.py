@@ -14,7 +14,7 @@ import stat
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from calcd.config.errors import ConfigError
@@ -127,32 +127,32 @@ def _opened(path: str) -> Iterator[int]:
 
 def _open(path: str, flags: int) -> int:
     """Open a pidfile; raise ``ConfigError`` if it is not a file that calcd creates."""
-    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        fd = os.open(path, flags, 0o644)
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise _unusable(path, "it is a symbolic link") from None
-        raise
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        fault = "it is not a regular file"
-    elif status.st_nlink > 1:  # 0: it has just been removed
-        fault = "it has another name (a hard link)"
-    elif status.st_uid not in (0, os.geteuid()):
-        fault = f"it belongs to uid {status.st_uid}, and only this user can use it"
+        if error.errno != errno.ELOOP:
+            raise
+        fault = "it is a symbolic link"
     else:
-        return fd
-    os.close(fd)
-    raise _unusable(path, fault)
+        fault = _fault_of(os.fstat(fd))
+        if not fault:
+            return fd
+        os.close(fd)
+    raise _error(f"'{path}' cannot be used: {fault}", "remove it, or name another with --pidfile")
+
+
+def _fault_of(status: os.stat_result) -> str:
+    if not stat.S_ISREG(status.st_mode):
+        return "it is not a regular file"
+    if status.st_nlink > 1:  # 0: it has just been removed
+        return "it has another name (a hard link)"
+    if status.st_uid not in (0, os.geteuid()):
+        return f"it belongs to uid {status.st_uid}, and only this user can use it"
+    return ""
 
 
 def _error(reason: str, hint: str = "") -> ConfigError:
     return ConfigError(reason, hint, setting="pidfile")
-
-
-def _unusable(path: str, fault: str) -> ConfigError:
-    return _error(f"'{path}' cannot be used: {fault}", "remove it, or name another with --pidfile")
 
 
 def _record_lock_owner(path: str, fd: int) -> int:
@@ -199,13 +199,15 @@ def _make_directory(path: str, account: Account | None) -> None:
 def _lock(path: str) -> int:
     """Open, lock and empty the file; raise ``ConfigError`` if another process holds it."""
     for _ in range(_ATTEMPTS):
-        fd = _open(path, os.O_RDWR | os.O_CREAT)
-        try:
+        with ExitStack() as undo:
+            fd = _open(path, os.O_RDWR | os.O_CREAT)
+            undo.callback(os.close, fd)
             with suppress(BlockingIOError):
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # The last holder may have removed the file between our open and our lock.
                 if _is_at(path, fd):
                     os.ftruncate(fd, 0)  # the pid in it may belong to any process by now
+                    undo.pop_all()
                     return fd
             # No holder means that find_holder() of another process has locked it for a moment.
             if (pid := find_holder(path)) is not None:
@@ -214,10 +216,6 @@ def _lock(path: str) -> int:
                     f"running already ({who})",
                     f"stop it with calcd -s stop --pidfile {path}, or use another --pidfile",
                 )
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
         time.sleep(_PAUSE)
     raise _error(f"another process keeps a shared lock on '{path}'", "end it")
 

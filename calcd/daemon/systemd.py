@@ -56,9 +56,12 @@ class Watchdog:
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
         self._next = 0.0
-        timeout = _watchdog_timeout()
-        self._states = ["WATCHDOG=1"] if timeout else []
-        self.interval = timeout / 4 if timeout else _STATUS_INTERVAL
+        self._states: list[str] = []
+        self.interval = _STATUS_INTERVAL
+        with suppress(KeyError, ValueError):
+            timeout = int(os.environ["WATCHDOG_USEC"]) / 1e6
+            if timeout and os.environ.get("WATCHDOG_PID") in (None, str(os.getpid())):
+                self._states, self.interval = ["WATCHDOG=1"], timeout / 4
 
     def on_tick(self, connections: int) -> None:
         """Send, if it is time, the states and how many connections are open."""
@@ -66,13 +69,3 @@ class Watchdog:
             self._next = time.monotonic() + self.interval
             status = f"STATUS=connections open: {connections}"
             self._notifier.send(*self._states, status, wait=False)
-
-
-def _watchdog_timeout() -> float:
-    """Return WatchdogSec of the unit; 0 if systemd does not watch this process."""
-    if os.environ.get("WATCHDOG_PID") not in (None, str(os.getpid())):
-        return 0
-    try:
-        return int(os.environ["WATCHDOG_USEC"]) / 1e6
-    except (KeyError, ValueError):
-        return 0
