@@ -29,7 +29,7 @@ from calcd.daemon.pidfile import Pidfile
 from calcd.daemon.ratelimit import RATE_LIMIT
 from calcd.daemon.systemd import Notifier, Watchdog
 from calcd.net.limits import fitting
-from calcd.net.listeners import Listener, inherited, listen, open_to_all
+from calcd.net.listeners import Listener, inherited, listen, warn_if_public
 from calcd.net.server import Server
 
 if TYPE_CHECKING:
@@ -277,23 +277,6 @@ def _load_tls(listeners: list[Listener], settings: Settings) -> "SSLContext | No
     from calcd.net.certificates import load_context
 
     return load_context(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
-
-
-def warn_if_public(
-    listeners: Sequence[Listener], settings: Settings, previous: Settings | None = None
-) -> None:
-    """Log a warning for each endpoint that is open to all.
-
-    After a reload, skip endpoints that were so with the ``previous`` settings too.
-    """
-    known = open_to_all(listeners, previous) if previous else []
-    for endpoint in open_to_all(listeners, settings):
-        if endpoint not in known:
-            log.warning(
-                "%s is open to everybody who can reach it: set allow to the networks of its "
-                "clients, or use tls:// with tls_client_ca",
-                endpoint,
-            )
 
 
 def _signals(background: bool) -> set[signal.Signals]:

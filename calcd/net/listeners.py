@@ -1,6 +1,7 @@
 """Listening sockets: bound to endpoints, or inherited from systemd."""
 
 import errno
+import logging
 import os
 import socket
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,8 @@ from calcd.config.networks import is_loopback
 from calcd.config.settings import Settings
 from calcd.net import unixsocket
 from calcd.net.sockopt import enable_pktinfo
+
+log = logging.getLogger(__name__)
 
 # Clients wait in this queue while the serving loop is busy, or while the service restarts behind
 # its socket unit. The kernel cuts it to net.core.somaxconn.
@@ -128,18 +131,27 @@ def check(endpoint: Endpoint, reuse_port: bool) -> None:
             raise _config_error(endpoint, error) from None
 
 
-def open_to_all(listeners: Iterable[Listener], settings: Settings) -> list[Endpoint]:
-    """Return the endpoints that serve everybody who can reach them over a network."""
-    return [
-        listener.endpoint
-        for listener in listeners
-        if not (
-            settings.allow.networks
-            or listener.endpoint.path
-            or is_loopback(listener.endpoint.host)
-            or (listener.tls and settings.tls_client_ca)
-        )
-    ]
+def warn_if_public(
+    listeners: Iterable[Listener], settings: Settings, previous: Settings | None = None
+) -> None:
+    """Log a warning for each endpoint that serves everybody who can reach it over a network.
+
+    After a reload, skip endpoints that were public with the ``previous`` settings too.
+    """
+    for listener in listeners:
+        if _is_public(listener, settings) and not (previous and _is_public(listener, previous)):
+            log.warning(
+                "%s is open to everybody who can reach it: set allow to the networks of its "
+                "clients, or use tls:// with tls_client_ca",
+                listener.endpoint,
+            )
+
+
+def _is_public(listener: Listener, settings: Settings) -> bool:
+    endpoint = listener.endpoint
+    is_local = endpoint.path or is_loopback(endpoint.host)
+    needs_certificate = listener.tls and settings.tls_client_ca
+    return not (settings.allow.networks or is_local or needs_certificate)
 
 
 def inherited() -> list[Listener]:

@@ -11,8 +11,7 @@ from listening import listening, needs_ipv6
 
 from calcd.config.endpoints import Endpoint
 from calcd.config.settings import Settings, read_settings
-from calcd.daemon.main import warn_if_public
-from calcd.net.listeners import Listener
+from calcd.net.listeners import Listener, warn_if_public
 
 CERTIFICATE = {"tls_certificate": "/c"}
 
