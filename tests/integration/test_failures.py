@@ -170,7 +170,10 @@ def test_a_disk_that_becomes_full_is_told_and_what_it_missed_when_it_has_room(
         for _ in range(50):  # more lines than the last page of the log has room for
             assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
         wait_until(lambda: daemon.log, "the complaint")
+        daemon.notified.received.clear()
         daemon.process.send_signal(signal.SIGHUP)
+        # At its end all lines so far have been written or lost, its own among them.
+        wait_until(lambda: daemon.notified.has("READY=1"), "the end of the reload")
         assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
         filler.unlink()
         log = disk / "calcd.log"
