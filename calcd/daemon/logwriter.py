@@ -90,14 +90,16 @@ class LogWriter:
 
     def _run(self) -> None:
         while self._deadline == inf or not self._queue.empty():
+            entries: list[_Entry] = []
             try:
                 entries = self._take()
                 self._write(entries)
-                for _, item in entries:
-                    if isinstance(item, threading.Event):
-                        item.set()
-            except Exception as error:  # such as no memory: the log must survive it
-                self._fail(error)
+            except Exception as error:  # not only OSError: the log must survive a lack of memory
+                reason = getattr(error, "strerror", None) or error
+                self._report_once(f"cannot write the log: {reason}: lines are lost until it can")
+            for _, item in entries:
+                if isinstance(item, threading.Event):
+                    item.set()
         with suppress(OSError):
             self.sink.close()
 
@@ -123,20 +125,6 @@ class LogWriter:
             if isinstance(item, str):
                 records.append((self._encode(item), number + 1))
         data = b"".join([record for record, _ in records])
-        sent = self._send(data)
-        if data and sent == len(data):
-            self._failing = False
-        for record, following in records:
-            if record and sent <= 0:
-                break
-            self._rest, self._next = record[sent:], following
-            sent -= len(record)
-
-    def _encode(self, line: str) -> bytes:
-        return line.encode("utf-8", "backslashreplace") + self.sink.end
-
-    def _send(self, data: bytes) -> int:
-        """Send bytes; return how many were sent, fewer on an error or at the deadline."""
         sent = 0
         try:
             while sent < len(data) and monotonic() < self._deadline:
@@ -144,13 +132,17 @@ class LogWriter:
                 sent += size
                 if size == 0 and self._queue.qsize() >= MAX_LINES:
                     self._report_once("the log takes no more lines: they are lost until it does")
-        except OSError as error:
-            self._fail(error)
-        return sent
+            if data and sent == len(data):
+                self._failing = False
+        finally:
+            for record, following in records:
+                if record and sent <= 0:
+                    break
+                self._rest, self._next = record[sent:], following
+                sent -= len(record)
 
-    def _fail(self, error: Exception) -> None:
-        reason = getattr(error, "strerror", None) or error
-        self._report_once(f"cannot write the log: {reason}: lines are lost until it can")
+    def _encode(self, line: str) -> bytes:
+        return line.encode("utf-8", "backslashreplace") + self.sink.end
 
     def _report_once(self, sentence: str) -> None:
         if not self._failing:

@@ -76,7 +76,6 @@ def _open_standard_streams() -> None:
 
 
 def _act(command_line: CommandLine, action: str) -> int:
-    """Act on the running daemon."""
     try:
         settings = read_settings(command_line.file, command_line.options)
     except SettingsError as error:
