@@ -31,7 +31,10 @@ def _setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """The values of all settings; times are in seconds, sizes in bytes."""
+    """The values of all settings; times are in seconds, sizes in bytes.
+
+    ``sources`` tells where each setting is set, by its name: ``FILE:LINE`` or the option.
+    """
 
     listen: tuple[Endpoint, ...] = _setting(
         to.endpoints,
@@ -102,12 +105,14 @@ class Settings:
         to.account, "", "group to become after binding, with -d; empty: the user's", restart=True
     )
 
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
     def __str__(self) -> str:
         """Return all settings as ``name=value``, for the log."""
         return " ".join(f"{row.name}={_format(getattr(self, row.name))}" for row in SETTINGS)
 
 
-SETTINGS: tuple[Field[Any], ...] = fields(Settings)
+SETTINGS: tuple[Field[Any], ...] = tuple(row for row in fields(Settings) if row.metadata)
 _BY_NAME = {row.name: row for row in SETTINGS}
 
 
@@ -149,13 +154,14 @@ def read_settings(
     if background and values["log_to"] == "stderr":
         reason = "'stderr': expected syslog or a path: with -d there is no stderr"
         errors.append(ConfigError(reason, setting="log_to"))
+    sources = {row.name: row.source for row in rows}
     if errors := errors or _without_certificate(values):
         for each in errors:
-            each.locate(_sources(rows))
+            each.locate(sources)
         raise SettingsError(errors)
     values["log_to"] = values["log_to"] or ("syslog" if background else "stderr")
     values["pidfile"] = values["pidfile"] or (BACKGROUND_PIDFILE if background else "")
-    return Settings(**values)
+    return Settings(**values, sources=sources)
 
 
 def read_rows(path: str | None, options: Mapping[str, str]) -> tuple[list[Row], list[ConfigError]]:
@@ -169,15 +175,6 @@ def read_rows(path: str | None, options: Mapping[str, str]) -> tuple[list[Row], 
         if path is not None or not isinstance(error, FileNotFoundError):
             errors = [ConfigError(error.strerror or str(error), source=file)]
     return [*rows, *(Row(name, text, option(name)) for name, text in options.items())], errors
-
-
-def sources_of(path: str | None, options: Mapping[str, str]) -> dict[str, str]:
-    """Return where each setting is set, by its name: ``FILE:LINE`` or the option."""
-    return _sources(read_rows(path, options)[0])
-
-
-def _sources(rows: list[Row]) -> dict[str, str]:
-    return {row.name: row.source for row in rows}
 
 
 def _hint(name: str) -> str:

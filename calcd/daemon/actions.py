@@ -51,6 +51,8 @@ def configuration_errors(settings: Settings, background: bool = False) -> list[C
     if settings.log_to not in ("stderr", "syslog"):
         with _collected(errors):
             _check_log(settings.log_to, account if background else None)
+    for error in errors:
+        error.locate(settings.sources)
     return errors
 
 

@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING
 
 import calcd
 from calcd.config.errors import ConfigError, SettingsError
-from calcd.config.settings import (
-    BACKGROUND_PIDFILE,
-    Settings,
-    need_restart,
-    read_settings,
-    sources_of,
-)
+from calcd.config.settings import BACKGROUND_PIDFILE, Settings, need_restart, read_settings
 from calcd.daemon import actions
 from calcd.daemon.cli import CommandLine, parse
 from calcd.daemon.detach import StartupPipe, detach, find_account, fork_and_wait
@@ -57,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not command_line.check:
             return Daemon(command_line, settings).run()
         if errors := actions.configuration_errors(settings, command_line.background):
-            raise SettingsError(_located(errors, command_line))
+            raise SettingsError(errors)
         print("calcd: the settings are right")
         return DONE
     except SettingsError as error:
@@ -88,14 +82,6 @@ def _act(command_line: CommandLine, action: str) -> int:
     return actions.act(action, settings.pidfile or BACKGROUND_PIDFILE, settings.drain_timeout)
 
 
-def _located(errors: Sequence[ConfigError], command_line: CommandLine) -> Sequence[ConfigError]:
-    """Add to each error where its setting is set."""
-    sources = sources_of(command_line.file, command_line.options)
-    for error in errors:
-        error.locate(sources)
-    return errors
-
-
 def _print_errors(error: SettingsError) -> None:
     for each in error.errors:
         print_error(str(each))
@@ -124,8 +110,8 @@ class Daemon:
                 self._stop(server, notifier, received)
             return COULD_NOT_RUN if self._loop_died else DONE
         except ConfigError as error:
-            (reason,) = _located([error], self._command_line)
-            failure = str(reason)
+            error.locate(self._settings.sources)
+            failure = str(error)
         except Exception as error:
             log.critical("ended by a bug", exc_info=True)
             failure = f"ended by a bug, {error!r}: its log may say more"
@@ -222,21 +208,27 @@ class Daemon:
     def _reload(self, server: Server, listeners: list[Listener]) -> None:
         """Read the settings again, and reopen the log. If one is wrong, keep the old settings."""
         old, line = server.settings, self._command_line
+        new = old
+        errors: Sequence[ConfigError] = ()
         try:
             new = read_settings(line.file, line.options, line.background)
             tls = _load_tls(listeners, new)
             _open_log(new)
             server.tls = tls
-        except (SettingsError, ConfigError) as error:
-            errors = error.errors if isinstance(error, SettingsError) else [error]
-            for each in _located(errors, line):
-                log.error("reload: %s", each)
+        except SettingsError as error:
+            errors = error.errors
+        except ConfigError as error:
+            error.locate(new.sources)
+            errors = [error]
+        for each in errors:
+            log.error("reload: %s", each)
+        if errors:
             log.error("reload: the settings stay as they were")
             new = old
             try:
                 _open_log(old)
-            except ConfigError as failure:  # the log stays where it is, maybe a deleted file
-                print_error(str(failure))
+            except ConfigError as error:  # the log stays where it is, maybe a deleted file
+                print_error(str(error))
         fixed = need_restart(old, new)
         if fixed:
             log.warning("reload: a restart is needed to change %s", ", ".join(fixed))

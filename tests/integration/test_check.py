@@ -156,7 +156,7 @@ def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     settings = read_settings(None, {"listen": "tcp://calcd.example:12000"})
     assert [*map(str, configuration_errors(settings))] == [
-        "listen: cannot listen on tcp://calcd.example:12000: Name or service not known: "
+        "--listen: cannot listen on tcp://calcd.example:12000: Name or service not known: "
         "is the name right?"
     ]
 
