@@ -1,10 +1,12 @@
 """Make calcc.pyz, the client as one file: `python3 -m calcd.client.bundle calcc.pyz`.
 
 The file runs with Python alone, and `calcd.client` can be imported from it. The same source makes
-the same bytes: unlike those of `zipapp`, the archive holds no times.
+the same bytes: `zipapp` gets an archive without times, and only adds the first line.
 """
 
+import io
 import sys
+import zipapp
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
@@ -18,11 +20,12 @@ def bundle(target: Path) -> None:
     main = sources.pop("__main__.py")
     files = {f"calcd/client/{name}": path for name, path in sources.items()}
     files |= {"__main__.py": main, "calcd/__init__.py": CLIENT.parent / "__init__.py"}
-    with target.open("wb") as file:
-        file.write(b"#!/usr/bin/env python3\n")
-        with ZipFile(file, "w") as archive:  # stored: zlib would have to be imported at each start
-            for name, path in files.items():
-                archive.writestr(ZipInfo(name), path.read_bytes())
+    archive = io.BytesIO()
+    with ZipFile(archive, "w") as members:  # stored: zlib would have to be imported at each start
+        for name, path in files.items():
+            members.writestr(ZipInfo(name), path.read_bytes())
+    archive.seek(0)
+    zipapp.create_archive(archive, target, "/usr/bin/env python3")
     target.chmod(target.stat().st_mode | 0o111)
 
 
