@@ -1,7 +1,7 @@
 """Networks of clients: which may connect, and which addresses count as one host."""
 
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,17 +18,6 @@ class Networks:
     """Networks that clients may connect from; none: all."""
 
     networks: tuple["Network", ...] = ()
-    # Prefixes as integers, by address length in bytes and number of host bits. The number of
-    # look-ups for a client depends on the number of prefix lengths, not of networks.
-    _prefixes: dict[int, dict[int, set[int]]] = field(
-        init=False, repr=False, compare=False, default_factory=lambda: {4: {}, 16: {}}
-    )
-
-    def __post_init__(self) -> None:
-        for network in self.networks:
-            host_bits = network.max_prefixlen - network.prefixlen
-            prefixes = self._prefixes[network.max_prefixlen // 8].setdefault(host_bits, set())
-            prefixes.add(int(network.network_address) >> host_bits)
 
     def __str__(self) -> str:
         return ",".join(map(str, self.networks))
@@ -37,17 +26,15 @@ class Networks:
         """Return True if ``host`` may connect; ``""``, a client of a Unix socket, always may."""
         if not self.networks or not host:
             return True
-        address = packed(host)
-        number = int.from_bytes(address)
-        return any(
-            number >> host_bits in prefixes
-            for host_bits, prefixes in self._prefixes[len(address)].items()
-        )
+        from ipaddress import ip_address  # slow to import, seldom needed
+
+        address = ip_address(packed(host))
+        return any(address in network for network in self.networks)
 
 
 def parse_network(text: str) -> "Network":
     """Parse a network, or an address as one. A ``ValueError`` says what was expected."""
-    from ipaddress import IPv4Network, ip_interface  # slow to import, seldom needed
+    from ipaddress import IPv4Network, ip_interface
 
     if "%" in text:
         raise ValueError("an address without %: it is allowed on every interface")
