@@ -93,28 +93,21 @@ def _well_below(active: int, limit: int) -> bool:
 
 
 def fitting(settings: Settings) -> Settings:
-    """Make room for the connections that the settings allow, or allow no more than fit."""
-    fit = fit_descriptors(settings.max_connections)
-    if fit == settings.max_connections:
-        return settings
-    log.warning(
-        "max_connections lowered from %d to %d: the hard limit on descriptors is too low",
-        settings.max_connections,
-        fit,
-    )
-    return replace(settings, max_connections=fit)
+    """Raise the soft limit on descriptors to fit ``max_connections``.
 
-
-def fit_descriptors(connections: int) -> int:
-    """Raise this process's soft limit on descriptors so that so many connections fit.
-
-    Return how many do: fewer where the hard limit is too low.
+    Return the settings, with fewer connections if the hard limit is too low for them.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = connections + SPARE_DESCRIPTORS
-    if hard != resource.RLIM_INFINITY and needed > hard:
+    wanted = fit = settings.max_connections
+    needed = wanted + SPARE_DESCRIPTORS
+    if needed > hard != resource.RLIM_INFINITY:
         # A limit near or below the spare ones leaves half of it to the clients.
-        connections, needed = max(hard - SPARE_DESCRIPTORS, hard // 2, 1), hard
-    if soft != resource.RLIM_INFINITY and soft < needed:
+        fit = min(wanted, max(hard - SPARE_DESCRIPTORS, hard // 2, 1))
+        needed = hard
+    if needed > soft != resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    return connections
+    if fit == wanted:
+        return settings
+    message = "max_connections lowered from %d to %d: the hard limit on descriptors is too low"
+    log.warning(message, wanted, fit)
+    return replace(settings, max_connections=fit)

@@ -104,15 +104,19 @@ def test_a_hosts_limit_is_logged_once_each_way(caplog: pytest.LogCaptureFixture)
         (4096, 4096, 1024, 1024, 4096),
         (256, 1024, 1024, 1024 - SPARE_DESCRIPTORS, 1024),
         (64, 64, 1024, 32, 64),
+        (64, 64, 10, 10, 64),
+        (16, 64, 10, 10, 64),
     ],
 )
 def test_the_soft_limit_is_raised_to_fit(
     soft: int, hard: int, wanted: int, fitting: int, raised: int
 ) -> None:
     script = (
-        "import resource; from calcd.net.limits import fit_descriptors\n"
+        "import resource\n"
+        "from calcd.config.settings import Settings; from calcd.net.limits import fitting\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
-        f"print(fit_descriptors({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+        f"fit = fitting(Settings(max_connections={wanted})).max_connections\n"
+        "print(fit, *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     result = subprocess.run(
         [sys.executable, "-c", script],
