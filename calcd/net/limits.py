@@ -8,16 +8,13 @@ from dataclasses import replace
 
 from calcd.config.networks import counted_as
 from calcd.config.settings import Settings
+from calcd.core.errors import RequestError
 
 log = logging.getLogger(__name__)
 
 # Descriptors beyond one for each connection: standard streams, log, listeners, wake-up
 # descriptors, and connections in their lingering close.
 SPARE_DESCRIPTORS = 512
-
-
-class LimitReachedError(Exception):
-    """A connection beyond a limit; as text, the reason in words for the client."""
 
 
 class ConnectionLimiter:
@@ -38,7 +35,7 @@ class ConnectionLimiter:
     def acquire(self, host: str, limit: int, limit_per_host: int) -> None:
         """Count a client from ``host`` in; ``""`` where it has no address. A limit of 0 is none.
 
-        Raise ``LimitReachedError``, whose words are for the client.
+        Raise ``RequestError`` BUSY if a limit is reached.
         """
         host = counted_as(host)
         with self._lock:
@@ -48,7 +45,7 @@ class ConnectionLimiter:
                     log.warning(
                         "limit reached: max_connections=%d: new clients get ERR BUSY", limit
                     )
-                raise LimitReachedError(f"{limit} connections are open, the server's limit")
+                raise RequestError("BUSY", "{} connections are open, the server's limit", limit)
             if host and limit_per_host and self._active_by[host] >= limit_per_host:
                 if host not in self._full_for:
                     self._full_for.add(host)
@@ -58,8 +55,9 @@ class ConnectionLimiter:
                         host,
                     )
                 yours = "your /64 network" if ":" in host else "your address"
-                words = f"{limit_per_host} connections are open from {yours}, its limit"
-                raise LimitReachedError(words)
+                raise RequestError(
+                    "BUSY", "{} connections are open from {}, its limit", limit_per_host, yours
+                )
             self._active += 1
             self._active_by[host] += 1
 
@@ -73,10 +71,12 @@ class ConnectionLimiter:
                 del self._active_by[host]
             if self._full and _well_below(self._active, limit):
                 self._full = False
-                log.info("limit left: %d of max_connections=%d are open", self._active, limit)
+                log.info(
+                    "below the limit again: %d of max_connections=%d are open", self._active, limit
+                )
             if host in self._full_for and _well_below(self._active_by[host], limit_per_host):
                 self._full_for.discard(host)
-                log.info("limit left: %d from %s are open", self._active_by[host], host)
+                log.info("below the limit again: %d from %s are open", self._active_by[host], host)
 
     @property
     def active(self) -> int:

@@ -20,13 +20,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from calcd.config.settings import Settings
-from calcd.core.decimal128 import Arithmetic
-from calcd.core.errors import RequestError, printable
-from calcd.core.interpreter import Interpreter
-from calcd.core.session import Session
-from calcd.net.addresses import Address, host_of, name_of
+from calcd.core.errors import RequestError
+from calcd.net.clients import Address, host_of, name_of, new_session, refuse
 from calcd.net.connection import Connection, Wait
-from calcd.net.limits import ConnectionLimiter, LimitReachedError
+from calcd.net.limits import ConnectionLimiter
 from calcd.net.lingering import LingeringCloser
 from calcd.net.listeners import BACKLOG, Listener
 from calcd.net.registry import Registry
@@ -36,8 +33,6 @@ from calcd.net.udp import Datagrams
 
 if TYPE_CHECKING:
     from ssl import SSLContext
-
-    from calcd.core.tls import TlsSession
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +116,9 @@ class Server(socketserver.ThreadingTCPServer):
                 wait = _TICK
                 if (now := monotonic()) >= next_tick:
                     next_tick = now + _TICK
-                    wait = self._tick(now, poll_interval)
+                    self.service_actions()
+                    if not (self._in_loop or self._accept_again):
+                        wait = poll_interval
         finally:
             self._shutdown_requested = False
             self._loop_ended.set()
@@ -139,19 +136,15 @@ class Server(socketserver.ThreadingTCPServer):
         """Serve what is ready, or what comes within ``timeout`` seconds; None: wait for ever."""
         self._serve_ready(-1 if self.timeout is None else self.timeout)
 
-    def _tick(self, now: float, poll_interval: float) -> float:
-        """Do what need not be done for each client; return how long to wait for the next."""
-        self.service_actions()
+    def service_actions(self) -> None:
+        """Do the housekeeping; called by ``serve_forever`` every 0.05 s while it has clients."""
+        self._datagrams.report_dropped()
+        self._on_tick(self.limiter.active)
+        now = monotonic()
         if self._accept_again and now >= self._accept_again:
             self._accept_again = 0.0
             self._watch_listeners(select.EPOLLIN)
         self._evict_idle(now - _IDLE)
-        return _TICK if self._in_loop or self._accept_again else poll_interval
-
-    def service_actions(self) -> None:
-        """Do the housekeeping; called at each tick of the serving loop."""
-        self._datagrams.report_dropped()
-        self._on_tick(self.limiter.active)
 
     def _serve_ready(self, seconds: float) -> bool:
         """Wait up to ``seconds`` for clients, and serve them; return whether any new one came."""
@@ -219,7 +212,8 @@ class Server(socketserver.ThreadingTCPServer):
         except (RuntimeError, MemoryError) as error:  # the system refuses a thread
             log.error("limit reached: %s", str(error) or "no memory")
             if not connection.was_answered:  # else the client would take it for a reply
-                _refuse(sock, "BUSY", "the server's machine has no thread left", connection.tls)
+                busy = RequestError("BUSY", "the server's machine has no thread left")
+                refuse(sock, busy, connection.tls)
             connection.reject()
             self.shutdown_request(sock)
 
@@ -250,7 +244,7 @@ class Server(socketserver.ThreadingTCPServer):
             raise
         if self._no_room:
             self._no_room = False
-            log.info("limit left: the system has room for connections again")
+            log.info("below the limit again: the system has room for connections again")
         return accepted
 
     def _pause_accepting(self, error: OSError | MemoryError) -> None:
@@ -271,21 +265,16 @@ class Server(socketserver.ThreadingTCPServer):
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Count the client in, or tell it why it is not served."""
         host, settings = host_of(client_address), self.settings
-        code = "FORBIDDEN"
-        words = f"clients from {host} may not connect here"
-        if settings.allow.allows(host):
-            try:
-                self.limiter.acquire(
-                    host, settings.max_connections, settings.max_connections_per_host
-                )
-            except LimitReachedError as error:
-                code, words = "BUSY", str(error)
-            else:
-                return True
-        how = "connection %s ended: requests=0 errors=1 seconds=0.000 how=%s"
-        log.info(how, name_of(client_address), code.lower())
-        _refuse(request, code, words, self._listener.tls)
-        return False
+        try:
+            if not settings.allow.allows(host):
+                raise RequestError("FORBIDDEN", "clients from {} may not connect here", host)
+            self.limiter.acquire(host, settings.max_connections, settings.max_connections_per_host)
+        except RequestError as error:
+            message = "connection %s ended: requests=0 errors=1 seconds=0.000 how=%s"
+            log.info(message, name_of(client_address), error.code.lower())
+            refuse(request, error, self._listener.tls)
+            return False
+        return True
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve the client in the loop, as far as that needs no waiting for it, nor a handshake."""
@@ -308,15 +297,8 @@ class Server(socketserver.ThreadingTCPServer):
     ) -> Connection:
         """Make a connection with the settings in force: it keeps them."""
         settings, name = self.settings, name_of(address)
-        debug = log.isEnabledFor(logging.DEBUG)
-        if debug:
-            log.debug("connection %s opened: open=%d", name, self.limiter.active)
-        interpreter = Interpreter(
-            Arithmetic(settings.precision, settings.rounding),
-            partial(_log_request, name) if debug else None,
-            partial(_log_bug, name),
-        )
-        session = _wrap_in_tls(tls, Session(interpreter, settings.max_line))
+        log.debug("connection %s opened: open=%d", name, self.limiter.active)
+        session = new_session(address, settings, tls)
         stop_fd = self.registry.stop_fd(sock)
         return Connection(sock, name, host_of(address), session, settings, stop_fd, tls is not None)
 
@@ -398,31 +380,3 @@ class Server(socketserver.ThreadingTCPServer):
                 self._poll.close()
                 os.close(self._shutdown_fd)
                 self.registry.close()
-
-
-def _wrap_in_tls(tls: "SSLContext | None", session: Session) -> "Session | TlsSession":
-    """Return the session, or with a context for TLS one that has it inside TLS records."""
-    if tls is None:
-        return session
-    from calcd.core.tls import TlsSession  # a daemon without TLS need not import ssl
-
-    return TlsSession(tls, session)
-
-
-def _refuse(sock: socket.socket, code: str, words: str, tls: bool) -> None:
-    """Tell a client that it is not served, if it is still there; before a handshake, by alert."""
-    said = f"{RequestError(code, words)}\n".encode()
-    if tls:
-        from calcd.core.tls import refusal  # a daemon without TLS need not import ssl
-
-        said = refusal(code)
-    with suppress(OSError):
-        sock.send(said, socket.MSG_DONTWAIT)
-
-
-def _log_request(name: str, request: str, reply: str) -> None:
-    log.debug("connection %s: %s -> %s", name, printable(request), printable(reply))
-
-
-def _log_bug(name: str, request: str) -> None:
-    log.exception("connection %s: a bug, met at the request %s", name, printable(request))

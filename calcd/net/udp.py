@@ -12,8 +12,7 @@ from calcd.config.settings import Settings
 from calcd.core.budget import TURN_LIMIT, BudgetExceeded
 from calcd.core.datagram import DatagramSession
 from calcd.core.decimal128 import Arithmetic
-from calcd.core.errors import printable
-from calcd.net.addresses import host_of, name_of
+from calcd.net.clients import host_of, name_of, request_loggers
 from calcd.net.listeners import Listener
 from calcd.net.sockopt import PKTINFO_SPACE, Ancillary, reply_pktinfo
 from calcd.net.turns import Turns
@@ -26,33 +25,6 @@ _LARGE = 512  # bytes: a larger datagram is answered in a thread
 _LARGE_AT_ONCE = 8  # such datagrams, each of which may take some MB
 _RESERVED = 1024  # ports below are those of services, which may answer whatever they get
 _REPORT = 10.0  # seconds between two log lines about dropped datagrams
-
-
-class TooMuchError(Exception):
-    """A datagram that costs more than the serving loop may spend on it."""
-
-
-def answer(
-    data: bytes,
-    settings: Settings,
-    on_request: Callable[[str, str], None] | None = None,
-    on_bug: Callable[[str], None] | None = None,
-    turns: Turns | None = None,
-) -> bytes:
-    """Return the reply to a datagram, ``b""`` for none.
-
-    Each turn that it takes comes from ``turns``. Raise ``TooMuchError`` if it needs one without
-    ``turns``, and ``BudgetExceeded`` if it costs too much.
-    """
-    arithmetic = Arithmetic(settings.precision, settings.rounding)
-    datagram = DatagramSession(data, arithmetic, settings.max_line, on_request, on_bug)
-    datagram.resume()
-    while datagram.pending:
-        if turns is None:
-            raise TooMuchError
-        with turns.take(datagram.budget.expensive):
-            datagram.resume(TURN_LIMIT)
-    return datagram.reply
 
 
 class DropError(Exception):
@@ -84,58 +56,66 @@ class Datagrams:
             except OSError:  # there is nothing more
                 break
             came = True
-            try:
-                if not settings.allow.allows(host_of(sender)):
-                    # No FORBIDDEN: the sender may be forged, and the error would hit another.
-                    raise DropError("sender is not allowed")
-                if sender[1] < _RESERVED or sender[1] in self._ports:
-                    raise DropError("source port is reserved")
-                data = self._buffer[:size].tobytes()
-                job = partial(_answer, sock, data, reply_pktinfo(ancillary), sender, settings)
-                if size > _LARGE or not self._try(job, sender):
-                    self._hand_over(partial(job, self._turns), sender)
-            except DropError as error:
-                self._drop(error, sender)
+            data = self._buffer[:size].tobytes()
+            send = partial(_send, sock, ancillary, sender)
+            self._try(sender, partial(self._answer, data, sender, settings, send))
         return came
 
-    def _try(self, job: Callable[[], None], sender: Any) -> bool:
-        """Answer a datagram; return False if it asks too much for the serving loop."""
+    def _try(self, sender: Any, job: Callable[[], None]) -> None:
+        """Do what a datagram needs, and count it if it is dropped."""
         try:
             job()
-        except TooMuchError:
-            return False
+        except DropError as error:
+            self._drop(str(error), sender)
         except BudgetExceeded:
-            raise DropError("it costs too much") from None
-        except DropError:
-            raise
+            self._drop("it costs too much", sender)
         except Exception:
             log.exception("datagram %s: a bug lost its answer", name_of(sender))
-        return True
 
-    def _hand_over(self, job: Callable[[], None], sender: Any) -> None:
+    def _answer(
+        self, data: bytes, sender: Any, settings: Settings, send: Callable[[bytes], None]
+    ) -> None:
+        """Answer a datagram, or have a thread do what it asks beyond the loop's share."""
+        if not settings.allow.allows(host_of(sender)):
+            # No FORBIDDEN: the sender may be forged, and the error would hit another.
+            raise DropError("sender is not allowed")
+        if sender[1] < _RESERVED or sender[1] in self._ports:
+            raise DropError("source port is reserved")
+        begin = partial(_begin, data, sender, settings)
+        if len(data) > _LARGE:
+            self._hand_over(sender, lambda: self._finish(begin(), send))
+            return
+        session = begin()
+        if session.pending:
+            self._hand_over(sender, partial(self._finish, session, send))
+        else:
+            send(session.reply)
+
+    def _finish(self, session: DatagramSession, send: Callable[[bytes], None]) -> None:
+        while session.pending:
+            with self._turns.take(session.budget.expensive):
+                session.resume(TURN_LIMIT)
+        send(session.reply)
+
+    def _hand_over(self, sender: Any, job: Callable[[], None]) -> None:
+        """Do a job in a thread; ``DropError`` if there is none for it."""
         if not self._slots.acquire(blocking=False):
             raise DropError("too many large ones at once")
-        thread = threading.Thread(
-            target=self._run, args=(job, sender), name="datagram", daemon=True
-        )
+
+        def run() -> None:
+            self._try(sender, job)
+            self._slots.release()
+
         try:
-            thread.start()
+            threading.Thread(target=run, name="datagram", daemon=True).start()
         except (RuntimeError, MemoryError) as error:  # the system refuses a thread
             self._slots.release()
             raise DropError(str(error) or "no memory") from None
 
-    def _run(self, job: Callable[[], None], sender: Any) -> None:
-        try:
-            self._try(job, sender)
-        except DropError as error:
-            self._drop(error, sender)
-        finally:
-            self._slots.release()
-
-    def _drop(self, why: DropError, sender: Any) -> None:
+    def _drop(self, reason: str, sender: Any) -> None:
         with self._lock:
-            count, _ = self._dropped.get(str(why), (0, ""))
-            self._dropped[str(why)] = count + 1, name_of(sender)
+            count, _ = self._dropped.get(reason, (0, ""))
+            self._dropped[reason] = count + 1, name_of(sender)
 
     def report_dropped(self, at_once: bool = False) -> None:
         """Log how many were dropped, if any were and it is time or ``at_once``."""
@@ -144,8 +124,8 @@ class Datagrams:
                 return
             self._reported = monotonic()
             dropped, self._dropped = self._dropped, {}
-        for why, (count, last) in dropped.items():
-            log.warning("%d datagrams dropped: %s (last from %s)", count, why, last)
+        for reason, (count, last) in dropped.items():
+            log.warning("%d datagrams dropped: %s (last from %s)", count, reason, last)
 
     def finish(self, deadline: float) -> None:
         """Wait for the threads' answers, until then at most, and report the last drops."""
@@ -154,29 +134,20 @@ class Datagrams:
         self.report_dropped(at_once=True)
 
 
-def _answer(
-    sock: socket.socket,
-    data: bytes,
-    ancillary: list[Ancillary],
-    sender: Any,
-    settings: Settings,
-    turns: Turns | None = None,
-) -> None:
-    """Answer one datagram; raise ``TooMuchError`` or ``DropError``."""
-    name = name_of(sender)
-    on_request = partial(_log_request, name) if log.isEnabledFor(logging.DEBUG) else None
-    replies = answer(data, settings, on_request, partial(_log_bug, name), turns)
-    if replies:
+def _begin(data: bytes, sender: Any, settings: Settings) -> DatagramSession:
+    """Return a session that has computed as much of a reply as the serving loop may."""
+    arithmetic = Arithmetic(settings.precision, settings.rounding)
+    loggers = request_loggers("datagram", sender)
+    session = DatagramSession(data, arithmetic, settings.max_line, *loggers)
+    session.resume()
+    return session
+
+
+def _send(sock: socket.socket, ancillary: list[Ancillary], sender: Any, reply: bytes) -> None:
+    """Send a reply from the address that was asked, unless it is empty."""
+    if reply:
         try:
-            sock.sendmsg((replies,), ancillary, 0, sender)
+            sock.sendmsg((reply,), reply_pktinfo(ancillary), 0, sender)
         except OSError as error:  # the network's or the system's doing, such as a full queue
             reason = (error.strerror or str(error)).lower()
             raise DropError(f"cannot send the answer: {reason}") from None
-
-
-def _log_request(name: str, request: str, reply: str) -> None:
-    log.debug("datagram %s: %s -> %s", name, printable(request), printable(reply))
-
-
-def _log_bug(name: str, request: str) -> None:
-    log.exception("datagram %s: a bug, met at the request %s", name, printable(request))

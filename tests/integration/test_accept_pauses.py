@@ -54,7 +54,7 @@ def test_no_room_for_a_connection_is_told_once_and_the_client_waits(
     told = [message for message in caplog.messages if message.startswith("limit ")]
     assert told == [
         f"limit reached: cannot accept: {os.strerror(number)}: clients wait",
-        "limit left: the system has room for connections again",
+        "below the limit again: the system has room for connections again",
     ]
 
 

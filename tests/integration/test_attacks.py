@@ -147,7 +147,7 @@ def test_a_flood_past_all_descriptors_does_not_make_it_spin_nor_stay(
             assert used < 0.3
         wait_until(lambda: Usage.of(daemon).is_back_at(before), "the descriptors")
         wait_until(lambda: daemon.ask(b"SOMA 2 2\n") == b"4\n", "an answer as ever")
-        daemon.logs("limit left: the system has room")
+        daemon.logs("below the limit again: the system has room")
     finally:
         assert daemon.stop() == 0
 

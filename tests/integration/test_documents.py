@@ -323,9 +323,7 @@ def test_the_operations_are_those_of_the_table() -> None:
 def test_the_error_codes_are_those_of_the_code() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "calcd").rglob("*.py"))
     raised = set(re.findall(r'(?:RequestError|UnfinishedError|fail)\(\s*"([A-Z-]+)"', sources))
-    refused = set(re.findall(r'\bcode(?:, words)? = "([A-Z-]+)"', sources))
-    assert refused == {"BUSY", "FORBIDDEN"}
-    assert raised | refused == set(first_cells(PROTOCOL, "code"))
+    assert raised == set(first_cells(PROTOCOL, "code"))
 
 
 def test_the_ways_that_a_connection_ends_are_those_of_the_code() -> None:

@@ -278,7 +278,7 @@ def test_the_1025th_is_told_busy_and_the_next_place_freed_is_given(daemon: Daemo
         clients[0].close()
         wait_until(lambda: daemon.ask(b"PING\n") == b"PONG\n", "the place to be given again")
         assert len(daemon.logs("limit reached")) == 1
-    daemon.logs("limit left")
+    daemon.logs("below the limit again")
 
 
 def test_busy_is_told_to_a_client_that_sends_much(start_daemon: Daemons) -> None:
@@ -328,7 +328,7 @@ def test_one_address_has_its_own_limit(start_daemon: Daemons) -> None:
         other = socket.create_connection((daemon.host, daemon.port), TIMEOUT, ("127.0.0.9", 0))
         with other:
             assert ask(other, b"PING\n") == b"PONG\n"
-    daemon.logs("limit left: .* from 127.0.0.1")
+    daemon.logs("below the limit again: .* from 127.0.0.1")
     assert daemon.ask(b"PING\n") == b"PONG\n"
 
 
@@ -450,7 +450,7 @@ def test_without_descriptors_clients_wait_and_the_loop_does_not_spin(daemon: Dae
             assert ask(first, b"SOMA 3 3\n") == b"6\n"
             second.close()
             assert waiting.recv(100) == b"4\n"
-    daemon.logs("limit left: the system has room")
+    daemon.logs("below the limit again: the system has room")
 
 
 def test_without_descriptors_prompt_clients_are_served_as_ever(daemon: Daemon) -> None:

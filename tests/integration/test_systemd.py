@@ -21,7 +21,7 @@ from calcd.config.endpoints import parse_endpoint
 from calcd.config.settings import Settings
 from calcd.daemon.systemd import Notifier, Watchdog
 from calcd.net import listeners as module
-from calcd.net.addresses import Address
+from calcd.net.clients import Address
 from calcd.net.listeners import inherited, inherited_sockets, listen
 from calcd.net.server import Server
 

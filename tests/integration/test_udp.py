@@ -18,8 +18,7 @@ from helpers import TIMEOUT, Daemon, Daemons, daemons_in, run_calcd, wait_until
 from listening import failure, listening, needs_ipv6
 
 from calcd.config.settings import Settings
-from calcd.core.datagram import MAX_SIZE
-from calcd.net import udp as datagrams
+from calcd.core.datagram import MAX_SIZE, DatagramSession
 from calcd.net.listeners import Listener
 from calcd.net.turns import Turns
 from calcd.net.udp import Datagrams
@@ -380,11 +379,11 @@ def test_nothing_to_be_answered_is_no_answer() -> None:
 def test_a_bug_costs_an_answer_and_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, asked: bytes
 ) -> None:
-    def broken(*_: object) -> bytes:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError
 
     with serving() as (answering, listener):
-        monkeypatch.setattr(datagrams, "answer", broken)
+        monkeypatch.setattr(DatagramSession, "resume", broken)
         ask(listener, asked).close()
         assert answering.serve(listener, DEFAULTS)
         answering.finish(time.monotonic() + TIMEOUT)
@@ -398,17 +397,19 @@ def test_no_more_than_some_large_ones_are_answered_at_once(
 ) -> None:
     free = threading.Event()
 
-    def slow(*_: object) -> bytes:
+    resume = DatagramSession.resume
+
+    def slow(session: DatagramSession, *limit: float) -> None:
         assert free.wait(TIMEOUT)
-        return b"done\n"
+        resume(session, *limit)
 
     with serving() as (answering, listener), ExitStack() as open_ones:
-        monkeypatch.setattr(datagrams, "answer", slow)
-        clients = [open_ones.enter_context(ask(listener, b"X" * 1000)) for _ in range(10)]
+        monkeypatch.setattr(DatagramSession, "resume", slow)
+        clients = [open_ones.enter_context(ask(listener, b"PING\n" * 200)) for _ in range(10)]
         while answering.serve(listener, DEFAULTS):
             pass
         free.set()
-        assert [client.recv(100) for client in clients[:8]] == [b"done\n"] * 8
+        assert [client.recv(2000) for client in clients[:8]] == [b"PONG\n" * 200] * 8
         answering.finish(time.monotonic() + TIMEOUT)
     (told,) = caplog.messages
     assert told.startswith("2 datagrams dropped: too many large ones at once (last from ")

@@ -7,7 +7,8 @@ import sys
 import pytest
 from helpers import TIMEOUT, clean_environment
 
-from calcd.net.limits import SPARE_DESCRIPTORS, ConnectionLimiter, LimitReachedError
+from calcd.core.errors import RequestError
+from calcd.net.limits import SPARE_DESCRIPTORS, ConnectionLimiter
 
 
 class Places(ConnectionLimiter):
@@ -16,7 +17,7 @@ class Places(ConnectionLimiter):
     def take(self, host: str, limit: int, limit_per_host: int) -> str:
         try:
             self.acquire(host, limit, limit_per_host)
-        except LimitReachedError as error:
+        except RequestError as error:
             return str(error)
         return ""
 
@@ -48,7 +49,7 @@ def test_an_ipv6_host_has_a_network(caplog: pytest.LogCaptureFixture) -> None:
     assert "clients from 2001:db8::/64 get ERR BUSY" in caplog.text
     for host in ("2001:db8::2", "2001:db8::1"):
         places.release(host, 9, 2)
-    assert "limit left: 1 from 2001:db8::/64 are open" in caplog.text
+    assert "below the limit again: 1 from 2001:db8::/64 are open" in caplog.text
     assert places.take("2001:db8::9", 9, 1) == ""
     assert places.active == 2
 

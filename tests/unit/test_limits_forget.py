@@ -4,7 +4,8 @@ from collections.abc import Sized
 
 import pytest
 
-from calcd.net.limits import ConnectionLimiter, LimitReachedError
+from calcd.core.errors import RequestError
+from calcd.net.limits import ConnectionLimiter
 
 
 def test_nothing_is_kept_for_a_host_that_has_left() -> None:
@@ -12,7 +13,7 @@ def test_nothing_is_kept_for_a_host_that_has_left() -> None:
     for number in range(300):
         host = f"192.0.2.{number % 250}" if number % 2 else f"2001:db8:{number:x}::1"
         limiter.acquire(host, 1000, 1)
-        with pytest.raises(LimitReachedError):  # which is noted as well
+        with pytest.raises(RequestError):  # which is noted as well
             limiter.acquire(host, 1000, 1)
         limiter.release(host, 1000, 1)
     kept = {name: value for name, value in vars(limiter).items() if isinstance(value, Sized)}

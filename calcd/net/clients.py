@@ -1,0 +1,79 @@
+"""One client: its name, its session, how it is refused, and the log lines of its requests."""
+
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from calcd.config.endpoints import join_host_port
+from calcd.config.settings import Settings
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.errors import RequestError, printable
+from calcd.core.interpreter import Interpreter
+from calcd.core.session import Session
+
+if TYPE_CHECKING:  # a daemon without TLS need not import ssl
+    from ssl import SSLContext
+
+    from calcd.core.tls import TlsSession
+
+log = logging.getLogger(__name__)
+
+# As accept(2) and recvmsg(2) give it: host, port and for IPv6 two more; for a Unix socket its
+# path or name.
+Address = tuple[Any, ...] | str | bytes
+
+
+def name_of(address: Address) -> str:
+    """Return a client's name for the log: ``HOST:PORT``, or ``unix``."""
+    return join_host_port(*address[:2]) if isinstance(address, tuple) else "unix"
+
+
+def host_of(address: Address) -> str:
+    """Return a client's host; ``""`` for a Unix socket."""
+    return address[0] if isinstance(address, tuple) else ""
+
+
+def new_session(
+    address: Address, settings: Settings, tls: "SSLContext | None"
+) -> "Session | TlsSession":
+    """Return a session for a new connection; with a context for TLS, inside TLS records."""
+    arithmetic = Arithmetic(settings.precision, settings.rounding)
+    interpreter = Interpreter(arithmetic, *request_loggers("connection", address))
+    session = Session(interpreter, settings.max_line)
+    if tls is None:
+        return session
+    from calcd.core.tls import TlsSession
+
+    return TlsSession(tls, session)
+
+
+def refuse(sock: socket.socket, error: RequestError, tls: bool) -> None:
+    """Tell a client that it is not served, if it is still there; before a handshake, by alert."""
+    reply = f"{error}\n".encode()
+    if tls:
+        from calcd.core.tls import refusal
+
+        reply = refusal(error.code)
+    with suppress(OSError):
+        sock.send(reply, socket.MSG_DONTWAIT)
+
+
+def request_loggers(
+    kind: str, address: Address
+) -> tuple[Callable[[str, str], None] | None, Callable[[str], None]]:
+    """Return ``on_request`` and ``on_bug`` of an ``Interpreter``.
+
+    ``kind`` is what its lines begin with: ``connection`` or ``datagram``.
+    """
+
+    def log_request(request: str, reply: str) -> None:
+        log.debug(f"{kind} %s: %s -> %s", name_of(address), printable(request), printable(reply))
+
+    def log_bug(request: str) -> None:
+        log.exception(
+            f"{kind} %s: a bug, met at the request %s", name_of(address), printable(request)
+        )
+
+    return (log_request if log.isEnabledFor(logging.DEBUG) else None), log_bug
