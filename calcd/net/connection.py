@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from calcd.config.settings import Settings
 from calcd.core.budget import TURN_LIMIT
+from calcd.core.errors import RequestError
 from calcd.core.session import CloseReason, Session
+from calcd.net.clients import Address, name_of, refuse
 from calcd.net.sockopt import acknowledge_now, bytes_readable, bytes_unacked
 from calcd.net.turns import Turns
 
@@ -51,15 +53,14 @@ class Connection:
     def __init__(
         self,
         sock: socket.socket,
-        name: str,
-        host: str,
+        address: Address,
         session: "Session | TlsSession",
         settings: Settings,
         stop_fd: int,
         tls: bool = False,
     ) -> None:
-        """``name`` is the client's in the log; ``stop_fd`` becomes readable at the stop."""
-        self.sock, self.name, self.host = sock, name, host
+        """``address`` is the client's; ``stop_fd`` becomes readable at the stop."""
+        self.sock, self.address = sock, address
         self._session, self._settings = session, settings
         self._stop_fd, self.tls = stop_fd, tls
         self._unsent = b""
@@ -120,15 +121,12 @@ class Connection:
                 self._time_out(wait)
             wait = self.step()
 
-    def reject(self) -> None:
+    def reject(self, error: RequestError) -> None:
         """End the connection because there is no thread for it."""
         self._end = "busy"
         self._rejected = not self._session.counters.requests
-
-    @property
-    def was_answered(self) -> bool:
-        """Whether the client had a reply: it would take another line for the next one."""
-        return self._session.counters.requests > 0
+        if self._rejected:  # else the client would take the error for a reply
+            refuse(self.sock, error, self.tls)
 
     def end(self, how: str) -> None:
         """End the connection without sending anything more; ``how`` is for the log."""
@@ -149,7 +147,7 @@ class Connection:
         (access_log if answered else log).log(
             logging.DEBUG if only_pings else logging.INFO,
             "connection %s ended: requests=%d errors=%d seconds=%.3f how=%s",
-            self.name,
+            name_of(self.address),
             session.counters.requests,
             session.counters.errors + self._rejected,
             monotonic() - self._opened,

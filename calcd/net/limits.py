@@ -32,12 +32,13 @@ class ConnectionLimiter:
         self._full = False
         self._full_for: set[str] = set()
 
-    def acquire(self, host: str, limit: int, limit_per_host: int) -> None:
+    def acquire(self, host: str, settings: Settings) -> None:
         """Count a client from ``host`` in; ``""`` where it has no address. A limit of 0 is none.
 
         Raise ``RequestError`` BUSY if a limit is reached.
         """
         host = counted_as(host)
+        limit, limit_per_host = settings.max_connections, settings.max_connections_per_host
         with self._lock:
             if limit and self._active >= limit:
                 if not self._full:
@@ -61,9 +62,10 @@ class ConnectionLimiter:
             self._active += 1
             self._active_by[host] += 1
 
-    def release(self, host: str, limit: int, limit_per_host: int) -> None:
-        """Count a client out; the limits are those now in force."""
+    def release(self, host: str, settings: Settings) -> None:
+        """Count a client out; the settings are those now in force."""
         host = counted_as(host)
+        limit, limit_per_host = settings.max_connections, settings.max_connections_per_host
         with self._lock:
             self._active -= 1
             self._active_by[host] -= 1

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_ACCEPT_PAUSE = 0.1  # seconds to the next accept: without a pause the loop would spin
 _READ = Wait.READ  # looked up once: see Connection
 _ACCEPTS = 8  # clients that are accepted before others are served: they come together
 _TICK = 0.05  # seconds between two rounds of housekeeping
@@ -71,30 +70,27 @@ class Server(socketserver.ThreadingTCPServer):
             self, listeners[0].socket.getsockname(), socketserver.BaseRequestHandler
         )
         self._listener = listeners[0]  # the one that is ready
-        self._listeners = listeners
         self.settings, self.tls = settings, tls
         self.limiter = ConnectionLimiter()
         self.registry = Registry(settings.max_connections)
         self.turns = Turns()
-        udp_ports = {each.endpoint.port for each in listeners if each.endpoint.udp}
-        self._datagrams = Datagrams(self.turns, udp_ports)
+        self._datagrams = Datagrams(self.turns, listeners)
         self._lingering = LingeringCloser()
         self._threads = IdleThreads("connection")
         self._on_tick = on_tick
         self._in_loop: dict[int, Connection] = {}  # by descriptor; the last to ask comes last
-        self._no_room = False
-        self._accept_again = 0.0  # when, after a pause; 0: there is none
+        self._no_room = False  # the last accept failed, for want of descriptors or memory
+        self._paused = False  # accepting, until the next tick: without a pause the loop would spin
         self._by_fd = {listener.socket.fileno(): listener for listener in listeners}
         self._poll = select.epoll()
-        for fd in self._by_fd:
-            self._poll.register(fd, select.EPOLLIN)
         self._shutdown_fd = os.eventfd(0, os.EFD_NONBLOCK)
-        self._poll.register(self._shutdown_fd, select.EPOLLIN)
+        for fd in (*self._by_fd, self._shutdown_fd):
+            self._poll.register(fd, select.EPOLLIN)
         self._shutdown_requested = False
         self._loop_ended = threading.Event()
         self._loop_ended.set()
         self._closing = threading.Lock()
-        self._drained = self._closed = False
+        self._drained = False
         self._lingering.start()
 
     def fileno(self) -> int:
@@ -104,10 +100,7 @@ class Server(socketserver.ThreadingTCPServer):
     # The serving loop
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
-        """Serve until ``shutdown`` or ``drain`` is called; ``poll_interval`` is in seconds.
-
-        Not BaseServer's own, which waits for one listener alone.
-        """
+        """Serve until ``shutdown`` or ``drain`` is called; ``poll_interval`` is in seconds."""
         self._loop_ended.clear()
         wait, next_tick = 0.0, 0.0
         try:
@@ -117,9 +110,11 @@ class Server(socketserver.ThreadingTCPServer):
                 if (now := monotonic()) >= next_tick:
                     next_tick = now + _TICK
                     self.service_actions()
-                    if not (self._in_loop or self._accept_again):
+                    if not (self._in_loop or self._paused):
                         wait = poll_interval
         finally:
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._shutdown_fd)
             self._shutdown_requested = False
             self._loop_ended.set()
 
@@ -140,52 +135,40 @@ class Server(socketserver.ThreadingTCPServer):
         """Do the housekeeping; called by ``serve_forever`` every 0.05 s while it has clients."""
         self._datagrams.report_dropped()
         self._on_tick(self.limiter.active)
-        now = monotonic()
-        if self._accept_again and now >= self._accept_again:
-            self._accept_again = 0.0
+        if self._paused:
             self._watch_listeners(select.EPOLLIN)
-        self._evict_idle(now - _IDLE)
+        self._evict_idle(monotonic() - _IDLE)
 
     def _serve_ready(self, seconds: float) -> bool:
         """Wait up to ``seconds`` for clients, and serve them; return whether any new one came."""
         new = False
         for fd, _ in self._poll.poll(seconds):
             listener = self._by_fd.get(fd)
-            if listener is None:
-                self._on_readable(fd)
-            elif listener.endpoint.udp:
+            if fd in self._in_loop:
+                self._serve_prompt(self._in_loop.pop(fd))
+            elif listener and listener.endpoint.udp:
                 new |= self._datagrams.serve(listener, self.settings)
-            else:
+            elif listener:  # else it is the event of a shutdown
                 self._listener, new = listener, True
                 for _ in range(_ACCEPTS):
                     if not self._accept():
                         break
         return new
 
-    def _on_readable(self, fd: int) -> None:
-        """Answer a client of the loop that has sent something."""
-        connection = self._in_loop.pop(fd, None)
-        if connection is None:  # a shutdown's event
-            with suppress(BlockingIOError):
-                os.eventfd_read(self._shutdown_fd)
-            return
-        wait = self._step(connection)
-        if wait is _READ and connection.is_prompt:
-            self._in_loop[fd] = connection
-        else:
-            self._leave_loop(connection, wait)
-
-    def _step(self, connection: Connection) -> Wait | None:
-        """Serve a client without waiting; return what it waits for, None if it has ended."""
+    def _serve_prompt(self, connection: Connection) -> None:
+        """Serve a client without waiting; it stays in the loop if it waits to ask the next."""
         try:
             wait = connection.step(_LOOP_READ)
             if wait is _READ and connection.has_partial_line:
                 wait = connection.step(_LOOP_READ)  # its end may have arrived already
-            return wait
         except Exception:
-            self.handle_error(connection.sock, connection.name)
+            self.handle_error(connection.sock, connection.address)
             connection.end("bug")
-            return None
+            wait = None
+        if wait is _READ and connection.is_prompt:
+            self._in_loop[connection.sock.fileno()] = connection
+        else:
+            self._leave_loop(connection, wait)
 
     def _evict_idle(self, before: float) -> None:
         """Give threads to the clients of the loop that have asked nothing since then."""
@@ -208,13 +191,10 @@ class Server(socketserver.ThreadingTCPServer):
             self.shutdown_request(sock)
             return
         try:
-            self._threads.run(partial(self.process_request_thread, sock, connection.name))
+            self._threads.run(partial(self.process_request_thread, sock, connection.address))
         except (RuntimeError, MemoryError) as error:  # the system refuses a thread
             log.error("limit reached: %s", str(error) or "no memory")
-            if not connection.was_answered:  # else the client would take it for a reply
-                busy = RequestError("BUSY", "the server's machine has no thread left")
-                refuse(sock, busy, connection.tls)
-            connection.reject()
+            connection.reject(RequestError("BUSY", "the server's machine has no thread left"))
             self.shutdown_request(sock)
 
     # Accepting
@@ -244,7 +224,7 @@ class Server(socketserver.ThreadingTCPServer):
             raise
         if self._no_room:
             self._no_room = False
-            log.info("below the limit again: the system has room for connections again")
+            log.info("below the limit again: the system has room for connections")
         return accepted
 
     def _pause_accepting(self, error: OSError | MemoryError) -> None:
@@ -254,10 +234,10 @@ class Server(socketserver.ThreadingTCPServer):
             if not self._no_room:
                 self._no_room = True
                 log.error("limit reached: cannot accept: %s: clients wait", os.strerror(number))
-            self._accept_again = monotonic() + _ACCEPT_PAUSE
             self._watch_listeners(0)
 
     def _watch_listeners(self, events: int) -> None:
+        self._paused = not events
         for fd, listener in self._by_fd.items():
             if not listener.endpoint.udp:  # datagrams need no descriptor
                 self._poll.modify(fd, events)
@@ -268,7 +248,7 @@ class Server(socketserver.ThreadingTCPServer):
         try:
             if not settings.allow.allows(host):
                 raise RequestError("FORBIDDEN", "clients from {} may not connect here", host)
-            self.limiter.acquire(host, settings.max_connections, settings.max_connections_per_host)
+            self.limiter.acquire(host, settings)
         except RequestError as error:
             message = "connection %s ended: requests=0 errors=1 seconds=0.000 how=%s"
             log.info(message, name_of(client_address), error.code.lower())
@@ -278,29 +258,22 @@ class Server(socketserver.ThreadingTCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve the client in the loop, as far as that needs no waiting for it, nor a handshake."""
+        settings = self.settings  # a connection keeps those that it began with
         tls = self.tls if self._listener.tls else None
         try:
-            connection = self._connect(request, client_address, tls)
+            log.debug("connection %s opened: open=%d", name_of(client_address), self.limiter.active)
+            session = new_session(client_address, settings, tls)
+            stop_fd = self.registry.stop_fd(request)
+            connection = Connection(request, client_address, session, settings, stop_fd, bool(tls))
             self.registry.add(connection)
         except BaseException:  # else nobody would know that the connection is counted
-            self._release(host_of(client_address))
+            self.limiter.release(host_of(client_address), settings)
             raise
-        wait = _READ if tls else self._step(connection)
-        if tls or wait is not _READ or not connection.is_prompt:
-            self._hand_over(connection, wait)
+        if tls:
+            self._hand_over(connection, _READ)
         else:
             self._poll.register(request, select.EPOLLIN)
-            self._in_loop[request.fileno()] = connection
-
-    def _connect(
-        self, sock: socket.socket, address: Address, tls: "SSLContext | None"
-    ) -> Connection:
-        """Make a connection with the settings in force: it keeps them."""
-        settings, name = self.settings, name_of(address)
-        log.debug("connection %s opened: open=%d", name, self.limiter.active)
-        session = new_session(address, settings, tls)
-        stop_fd = self.registry.stop_fd(sock)
-        return Connection(sock, name, host_of(address), session, settings, stop_fd, tls is not None)
+            self._serve_prompt(connection)
 
     # The end of a connection
 
@@ -317,21 +290,15 @@ class Server(socketserver.ThreadingTCPServer):
             try:
                 connection.log_end()
             except Exception:
-                self.handle_error(request, connection.name)
+                self.handle_error(request, connection.address)
             # Before the close: a client that sees its connection end may come again at once.
-            self._release(connection.host)
+            self.limiter.release(host_of(connection.address), self.settings)
         self._lingering.close(request, connection is not None and connection.closed_by_client)
         self.registry.remove(request)  # the last thing: a drain waits for it
 
-    def _release(self, host: str) -> None:
-        settings = self.settings
-        self.limiter.release(host, settings.max_connections, settings.max_connections_per_host)
-
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log a bug that ended a connection; called where it is caught."""
-        connection = self.registry.get(request)
-        name = connection.name if connection else name_of(client_address)
-        log.exception("connection %s: a bug ended it", name)
+        log.exception("connection %s: a bug ended it", name_of(client_address))
 
     # The stop
 
@@ -352,7 +319,7 @@ class Server(socketserver.ThreadingTCPServer):
             self._accept_backlog(deadline)
             self._evict_idle(math.inf)
             self._datagrams.finish(deadline)
-            for listener in self._listeners:
+            for listener in self._by_fd.values():
                 listener.close()
             cut = self.registry.drain(deadline)
             self._lingering.finish(deadline - monotonic())
@@ -364,7 +331,7 @@ class Server(socketserver.ThreadingTCPServer):
 
         Those of an inherited listener wait for the next instance instead.
         """
-        for listener in self._listeners:
+        for listener in self._by_fd.values():
             if listener.inherited:
                 self._poll.unregister(listener.socket)
         for _ in range(BACKLOG):
@@ -375,8 +342,7 @@ class Server(socketserver.ThreadingTCPServer):
         """Close the listeners, and cut every connection that is still open."""
         self.drain(0)
         with self._closing:
-            if not self._closed:
-                self._closed = True
+            if not self._poll.closed:
                 self._poll.close()
                 os.close(self._shutdown_fd)
                 self.registry.close()

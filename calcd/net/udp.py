@@ -37,10 +37,9 @@ class Datagrams:
     A datagram that is not answered is dropped, as the network may drop any: its client asks again.
     """
 
-    def __init__(self, turns: Turns, ports: Collection[int]) -> None:
-        """``ports`` are those on which this daemon takes datagrams."""
+    def __init__(self, turns: Turns, listeners: Collection[Listener]) -> None:
         self._turns = turns
-        self._ports = ports
+        self._ports = {each.endpoint.port for each in listeners if each.endpoint.udp}
         self._slots = threading.Semaphore(_LARGE_AT_ONCE)
         self._lock = threading.Lock()  # for the next two
         self._dropped: dict[str, tuple[int, str]] = {}  # by reason: how many, the last sender

@@ -364,7 +364,7 @@ FAILS = [
     "calcd.core.decimal128.Arithmetic.calculate_unchecked",
     "calcd.core.operations.Operation.operands_of",
     "calcd.net.registry.Registry.add",
-    "calcd.net.server.Server._connect",
+    "calcd.net.connection.Connection.__init__",
     "calcd.net.connection.Connection.run",
     "calcd.net.connection.Connection.log_end",
     "calcd.net.connection.Connection._block",

@@ -72,9 +72,7 @@ def test_one_read_becomes_one_write() -> None:
     with CountingSocket(ours) as sock, theirs:
         theirs.sendall(b"SOMA 1 1\n" * 1000)
         theirs.shutdown(socket.SHUT_WR)
-        Connection(sock, "a client", "", Session(Interpreter(Arithmetic())), Settings(), 0).run(
-            Turns()
-        )
+        Connection(sock, "", Session(Interpreter(Arithmetic())), Settings(), 0).run(Turns())
         assert sock.writes == [b"2\n" * 1000]
 
 

@@ -7,8 +7,13 @@ import sys
 import pytest
 from helpers import TIMEOUT, clean_environment
 
+from calcd.config.settings import Settings
 from calcd.core.errors import RequestError
 from calcd.net.limits import SPARE_DESCRIPTORS, ConnectionLimiter
+
+
+def limits(limit: int, limit_per_host: int) -> Settings:
+    return Settings(max_connections=limit, max_connections_per_host=limit_per_host)
 
 
 class Places(ConnectionLimiter):
@@ -16,17 +21,20 @@ class Places(ConnectionLimiter):
 
     def take(self, host: str, limit: int, limit_per_host: int) -> str:
         try:
-            self.acquire(host, limit, limit_per_host)
+            self.acquire(host, limits(limit, limit_per_host))
         except RequestError as error:
             return str(error)
         return ""
+
+    def free(self, host: str, limit: int, limit_per_host: int) -> None:
+        self.release(host, limits(limit, limit_per_host))
 
 
 def test_a_place_freed_is_given_again() -> None:
     places = Places()
     assert [places.take("", 2, 0) for _ in range(2)] == ["", ""]
     assert "2 connections are open" in places.take("", 2, 0)
-    places.release("", 2, 0)
+    places.free("", 2, 0)
     assert places.take("", 2, 0) == ""
     assert places.active == 2
 
@@ -48,7 +56,7 @@ def test_an_ipv6_host_has_a_network(caplog: pytest.LogCaptureFixture) -> None:
     assert places.take("2001:db8:0:1::1", 9, 2) == ""
     assert "clients from 2001:db8::/64 get ERR BUSY" in caplog.text
     for host in ("2001:db8::2", "2001:db8::1"):
-        places.release(host, 9, 2)
+        places.free(host, 9, 2)
     assert "below the limit again: 1 from 2001:db8::/64 are open" in caplog.text
     assert places.take("2001:db8::9", 9, 1) == ""
     assert places.active == 2
@@ -58,7 +66,7 @@ def test_an_ipv4_host_is_the_same_one_in_ipv6() -> None:
     places = Places()
     assert places.take("::ffff:192.0.2.1", 9, 1) == ""
     assert "your address" in places.take("192.0.2.1", 9, 1)
-    places.release("::ffff:192.0.2.1", 9, 1)
+    places.free("::ffff:192.0.2.1", 9, 1)
     assert places.take("192.0.2.1", 9, 1) == ""
 
 
@@ -67,10 +75,10 @@ def test_a_hosts_limit_that_is_set_later_counts_those_who_are_there() -> None:
     for host in ("a", "2001:db8::1"):
         assert places.take(host, 9, 0) == places.take(host, 9, 0) == ""
         assert places.take(host, 9, 2)
-        places.release(host, 9, 0)
+        places.free(host, 9, 0)
         assert places.take(host, 9, 2) == ""
-        places.release(host, 9, 2)
-        places.release(host, 9, 2)
+        places.free(host, 9, 2)
+        places.free(host, 9, 2)
     assert places.active == 0
 
 
@@ -81,11 +89,11 @@ def test_a_limit_is_logged_once_each_way(caplog: pytest.LogCaptureFixture) -> No
         places.take("a", 20, 0)
     for _ in range(5):  # at the limit, clients come and go
         assert places.take("a", 20, 0)
-        places.release("a", 20, 0)
+        places.free("a", 20, 0)
         places.take("a", 20, 0)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     for _ in range(5):
-        places.release("a", 20, 0)
+        places.free("a", 20, 0)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
@@ -94,7 +102,7 @@ def test_a_hosts_limit_is_logged_once_each_way(caplog: pytest.LogCaptureFixture)
     places = Places()
     for _ in range(3):
         places.take("a", 0, 1)
-    places.release("a", 0, 1)
+    places.free("a", 0, 1)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
