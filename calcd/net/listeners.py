@@ -28,7 +28,6 @@ _BUFFER = 64 << 10
 # Attempts to find a port that is free on all addresses of a name.
 _PORT_ATTEMPTS = 16
 _FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
-_IP = (socket.AF_INET, socket.AF_INET6)
 _HINTS = {
     errno.EADDRINUSE: "stop the program that listens there, or choose another endpoint",
     errno.EADDRNOTAVAIL: "this machine has no such address",
@@ -155,22 +154,25 @@ def _is_public(listener: Listener, settings: Settings) -> bool:
 
 
 def inherited() -> list[Listener]:
-    """Return listeners for the sockets from systemd; those named ``tls`` are for TLS."""
-    try:
-        return [
-            Listener(sock, Endpoint(tls=name == "tls"), inherited=True)
-            for sock, name in inherited_sockets()
-        ]
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"a socket from systemd cannot be used: {error}") from None
-
-
-def inherited_sockets() -> list[tuple[socket.socket, str]]:
-    """Return the sockets from systemd, each with its FileDescriptorName= or ``""``.
+    """Return listeners for the sockets from systemd; those named ``tls`` are for TLS.
 
     They are for this process only if LISTEN_PID is its pid (sd_listen_fds(3)). Child processes do
-    not inherit them. Raise ``ValueError`` if one is neither a listening stream socket nor UDP.
+    not inherit them. Raise ``ConfigError`` if one is neither a listening stream socket nor UDP.
     """
+    listeners: list[Listener] = []
+    try:
+        with ExitStack() as undo:
+            for fd, name in enumerate(_inherited_names(), start=_FIRST_FD):
+                sock = undo.enter_context(_inherited_socket(fd))
+                listeners.append(Listener(sock, Endpoint(tls=name == "tls"), inherited=True))
+            undo.pop_all()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"a socket from systemd cannot be used: {error}") from None
+    return listeners
+
+
+def _inherited_names() -> list[str]:
+    """Return the FileDescriptorName= of each socket from systemd, or ``""``."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []
     count, names = (os.environ.get(name, "") for name in ("LISTEN_FDS", "LISTEN_FDNAMES"))
@@ -181,30 +183,23 @@ def inherited_sockets() -> list[tuple[socket.socket, str]]:
     socket_names = names.split(":") if names else [""] * int(count)
     if len(socket_names) != int(count):
         raise ValueError(f"LISTEN_FDNAMES is {names!r} and should have {count} names")
-    with ExitStack() as undo:
-        sockets = [
-            (undo.enter_context(_inherited_socket(fd)), name)
-            for fd, name in enumerate(socket_names, start=_FIRST_FD)
-        ]
-        undo.pop_all()
-    return sockets
+    return socket_names
 
 
 def _inherited_socket(fd: int) -> socket.socket:
-    with ExitStack() as undo:
-        try:
-            os.set_inheritable(fd, False)
-            sock = undo.enter_context(socket.socket(fileno=fd))
-        except OSError as error:
-            raise ValueError(f"descriptor {fd}: {error.strerror}") from None
-        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        is_udp = sock.type == socket.SOCK_DGRAM and sock.family in _IP
-        if not (is_udp or (listens and sock.type == socket.SOCK_STREAM)):
-            raise ValueError(
-                f"descriptor {fd} is neither a listening stream socket nor a UDP socket: its unit "
-                "needs ListenStream= and Accept=no, or ListenDatagram= with a port"
-            )
-        undo.pop_all()
+    try:
+        os.set_inheritable(fd, False)
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise ValueError(f"descriptor {fd}: {error.strerror}") from None
+    listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    is_udp = sock.type == socket.SOCK_DGRAM and sock.family in (socket.AF_INET, socket.AF_INET6)
+    if not (is_udp or (listens and sock.type == socket.SOCK_STREAM)):
+        sock.close()
+        raise ValueError(
+            f"descriptor {fd} is neither a listening stream socket nor a UDP socket: its unit "
+            "needs ListenStream= and Accept=no, or ListenDatagram= with a port"
+        )
     return sock
 
 

@@ -17,6 +17,10 @@ from calcd.config.errors import ConfigError
 
 _NO_GID = (1 << 32) - 1  # chown(2): leave the group unchanged
 _DESCRIPTORS = "/proc/self/fd"  # a link for each descriptor: proc_pid_fd(5)
+# Reasons of errors, for ``format`` with the endpoint, and hints.
+_NO_GROUP = "there is no group '{0.group}'", "make it first, or name another"
+_NOT_A_MEMBER = "only root or a member of group '{0.group}' can give it the socket", "name another"
+_NO_PROC = "mode and group of a socket cannot be set without /proc", "mount it"
 
 
 def bind(endpoint: Endpoint) -> socket.socket:
@@ -58,9 +62,9 @@ def check(endpoint: Endpoint) -> None:
     if endpoint.group:
         gid = _gid_of(endpoint)
         if os.geteuid() != 0 and gid not in {os.getegid(), *os.getgroups()}:
-            raise _not_a_member(endpoint)
+            raise _error(endpoint, *_NOT_A_MEMBER)
         if not os.path.isdir(_DESCRIPTORS):
-            raise _without_proc(endpoint)
+            raise _error(endpoint, *_NO_PROC)
 
 
 def identity(path: str) -> tuple[int, int] | None:
@@ -112,9 +116,9 @@ def _set_access(file: int, endpoint: Endpoint, gid: int) -> None:
         if stat.S_IMODE(os.fstat(file).st_mode) != endpoint.mode:
             os.chmod(name, endpoint.mode)
     except PermissionError:
-        raise _not_a_member(endpoint) from None
+        raise _error(endpoint, *_NOT_A_MEMBER) from None
     except FileNotFoundError:
-        raise _without_proc(endpoint) from None
+        raise _error(endpoint, *_NO_PROC) from None
 
 
 def _gid_of(endpoint: Endpoint) -> int:
@@ -126,18 +130,9 @@ def _gid_of(endpoint: Endpoint) -> int:
     else:
         with suppress(KeyError):
             return grp.getgrnam(group).gr_gid
-    raise _refused(endpoint, f"there is no group '{group}'", "make it first, or name another")
+    raise _error(endpoint, *_NO_GROUP)
 
 
-def _not_a_member(endpoint: Endpoint) -> ConfigError:
-    reason = f"only root or a member of group '{endpoint.group}' can give it the socket"
-    return _refused(endpoint, reason, "name another")
-
-
-def _without_proc(endpoint: Endpoint) -> ConfigError:
-    reason = "mode and group of a socket cannot be set without /proc"
-    return _refused(endpoint, reason, "mount it")
-
-
-def _refused(endpoint: Endpoint, reason: str, hint: str) -> ConfigError:
-    return ConfigError(f"cannot listen on {endpoint}: {reason}", hint, setting="listen")
+def _error(endpoint: Endpoint, reason: str, hint: str) -> ConfigError:
+    reason = f"cannot listen on {endpoint}: {reason.format(endpoint)}"
+    return ConfigError(reason, hint, setting="listen")

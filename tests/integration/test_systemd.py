@@ -22,7 +22,7 @@ from calcd.config.settings import Settings
 from calcd.daemon.systemd import Notifier, Watchdog
 from calcd.net import listeners as module
 from calcd.net.clients import Address
-from calcd.net.listeners import inherited, inherited_sockets, listen
+from calcd.net.listeners import inherited, listen
 from calcd.net.server import Server
 
 # Does what systemd does: makes sockets, moves them to descriptors 3 and on, and becomes calcd.
@@ -258,10 +258,10 @@ def test_child_processes_do_not_inherit_the_sockets(monkeypatch: pytest.MonkeyPa
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(module, "_FIRST_FD", server.fileno())
         os.set_inheritable(server.fileno(), True)
-        ((inherited, name),) = inherited_sockets()
-        assert name == "calcd.socket"
-        assert inherited.getsockname() == server.getsockname()
-        assert not os.get_inheritable(inherited.detach())
+        (listener,) = inherited()
+        assert not listener.tls
+        assert listener.socket.getsockname() == server.getsockname()
+        assert not os.get_inheritable(listener.socket.detach())
     assert not [name for name in os.environ if name.startswith("LISTEN_")]
 
 
