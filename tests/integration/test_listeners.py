@@ -18,7 +18,7 @@ from listening import failure, listening, needs_ipv6
 from calcd.config.endpoints import parse_endpoint
 from calcd.config.errors import ConfigError
 from calcd.net import listeners as module
-from calcd.net.listeners import Listener, listen
+from calcd.net.listeners import BACKLOG, Listener, listen
 from calcd.net.sockopt import bytes_unacked
 
 
@@ -45,6 +45,14 @@ def test_port_0_takes_a_free_one_and_says_which() -> None:
         port = listener.socket.getsockname()[1]
         assert str(listener.endpoint) == f"tcp://127.0.0.1:{port}"
         socket.create_connection(("127.0.0.1", port)).close()
+
+
+def test_the_queue_of_clients_is_as_long_as_the_kernel_allows() -> None:
+    most = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    with listening("tcp://127.0.0.1:0") as (listener,):
+        info = listener.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    # Of a listening socket, tcpi_sacked is the length of its queue (tcp_get_info in Linux).
+    assert int.from_bytes(info[28:32], sys.byteorder) == min(BACKLOG, most)
 
 
 @needs_ipv6

@@ -36,6 +36,16 @@ def test_a_bulk_of_requests_with_their_end_needs_none_either() -> None:
         assert threads() == before
 
 
+def test_half_a_line_whose_end_has_arrived_needs_none_either() -> None:
+    before = threads()
+    with serving() as (_, connect), connect() as connection:
+        for _ in range(100):
+            # A read ends before a byte that was sent as urgent: here the newline.
+            connection.send(b"PING\n", socket.MSG_OOB)
+            assert connection.recv(100) == b"PONG\n"
+        assert threads() == before
+
+
 def test_a_client_that_asks_again_at_once_needs_none_either() -> None:
     before = threads()
     with serving() as (_, connect), connect() as connection:

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -129,6 +129,31 @@ def test_s_client_quits(secured: Secured, version: str) -> None:
     trust = ["-CAfile", str(secure.certificates.authority.cert), "-verify_return_error", "-quiet"]
     where = ["-connect", f"127.0.0.1:{secure.port}", version]
     assert run(["openssl", "s_client", *where, *trust], b"SOMA 2 2\nQUIT\n") == b"4\nBYE\n"
+
+
+def test_key_updates_do_not_renew_the_idle_timeout(secured: Secured) -> None:
+    secure = secured("--idle-timeout", "1")
+    trust = ["-CAfile", str(secure.certificates.authority.cert), "-verify_return_error"]
+    where = ["-connect", f"127.0.0.1:{secure.port}", "-tls1_3"]
+    client = subprocess.Popen(
+        ["openssl", "s_client", *where, *trust],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+    )
+    assert client.stdin
+    assert client.stderr
+    with client:
+        until = time.monotonic() + TIMEOUT
+        while client.poll() is None and time.monotonic() < until:
+            with suppress(BrokenPipeError):
+                client.stdin.write(b"K\n")  # to s_client: update the keys, and ask for the same
+                client.stdin.flush()
+            time.sleep(0.2)
+        client.kill()
+        assert client.stderr.read().count(b"KEYUPDATE") >= 3
+    assert secure.daemon.logs(r"requests=0 .* seconds=1\.[0-4].* how=idle-timeout$")
 
 
 def test_an_old_version_is_refused(secured: Secured) -> None:
