@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import curves, figures, report, states
+from . import curves, figures, mechanisms, report, states
 from .load import Bench, Row
 from .programs import BenchError
 
@@ -22,6 +22,14 @@ FIGURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "file": states.file,
     "start": states.start,
 }
+# Measured only where they are named.
+MECHANISMS: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "threads": mechanisms.threads,
+    "groups": mechanisms.groups,
+    "interval": mechanisms.interval,
+    "memory": mechanisms.memory,
+    "networks": mechanisms.networks,
+}
 
 
 def main() -> int:
@@ -32,7 +40,7 @@ def main() -> int:
         try:
             bench = Bench(Path(directory), options.seconds, options.rounds, options.quick)
             for name in options.figures or FIGURES:
-                for row in FIGURES[name](bench):
+                for row in (FIGURES | MECHANISMS)[name](bench):
                     rows.append(row)
                     print(report.line(row), flush=True)
             drawn = curves.measure(bench) if options.picture else None
@@ -54,7 +62,11 @@ def _options() -> argparse.Namespace:
         description="Measure calcd beside its peers, turn by turn; every answer is checked.",
     )
     parser.add_argument(
-        "figures", nargs="*", metavar="FIGURE", help=f"all, or some of: {', '.join(FIGURES)}"
+        "figures",
+        nargs="*",
+        metavar="FIGURE",
+        help=f"all, or some of: {', '.join(FIGURES)}; "
+        f"or what single mechanisms are worth: {', '.join(MECHANISMS)}",
     )
     parser.add_argument("--rounds", type=int, help="turns of each contestant (5)")
     parser.add_argument("--seconds", type=float, help="that one turn of asking takes (1)")
@@ -66,7 +78,7 @@ def _options() -> argparse.Namespace:
         "--picture", type=Path, metavar="FILE", help="draw throughput; needs matplotlib"
     )
     options = parser.parse_args()
-    if unknown := set(options.figures) - set(FIGURES):
+    if unknown := set(options.figures) - set(FIGURES | MECHANISMS):
         parser.error(f"no such figure: {', '.join(sorted(unknown))}")
     options.rounds = options.rounds or (1 if options.quick else 5)
     options.seconds = options.seconds or (0.05 if options.quick else 1.0)

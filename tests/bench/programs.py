@@ -92,12 +92,22 @@ class Calcd(NamedTuple):
 
 @contextmanager
 def calcd(
-    log: Path, *options: str, port: int = 0, variables: Mapping[str, str] = MappingProxyType({})
+    log: Path,
+    *options: str,
+    port: int = 0,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    before: str = "",
 ) -> Iterator[Calcd]:
-    """Run calcd, logging to a file, with its defaults but for these options."""
+    """Run calcd, logging to a file, with its defaults but for these options.
+
+    ``before`` are Python statements that are run before it starts.
+    """
     log.write_bytes(b"")
     where = ("-l", f"tcp://127.0.0.1:{port}", "--log-to", str(log))
-    command = [sys.executable, "-m", "calcd", *where, *options]
+    program = ["-m", "calcd"]
+    if before:
+        program = ["-c", f"{before}\nimport runpy; runpy.run_module('calcd')"]
+    command = [sys.executable, *program, *where, *options]
     began = time.monotonic()
     with running(command, log, variables=variables) as process:
         found = _wait_for(log, rb"listening on tcp://127.0.0.1:(\d+)", process)

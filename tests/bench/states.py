@@ -34,7 +34,7 @@ _STARTS = 10  # of a client, for one measurement
 
 def idle(bench: Bench) -> Iterator[Row]:
     """Many clients that have asked once: what they cost, and the stop with them."""
-    many = _make_room(200 if bench.quick else _IDLE)
+    many = make_room(200 if bench.quick else _IDLE)
     memory, alone, beside, stops = [], [], [], []
     for _ in range(bench.rounds):
         log = bench.log("idle")
@@ -63,7 +63,7 @@ def idle(bench: Bench) -> Iterator[Row]:
 
 def busy(bench: Bench) -> Iterator[Row]:
     """Many clients that all ask at once: does the serving loop still come round?"""
-    many = _make_room(100 if bench.quick else _BUSY)
+    many = make_room(100 if bench.quick else _BUSY)
     gaps, rates = [], []
     for _ in range(bench.rounds):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -168,7 +168,7 @@ def start(bench: Bench) -> Iterator[Row]:
     yield Row("from start to listening", "ms", seconds)
 
 
-def _make_room(clients: int) -> int:
+def make_room(clients: int) -> int:
     """Raise the limit on descriptors for so many clients; give how many fit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     clients = min(clients, hard - 1000)

@@ -1,0 +1,149 @@
+"""What single mechanisms of the daemon are worth: calcd with each, and without it."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from . import programs, sums
+from .load import Bench, Contestant, Row
+from .programs import TIMEOUT, Calcd
+from .states import make_room
+
+_MANY = 9000  # clients
+_LARGE = 1_000_000  # bytes of a large request
+_SENDERS = 64  # clients that send one at once
+_RUSHES = 3
+_SETTLE = 11.0  # seconds after the last client, in which memory is trimmed
+
+_ROOM = ("--max-connections", str(_MANY + 500))
+# Statements, run before the daemon starts, that take a mechanism away.
+_NO_IDLE_THREADS = "import calcd.net.threads as m; m.KEPT = 0"
+_ONE_GROUP = "import calcd.net.registry as m; m._MAX_GROUPS = 1"
+_CONSTANT_INTERVAL = "import calcd.daemon.main as m; m._FEW_CONNECTIONS = 1 << 30"
+_NO_TRIM = "import calcd.daemon.memory as m; m.trim = lambda: None"
+
+
+def threads(bench: Bench) -> Iterator[Row]:
+    """Idle threads are kept for the next client, and a new one need not be started."""
+    what = "clients that each need a thread"
+    yield _compare(bench, what, "/s", _NO_IDLE_THREADS, (), _one_after_the_other)
+
+
+def groups(bench: Bench) -> Iterator[Row]:
+    """At a stop, threads are woken in groups."""
+    many = _many(bench)
+    options = (*_ROOM, "--drain-timeout", "200")
+    yield _compare(bench, f"stop with {many} threads", "s", _ONE_GROUP, options, _stop)
+
+
+def interval(bench: Bench) -> Iterator[Row]:
+    """The GIL's switch interval grows with the connections."""
+    many = _many(bench)
+    what = f"{many} clients, one at a time"
+
+    def rate(bench: Bench, calcd: Calcd) -> float:
+        return bench.ask(Contestant("calcd", sums.calcd, str(calcd.port)), many, 1).rate
+
+    yield _compare(bench, what, "/s", _CONSTANT_INTERVAL, _ROOM, rate)
+
+
+def memory(bench: Bench) -> Iterator[Row]:
+    """Free memory is returned to the system."""
+    what = f"memory after {_RUSHES} rushes of {_many(bench)} clients"
+    options = (*_ROOM, "--max-line", str(_LARGE + 10))
+    yield _compare(bench, what, "MiB", _NO_TRIM, options, _memory_after_rushes)
+
+
+def networks(bench: Bench) -> Iterator[Row]:
+    """What a list of networks in ``allow`` costs; the client is in the last one."""
+    for count in (1, 10, 100, 1000):
+        others = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(count - 1)]
+        allow = ("--allow", " ".join([*others, "127.0.0.0/8"]))
+
+        def rate(allow: tuple[str, ...]) -> float:
+            with programs.calcd(bench.log("networks"), *allow) as calcd:
+                whom = Contestant("calcd", sums.calcd, str(calcd.port))
+                return bench.ask(whom, 16, 0).rate
+
+        measured = bench.by_turns({"with": partial(rate, allow), "none": partial(rate, ())})
+        what = f"connect, ask, close, {count} networks"
+        yield Row(what, "/s", measured["with"], "none", measured["none"])
+
+
+def _compare(
+    bench: Bench,
+    what: str,
+    unit: str,
+    without: str,
+    options: tuple[str, ...],
+    measure: Callable[[Bench, Calcd], float],
+) -> Row:
+    """Measure calcd as it is and after the statements ``without``, turn by turn."""
+
+    def turn(before: str) -> float:
+        with programs.calcd(bench.log("mechanism"), *options, before=before) as calcd:
+            return measure(bench, calcd)
+
+    measured = bench.by_turns({"with": partial(turn, ""), "without": partial(turn, without)})
+    return Row(what, unit, measured["with"], "without", measured["without"])
+
+
+def _many(bench: Bench) -> int:
+    return make_room(100 if bench.quick else _MANY)
+
+
+def _one_after_the_other(bench: Bench, calcd: Calcd) -> float:
+    """Connect, begin a second line, which takes a thread, and close; return how many a second."""
+    count, until = 0, time.monotonic() + bench.seconds
+    while time.monotonic() < until:
+        with socket.create_connection(("127.0.0.1", calcd.port), TIMEOUT) as client:
+            client.sendall(b"PING\nP")
+            client.recv(100)
+        count += 1
+    return count / bench.seconds
+
+
+def _stop(bench: Bench, calcd: Calcd) -> float:
+    with _clients(calcd, _many(bench)) as clients:
+        for client in clients:
+            client.sendall(b"P")  # the rest of the line never comes
+        time.sleep(1)
+        began = time.monotonic()
+        calcd.process.terminate()
+        calcd.process.wait(10 * TIMEOUT)
+        return time.monotonic() - began
+
+
+def _memory_after_rushes(bench: Bench, calcd: Calcd) -> float:
+    for _ in range(_RUSHES):
+        with _clients(calcd, _many(bench)) as clients:
+            for client in clients:
+                client.sendall(b"SOMA 0.125 3\n" * 400)
+            for client in clients:
+                _receive(client, 400 * len("3.125\n"))
+        with _clients(calcd, _SENDERS) as clients:
+            for client in clients:  # all lines are there before the first is complete
+                client.sendall(b"UPPER " + b"x" * _LARGE)
+            for client in clients:
+                client.sendall(b"\n")
+                _receive(client, _LARGE + 1)
+    time.sleep(_SETTLE)
+    return programs.resident(calcd.process) / (1 << 20)
+
+
+@contextmanager
+def _clients(calcd: Calcd, count: int) -> Iterator[list[socket.socket]]:
+    with ExitStack() as stack:
+        address = ("127.0.0.1", calcd.port)
+        yield [
+            stack.enter_context(socket.create_connection(address, TIMEOUT)) for _ in range(count)
+        ]
+
+
+def _receive(client: socket.socket, size: int) -> None:
+    while size > 0:
+        part = client.recv(1 << 20)
+        assert part, "the server must not end the connection"
+        size -= len(part)
