@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from helpers import TIMEOUT, Daemon, Daemons, daemons_in, run_calcd, wait_until
@@ -390,6 +391,24 @@ def test_a_bug_costs_an_answer_and_is_logged(
     (record,) = caplog.records
     assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
     assert "a bug lost its answer" in record.getMessage()
+
+
+def test_what_the_serving_loop_has_begun_a_thread_goes_on_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = []
+    begin = DatagramSession.__init__
+
+    def count(session: DatagramSession, *arguments: Any) -> None:
+        begun.append(threading.current_thread())
+        begin(session, *arguments)
+
+    monkeypatch.setattr(DatagramSession, "__init__", count)
+    with serving() as (answering, listener), ask(listener, b"POW 2 0.5") as client:
+        assert answering.serve(listener, Settings(precision=1000))
+        assert client.recv(2000).startswith(b"1.414213562373095")
+        answering.finish(time.monotonic() + TIMEOUT)
+    assert begun == [threading.current_thread()]
 
 
 def test_no_more_than_some_large_ones_are_answered_at_once(
