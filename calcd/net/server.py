@@ -14,7 +14,6 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -110,11 +109,12 @@ class Server(socketserver.ThreadingTCPServer):
                 if (now := monotonic()) >= next_tick:
                     next_tick = now + _TICK
                     self.service_actions()
+                    if self._paused:
+                        self._watch_listeners(select.EPOLLIN)
+                    self._evict_idle(now - _IDLE)
                     if not (self._in_loop or self._paused):
                         wait = poll_interval
         finally:
-            with suppress(BlockingIOError):
-                os.eventfd_read(self._shutdown_fd)
             self._shutdown_requested = False
             self._loop_ended.set()
 
@@ -135,24 +135,24 @@ class Server(socketserver.ThreadingTCPServer):
         """Do the housekeeping; called by ``serve_forever`` every 0.05 s while it has clients."""
         self._datagrams.report_dropped()
         self._on_tick(self.limiter.active)
-        if self._paused:
-            self._watch_listeners(select.EPOLLIN)
-        self._evict_idle(monotonic() - _IDLE)
 
     def _serve_ready(self, seconds: float) -> bool:
         """Wait up to ``seconds`` for clients, and serve them; return whether any new one came."""
         new = False
         for fd, _ in self._poll.poll(seconds):
+            if connection := self._in_loop.pop(fd, None):
+                self._serve_prompt(connection)
+                continue
             listener = self._by_fd.get(fd)
-            if fd in self._in_loop:
-                self._serve_prompt(self._in_loop.pop(fd))
-            elif listener and listener.endpoint.udp:
+            if listener and listener.endpoint.udp:
                 new |= self._datagrams.serve(listener, self.settings)
-            elif listener:  # else it is the event of a shutdown
+            elif listener:
                 self._listener, new = listener, True
                 for _ in range(_ACCEPTS):
                     if not self._accept():
                         break
+            elif fd == self._shutdown_fd:
+                os.eventfd_read(fd)
         return new
 
     def _serve_prompt(self, connection: Connection) -> None:
