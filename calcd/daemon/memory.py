@@ -5,29 +5,25 @@ trimming, a daemon holds the peak of each arena for ever.
 """
 
 import ctypes
-from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 
 _M_ARENA_MAX, _ARENAS = -8, 2  # the option's number in malloc.h; its value
-BUSY_INTERVAL = 10.0  # seconds between two trims while clients are connected
-IDLE_INTERVAL = 1.0  # seconds from a trim to the next once the last client has gone
+INTERVAL = 10.0  # seconds between two trims
 
 
 class MemoryTrimmer:
     """Returns free memory to the system, at intervals."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._due = False  # clients were connected since the last trim
         self._last = 0.0
 
     def on_tick(self, connections: int) -> None:
         """Trim, if clients were connected since the last trim and the interval is over."""
         self._due = self._due or connections > 0
-        interval = BUSY_INTERVAL if connections else IDLE_INTERVAL
-        if self._due and self._clock() - self._last >= interval:
-            self._due, self._last = connections > 0, self._clock()
+        if self._due and (now := monotonic()) - self._last >= INTERVAL:
+            self._due, self._last = connections > 0, now
             trim()
 
 
