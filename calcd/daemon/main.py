@@ -33,10 +33,8 @@ log = logging.getLogger("calcd")
 
 DONE, COULD_NOT_RUN, WRONG_SETTINGS = 0, 1, 2
 _NO_SYSLOG = f"no syslog at {SYSLOG}: log lines are lost; --log-to FILE keeps them"
-# GIL switch interval, in seconds: a thread that computes must not delay the serving loop. A thread
-# that waits for the GIL wakes once in each interval, and thousands that do so would fill the
-# machine: from some dozens of connections on the interval grows with them.
-_SWITCH_INTERVAL, _FEW_CONNECTIONS = 0.0001, 50
+_SWITCH_INTERVAL = 0.0001  # of the GIL, in seconds
+_FEW_CONNECTIONS = 50
 _POLL_INTERVAL = 0.5  # seconds between rounds of the serving loop without clients
 
 
@@ -59,6 +57,15 @@ def main(arguments: list[str] | None = None) -> int:
         return WRONG_SETTINGS
     except KeyboardInterrupt:  # during -s, -t, or a start that has taken nothing yet
         return COULD_NOT_RUN
+
+
+def switch_interval(connections: int) -> float:
+    """Return the GIL's switch interval for so many connections, in seconds.
+
+    It is short, as a thread that computes must not delay the serving loop. A thread that waits for
+    the GIL wakes once in each interval, and thousands of them would fill the machine: so it grows.
+    """
+    return _SWITCH_INTERVAL * (1 + max(0, connections - _FEW_CONNECTIONS))
 
 
 def _open_standard_streams() -> None:
@@ -161,8 +168,7 @@ class Daemon:
         watchdog, trimmer = Watchdog(notifier), MemoryTrimmer()
 
         def on_tick(connections: int) -> None:
-            more = max(0, connections - _FEW_CONNECTIONS)
-            sys.setswitchinterval(_SWITCH_INTERVAL * (1 + more))
+            sys.setswitchinterval(switch_interval(connections))
             watchdog.on_tick(connections)
             RATE_LIMIT.report()
             trimmer.on_tick(connections)
