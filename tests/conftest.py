@@ -18,6 +18,7 @@ from systemd_container import Machine, booted, commands, why_not
 
 # How long an example takes says nothing on a machine that does other things as well.
 settings.register_profile("calcd", deadline=None)
+settings.register_profile("long", deadline=None, max_examples=2000)
 settings.load_profile("calcd")
 
 

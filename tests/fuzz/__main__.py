@@ -1,13 +1,17 @@
 """Feed streams of bytes to the core until one shows a fault, or all are done.
 
 The streams are random, and the same for the same seed; or atheris finds them, guided by the code
-that each of them reaches.
+that each of them reaches. The properties that the unit tests check with a hundred examples each
+can be checked with thousands.
 """
 
 import argparse
 import sys
 import time
+from pathlib import Path
 from random import Random
+
+import pytest
 
 
 def main() -> None:
@@ -23,11 +27,24 @@ def main() -> None:
         metavar="OPTION",
         help="let atheris find the streams; it takes all options that follow, such as -runs=N",
     )
+    parser.add_argument(
+        "--properties",
+        action="store_true",
+        help="check the unit tests' properties instead, with 2000 examples each",
+    )
     options = parser.parse_args()
+    if options.properties:
+        sys.exit(_check_properties())
     if options.guided is None:
         _run_random(options.streams, options.seed)
     else:
         _run_guided([f"-runs={options.streams}", *options.guided])
+
+
+def _check_properties() -> int:
+    unit = Path(__file__).parents[1] / "unit"
+    options = ["-q", "-n", "auto", "--timeout=600", "-m", "hypothesis", "--hypothesis-profile=long"]
+    return pytest.main([*options, str(unit)])
 
 
 def _run_random(streams: int, seed: int) -> None:

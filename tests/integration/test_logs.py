@@ -30,6 +30,7 @@ from helpers import (
 
 from calcd.daemon import log as logs
 from calcd.daemon.log import close_log, flush_log, open_log, syslog_answers
+from calcd.daemon.ratelimit import BURST
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
 
@@ -853,3 +854,41 @@ def test_a_new_limit_holds_at_once(start_daemon: Daemons, tmp_path: Path) -> Non
         for client in one, two:
             client.sendall(b"PING\n")
             assert client.recv(100) == b"PONG\n"
+
+
+# The rate limit
+
+
+def refuse_many(daemon_log_level: str, start_daemon: Daemons) -> str:
+    daemon = start_daemon("--allow", "127.0.0.2", "--log-level", daemon_log_level)
+    for _ in range(3 * BURST):
+        with daemon.connect() as refused:
+            assert refused.recv(100).startswith(b"ERR FORBIDDEN ")
+    assert daemon.stop() == 0
+    return daemon.log
+
+
+def test_a_daemon_that_stops_reports_suppressed_lines(start_daemon: Daemons) -> None:
+    log = refuse_many("info", start_daemon)
+    shown = len(re.findall(r"info: connection \S+ ended: .* how=forbidden", log))
+    told = re.findall(r"info: (\d+) lines? suppressed in the last \d+ s, such as: connection", log)
+    assert BURST <= shown < 2 * BURST
+    assert shown + sum(map(int, told)) == 3 * BURST
+
+
+def test_at_debug_there_is_no_limit(start_daemon: Daemons) -> None:
+    log = refuse_many("debug", start_daemon)
+    assert log.count("how=forbidden") == 3 * BURST
+    assert "suppressed" not in log
+
+
+def test_a_served_client_always_has_a_line_and_others_are_limited(start_daemon: Daemons) -> None:
+    daemon = start_daemon()
+    asked = {b"SOMA 1 1\nDIV 1 0\n": b"2\nERR", b"DIV 1 0\n": b"ERR", b"": b""}
+    for requests, replies in asked.items():
+        for _ in range(3 * BURST):
+            assert daemon.ask(requests).startswith(replies)
+    assert daemon.stop() == 0
+    assert daemon.log.count("requests=2 errors=1 ") == 3 * BURST
+    assert daemon.log.count("requests=1 errors=1 ") < 2 * BURST
+    assert daemon.log.count("requests=0 errors=0 ") < BURST

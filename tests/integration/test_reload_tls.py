@@ -83,3 +83,20 @@ def test_a_key_that_only_root_can_read_is_named_at_the_reload_and_the_old_one_st
     (told,) = [line for line in of_user.log.splitlines() if "error: reload: --tls" in line]
     assert all(words in told for words in ("--tls-key", str(key), "Permission denied")), told
     assert is_served(port, certificates, certificates.client)
+
+
+def test_a_reload_with_a_wrong_certificate_changes_nothing(
+    start_daemon: Daemons, files: Path, tmp_path: Path
+) -> None:
+    settings = tmp_path / "calcd.conf"
+    text = f"[calcd]\nlisten = tls://127.0.0.1:0\ntls_certificate = {files}/both.pem\n"
+    settings.write_text(text)
+    daemon = start_daemon("-c", str(settings))
+    assert daemon.endpoints[0].startswith("tls://127.0.0.1:")
+    settings.write_text(f"{text}tls_key = {files}/other.key\nmax_line = 7\n")
+    daemon.process.send_signal(1)
+    daemon.logs(
+        f"error: reload: {settings}:4: tls_key: '{files}/other.key' does not have the key that "
+    )
+    daemon.logs("reload: the settings stay as they were")
+    assert "max_line=1024 " in daemon.logs("settings in force", 2)[1]

@@ -574,3 +574,10 @@ def test_a_bug_outside_requests_ends_its_connection_alone(
             assert ask(connection, b"PING\n") == b"PONG\n"
         wait_until(lambda: server.limiter.active == 0, "the places to be free")
     assert "a bug ended it" in caplog.text
+
+
+def test_what_a_session_knows_ends_with_its_connection(shared_daemon: Daemon) -> None:
+    chosen = shared_daemon.ask(b"x = 2\nPRECISION 5\nEXACT on\nROUNDING up\nLANGUAGE pt\nVARS\n")
+    assert chosen.endswith(b"\nx=2\n")
+    asked = shared_daemon.ask(b"VARS\nPRECISION\nEXACT\nROUNDING\nLANGUAGE\n= ans\n")
+    assert asked.startswith(b"no variables\n34\noff\nhalf-even\nen\nERR UNKNOWN-NAME ")

@@ -1,4 +1,4 @@
-"""Certificates for the tests of TLS, made when they are needed: an authority, and what it signs."""
+"""Certificates for the tests of TLS: stored ones, and an authority that makes others."""
 
 import subprocess
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from helpers import TIMEOUT
 
+STORED = Path(__file__).with_name("tls")  # of unit tests, made by make.sh there
 LOCAL = "DNS:localhost,IP:127.0.0.1,IP:::1"
 
 
@@ -21,6 +22,11 @@ class Pair:
         path = self.cert.with_suffix(".both")
         path.write_bytes(self.cert.read_bytes() + self.key.read_bytes())
         return path
+
+
+def stored(name: str) -> Pair:
+    """Return a certificate of the unit tests, and its key."""
+    return Pair(STORED / f"{name}.pem", STORED / f"{name}.key")
 
 
 class Authority:

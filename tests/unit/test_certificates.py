@@ -4,48 +4,29 @@ import os
 import shutil
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import TIMEOUT, Daemons, clean_environment, run_calcd
+from certificates import STORED
+from helpers import TIMEOUT
 
 from calcd.config.errors import ConfigError
 from calcd.config.settings import option, read_settings
 from calcd.daemon.actions import configuration_errors
 from calcd.net.certificates import load_context
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl"),
-    pytest.mark.usefixtures("files"),
-]
-
-_EC = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-
-
-def openssl(*arguments: str | Path) -> None:
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=TIMEOUT)
+pytestmark = pytest.mark.usefixtures("files")
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Make certificates and keys, in a directory that the tests are in."""
+    """Give certificates and keys, good and wrong ones, in the current directory."""
     directory = tmp_path_factory.mktemp("tls")
+    shutil.copytree(STORED, directory, dirs_exist_ok=True)
     before = os.getcwd()
     os.chdir(directory)
-    for name in ("server", "other"):
-        names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost")
-        openssl("req", "-x509", *_EC, *names, "-keyout", f"{name}.key", "-out", f"{name}.pem")
-    openssl("req", "-x509", *_EC, "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem")
-    openssl("req", *_EC, "-subj", "/CN=client", "-keyout", "client.key", "-out", "client.csr")
-    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
-    openssl("x509", "-req", "-in", "client.csr", *signing, "-out", "client.pem")
-    rsa = ("-newkey", "rsa:1024", "-nodes", "-days", "2", "-subj", "/CN=weak")
-    openssl("req", "-x509", *rsa, "-keyout", "weak.key", "-out", "weak.pem")
-    openssl("ec", "-in", "server.key", "-aes256", "-passout", "pass:x", "-out", "locked.key")
     certificate, key = Path("server.pem").read_text(), Path("server.key").read_text()
     Path("both.pem").write_text(certificate + key)
     Path("cut.pem").write_text(certificate[:300])
@@ -93,7 +74,7 @@ def trusting(path: str, certificate: str = "") -> ssl.SSLContext:
 def test_a_certificate_and_its_key_are_shown_to_clients(certificate: str, key: str) -> None:
     made = load_context(certificate, key, "")
     assert made.verify_mode == ssl.CERT_NONE
-    ours, theirs, _ = talk(made, trusting("server.pem"))
+    ours, theirs, _ = talk(made, trusting("ca.pem"))
     assert ours
     with ours, theirs:
         assert theirs.version() == "TLSv1.3"
@@ -104,7 +85,7 @@ def test_tls_before_1_2_is_not_spoken() -> None:
     made = load_context("server.pem", "server.key", "")
     assert made.minimum_version == ssl.TLSVersion.TLSv1_2
     assert made.options & ssl.OP_NO_RENEGOTIATION
-    client = trusting("server.pem")
+    client = trusting("ca.pem")
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     ours, theirs, _ = talk(made, client)
     assert ours
@@ -114,7 +95,7 @@ def test_tls_before_1_2_is_not_spoken() -> None:
 
 def test_nothing_is_sent_that_a_client_would_have_to_read() -> None:
     """Else one that only writes, and closes, would drop what it has written."""
-    ours, theirs, _ = talk(load_context("server.pem", "server.key", ""), trusting("server.pem"))
+    ours, theirs, _ = talk(load_context("server.pem", "server.key", ""), trusting("ca.pem"))
     assert ours
     theirs.setblocking(False)
     with ours, theirs, pytest.raises(BlockingIOError):
@@ -125,7 +106,7 @@ def test_nothing_is_sent_that_a_client_would_have_to_read() -> None:
 def test_clients_must_show_a_certificate_where_that_is_asked(shown: str, served: bool) -> None:
     made = load_context("server.pem", "server.key", "ca.pem")
     assert made.verify_mode == ssl.CERT_REQUIRED
-    ours, theirs, there = talk(made, trusting("server.pem", shown))
+    ours, theirs, there = talk(made, trusting("ca.pem", shown))
     assert (ours is not None) == served
     with theirs, ours or there:
         pass
@@ -176,7 +157,7 @@ _FAULTS = [
     ("both.pem", "", "none", "tls_client_ca: 'none' cannot be read: No such file or directory"),
     *(
         ("both.pem", "", file, f"tls_client_ca: '{file}' does not have certificates in PEM: name")
-        for file in ("text", "empty", "cut.pem", "ca.key")
+        for file in ("text", "empty", "cut.pem", "server.key")
     ),
 ]
 
@@ -199,53 +180,3 @@ def test_the_check_loads_what_the_settings_name(files: Path) -> None:
         wrong = right | {name: str(files / "text")}
         (error,) = configuration_errors(read_settings(None, wrong))
         assert str(error).startswith(f"{option(name)}: '{files}/text' does not have ")
-
-
-def test_a_start_with_a_wrong_certificate_ends_before_it_serves(files: Path) -> None:
-    options = ("-l", "tls://127.0.0.1:0", "--tls-certificate", str(files / "server.pem"))
-    ended = run_calcd(*options, "--tls-key", str(files / "other.key"))
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == (
-        f"calcd: --tls-key: '{files}/other.key' does not have the key that the certificate "
-        "was made for: name that key's file\n"
-    )
-    ended = run_calcd(*options[:2])
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == (
-        "calcd: --listen: 'tls://127.0.0.1:0': "
-        "expected tls_certificate to be set too, to a file's path\n"
-    )
-
-
-def test_a_reload_with_a_wrong_certificate_changes_nothing(
-    start_daemon: Daemons, files: Path, tmp_path: Path
-) -> None:
-    settings = tmp_path / "calcd.conf"
-    text = f"[calcd]\nlisten = tls://127.0.0.1:0\ntls_certificate = {files}/both.pem\n"
-    settings.write_text(text)
-    daemon = start_daemon("-c", str(settings))
-    assert daemon.endpoints[0].startswith("tls://127.0.0.1:")
-    settings.write_text(f"{text}tls_key = {files}/other.key\nmax_line = 7\n")
-    daemon.process.send_signal(1)
-    daemon.logs(
-        f"error: reload: {settings}:4: tls_key: '{files}/other.key' does not have the key that "
-    )
-    daemon.logs("reload: the settings stay as they were")
-    assert "max_line=1024 " in daemon.logs("settings in force", 2)[1]
-
-
-def test_a_plain_daemon_does_not_import_ssl() -> None:
-    script = (
-        "import sys, calcd.daemon.main\n"
-        "sys.argv = ['calcd', '-t', '-l', 'tcp://127.0.0.1:0']\n"
-        "print(calcd.daemon.main.main(), 'ssl' in sys.modules)"
-    )
-    result = subprocess.run(
-        [sys.executable, "-S", "-c", script],
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=True,
-    )
-    assert result.stdout.splitlines()[-1] == "0 False"

@@ -2,12 +2,8 @@
 
 import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from helpers import TIMEOUT, Daemons, clean_environment, run_calcd
 
 import calcd
 from calcd.config.settings import SETTINGS, option
@@ -42,17 +38,19 @@ def test_the_file_is_known_by_its_whole_path() -> None:
     assert parse(["-c", "etc/../calcd.conf"]).file == os.path.abspath("calcd.conf")
 
 
-def test_a_repeated_listen_is_listened_on(start_daemon: Daemons, tmp_path: Path) -> None:
-    path = tmp_path / "calcd.sock"
-    daemon = start_daemon("-l", "tcp://127.0.0.1:0", "-l", f"tcp://127.0.0.1:0 unix://{path}")
-    assert len(set(daemon.endpoints)) == 3
-    assert daemon.endpoints[2] == f"unix://{path}"
+def parse_and_exit(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> tuple[object, str, str]:
+    """Parse arguments that end the program; return its exit status and what it printed."""
+    with pytest.raises(SystemExit) as ended:
+        parse(arguments)
+    return ended.value.code, *capsys.readouterr()
 
 
-def test_help_lists_every_setting_with_its_default() -> None:
-    ended = run_calcd("-h")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    told = "".join(ended.stdout.split())  # it breaks lines at blanks, and words at hyphens
+def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    status, shown, errors = parse_and_exit(["-h"], capsys)
+    assert (status, errors) == (0, "")
+    told = "".join(shown.split())  # it breaks lines at blanks, and words at hyphens
     for row in SETTINGS:
         metavar = "URL" if row.name == "listen" else "VALUE"
         default = f"(default: {row.metadata['text']})" if row.metadata["text"] else ""
@@ -60,9 +58,8 @@ def test_help_lists_every_setting_with_its_default() -> None:
         assert "".join(expected.split()) in told
 
 
-def test_version() -> None:
-    ended = run_calcd("-V")
-    assert (ended.returncode, ended.stdout) == (0, f"calcd {calcd.__version__}\n")
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse_and_exit(["-V"], capsys) == (0, f"calcd {calcd.__version__}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -79,27 +76,10 @@ def test_version() -> None:
         (["x" * 10_000], "unrecognized arguments: xxxxxxxxxx"),
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(arguments: list[str], words: str) -> None:
-    ended = run_calcd(*arguments)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert re.fullmatch(r"calcd: [\x20-\x7e]{1,300}; see calcd -h\n", ended.stderr)
-    assert ended.stderr.startswith(f"calcd: {words}")
-
-
-def test_it_starts_in_a_directory_that_is_gone(tmp_path: Path) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    command = 'rmdir "$PWD" && exec "$@"'
-    ended = subprocess.run(
-        ["sh", "-c", command, "sh", sys.executable, "-m", "calcd", "-c", "missing.conf"],
-        cwd=gone,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert (ended.returncode, ended.stderr) == (
-        2,
-        "calcd: /missing.conf: No such file or directory\n",
-    )
+def test_a_mistake_is_one_line_and_status_2(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, shown, errors = parse_and_exit(arguments, capsys)
+    assert (status, shown) == (2, "")
+    assert re.fullmatch(r"calcd: [\x20-\x7e]{1,300}; see calcd -h\n", errors)
+    assert errors.startswith(f"calcd: {words}")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from certificates import Certificates
+from certificates import STORED, stored
 from hypothesis import given
 from hypothesis import strategies as st
 from sessions import answered, new_session
@@ -17,18 +17,19 @@ from calcd.net.certificates import load_context
 
 Clients = Callable[..., Client]
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+AUTHORITY, SERVER = STORED / "ca.pem", stored("server")
+EXPENSIVE = b"EXP 0.1234\n"  # with 1000 digits
 
 
 @pytest.fixture(scope="module")
-def clients(certificates: Certificates) -> Clients:
+def clients() -> Clients:
     """Make clients, each with a session of its own."""
-    pair = certificates.server
-    ours = load_context(str(pair.cert), str(pair.key), "")
+    ours = load_context(str(SERVER.cert), str(SERVER.key), "")
 
-    def client(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, max_line: int = 1024) -> Client:
-        trusted = ssl.create_default_context(cafile=certificates.authority.cert)
+    def client(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, precision: int = 34) -> Client:
+        trusted = ssl.create_default_context(cafile=AUTHORITY)
         trusted.minimum_version = trusted.maximum_version = version
-        return Client(TlsSession(ours, new_session(max_line=max_line)), trusted)
+        return Client(TlsSession(ours, new_session(precision)), trusted)
 
     return client
 
@@ -179,13 +180,12 @@ def test_a_refusal_is_an_alert_that_tells_why(clients: Clients, code: str, reaso
 @pytest.mark.parametrize("version", VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
 @pytest.mark.parametrize("asked", [False, True], ids=["no certificate", "certificate"])
 def test_a_session_is_not_resumed_where_certificates_are_asked_for(
-    certificates: Certificates, asked: bool, version: ssl.TLSVersion
+    asked: bool, version: ssl.TLSVersion
 ) -> None:
-    server, authority = certificates.server, certificates.authority
-    ours = load_context(str(server.cert), str(server.key), str(authority.cert) if asked else "")
-    theirs = ssl.create_default_context(cafile=authority.cert)
+    ours = load_context(str(SERVER.cert), str(SERVER.key), str(AUTHORITY) if asked else "")
+    theirs = ssl.create_default_context(cafile=AUTHORITY)
     theirs.minimum_version = theirs.maximum_version = version
-    theirs.load_cert_chain(certificates.client.cert, certificates.client.key)
+    theirs.load_cert_chain(stored("client").cert, stored("client").key)
     saved: ssl.SSLSession | None = None
     for number in range(3):
         client = Client(TlsSession(ours, new_session()), theirs, saved)
@@ -198,3 +198,37 @@ def test_a_session_is_not_resumed_where_certificates_are_asked_for(
         client.send(client.farewell())  # an orderly end: OpenSSL would keep the session
         client.take(client.session.close())
     assert ours.session_stats()["number"] == by_id
+
+
+# Expensive lines
+
+
+@pytest.fixture(params=VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
+def precise(request: pytest.FixtureRequest, clients: Clients) -> Client:
+    """Give a client that has done its handshake, whose session computes with 1000 digits."""
+    client = clients(request.param, precision=1000)
+    client.shake_hands()
+    return client
+
+
+@pytest.mark.parametrize("records", [1, 2, 5])
+def test_what_follows_an_expensive_line_in_the_same_read_is_answered(
+    precise: Client, records: int
+) -> None:
+    lines = EXPENSIVE + b"SOMA 2 2\n" + EXPENSIVE + b"PING\n"
+    plain = answered(new_session(1000), lines)
+    assert plain.count(b"\n") == 4
+    precise.send(b"".join(precise.sealed(lines) for _ in range(records)))
+    assert precise.heard() == records * plain
+
+
+def test_many_small_records_in_one_read_are_all_answered(precise: Client) -> None:
+    """More than one call has time for, though none of the lines is expensive."""
+    precise.send(b"".join(precise.sealed(b"SOMA %d 1\n" % number) for number in range(500)))
+    assert precise.heard() == b"".join(b"%d\n" % (number + 1) for number in range(500))
+
+
+def test_the_end_that_follows_an_expensive_line_in_the_same_read_is_seen(precise: Client) -> None:
+    precise.send(precise.sealed(EXPENSIVE + b"SOMA 2 2\n") + precise.farewell())
+    assert precise.heard().endswith(b"\n4\n")
+    assert precise.session.close_reason is CloseReason.CLOSED

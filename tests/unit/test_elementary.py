@@ -6,7 +6,7 @@ import time
 from decimal import Context, Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS, Arithmetic
@@ -26,7 +26,6 @@ def calculate(arithmetic: Arithmetic, name: str, *operands: str) -> str:
         return error.code
 
 
-@settings(max_examples=500)
 @given(
     st.integers(1, 40),
     st.sampled_from(sorted(ROUNDINGS)),

@@ -1,11 +1,8 @@
 """Free memory is returned to the system after use, and not all the time."""
 
 import ctypes
-import subprocess
-import sys
 
 import pytest
-from helpers import clean_environment
 
 from calcd.daemon import memory as module
 from calcd.daemon.memory import INTERVAL, MemoryTrimmer, trim
@@ -49,30 +46,3 @@ def test_a_c_library_without_it_does_no_harm(monkeypatch: pytest.MonkeyPatch) ->
     trim()
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     trim()
-
-
-_ARENAS = """
-import ctypes, sys, threading
-from calcd.daemon.memory import limit_arenas
-if sys.argv[1:]:
-    limit_arenas()
-barrier = threading.Barrier(20)
-threads = [threading.Thread(target=lambda: (bytearray(5000), barrier.wait())) for _ in range(20)]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-libc = ctypes.CDLL(None)
-libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
-libc.fflush(None)
-"""
-
-
-def test_many_threads_share_two_arenas() -> None:
-    def arenas(*limited: str) -> int:
-        command = [sys.executable, "-c", _ARENAS, *limited]
-        done = subprocess.run(command, capture_output=True, check=True, env=clean_environment())
-        return done.stdout.count(b"<heap nr=")
-
-    assert arenas("limited") == 2
-    assert arenas() > 2

@@ -1,11 +1,9 @@
 """The rate limit of the log: which lines it suppresses, and that it counts them."""
 
 import logging
-import re
 from collections.abc import Iterator
 
 import pytest
-from helpers import Daemons
 
 from calcd.daemon import ratelimit as module
 from calcd.daemon.ratelimit import BURST, RATE, REPORT_INTERVAL, RateLimit
@@ -61,15 +59,15 @@ def lines(limit: RateLimit) -> Iterator[list[str]]:
 
 
 def test_a_burst_is_logged_and_then_some_lines_a_second(clock: Clock, lines: list[str]) -> None:
-    for second in range(60):
-        for number in range(1000):
+    for second in range(10):
+        for number in range(200):
             clients.info("line %d", number)
         assert len(lines) == BURST + second * RATE
         clock.now += 1
     clock.now += 3600
     for number in range(1000):
         clients.info("line %d", number)
-    assert len(lines) == 2 * BURST + 59 * RATE  # and not what an hour would have had room for
+    assert len(lines) == 2 * BURST + 9 * RATE  # and not what an hour would have had room for
 
 
 def test_suppressed_lines_are_counted_and_reported(
@@ -106,38 +104,3 @@ def test_lines_of_the_daemon_and_of_served_clients_are_never_suppressed(lines: l
         own.info("line %d", number)
         access.info("line %d", number)
     assert len(lines) == 20 * BURST
-
-
-def refuse_many(daemon_log_level: str, start_daemon: Daemons) -> str:
-    daemon = start_daemon("--allow", "127.0.0.2", "--log-level", daemon_log_level)
-    for _ in range(3 * BURST):
-        with daemon.connect() as refused:
-            assert refused.recv(100).startswith(b"ERR FORBIDDEN ")
-    assert daemon.stop() == 0
-    return daemon.log
-
-
-def test_a_daemon_that_stops_reports_suppressed_lines(start_daemon: Daemons) -> None:
-    log = refuse_many("info", start_daemon)
-    shown = len(re.findall(r"info: connection \S+ ended: .* how=forbidden", log))
-    told = re.findall(r"info: (\d+) lines? suppressed in the last \d+ s, such as: connection", log)
-    assert BURST <= shown < 2 * BURST
-    assert shown + sum(map(int, told)) == 3 * BURST
-
-
-def test_at_debug_there_is_no_limit(start_daemon: Daemons) -> None:
-    log = refuse_many("debug", start_daemon)
-    assert log.count("how=forbidden") == 3 * BURST
-    assert "suppressed" not in log
-
-
-def test_a_served_client_always_has_a_line_and_others_are_limited(start_daemon: Daemons) -> None:
-    daemon = start_daemon()
-    asked = {b"SOMA 1 1\nDIV 1 0\n": b"2\nERR", b"DIV 1 0\n": b"ERR", b"": b""}
-    for requests, replies in asked.items():
-        for _ in range(3 * BURST):
-            assert daemon.ask(requests).startswith(replies)
-    assert daemon.stop() == 0
-    assert daemon.log.count("requests=2 errors=1 ") == 3 * BURST
-    assert daemon.log.count("requests=1 errors=1 ") < 2 * BURST
-    assert daemon.log.count("requests=0 errors=0 ") < BURST

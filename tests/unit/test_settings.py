@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, Daemons, run_calcd
+from helpers import ROOT
 
 from calcd.config import settings as module
-from calcd.config.errors import SettingsError
+from calcd.config.errors import ConfigError, SettingsError
 from calcd.config.file import Row, read_file
 from calcd.config.networks import Networks, parse_network
 from calcd.config.settings import (
@@ -405,16 +405,6 @@ def test_an_unknown_name_is_one_short_printable_line(file: Path) -> None:
 # Paths
 
 
-def test_relative_paths_are_made_absolute(start_daemon: Daemons, tmp_path: Path) -> None:
-    (tmp_path / "calcd.conf").write_text(
-        "[calcd]\nlisten = tcp://127.0.0.1:0\nlog_to = ./logs/../calcd.log\n"
-    )
-    daemon = start_daemon("-c", "calcd.conf", "--pidfile", "calcd.pid")
-    assert (tmp_path / "calcd.pid").read_text() == f"{daemon.process.pid}\n"
-    log = (tmp_path / "calcd.log").read_text()
-    assert f"log_to={tmp_path}/calcd.log pidfile={tmp_path}/calcd.pid " in log
-
-
 def test_relative_paths_start_where_the_program_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,33 +414,46 @@ def test_relative_paths_start_where_the_program_did(
     assert read_settings(None, {"log_to": "./a", "pidfile": "b"}) == before
 
 
-# The whole program
-
-
-def test_wrong_settings_end_it_with_status_2_and_no_traceback(tmp_path: Path) -> None:
-    (tmp_path / "calcd.conf").write_text("[calcd]\nidle_timeout = abc\nmax_lines = 3\n")
-    ended = run_calcd("-c", str(tmp_path / "calcd.conf"), "--precision", "0")
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == (
-        f"calcd: {tmp_path}/calcd.conf:2: idle_timeout: 'abc': "
-        "expected seconds without a unit: 0, or a number from 0.001 to 31622400\n"
-        f"calcd: {tmp_path}/calcd.conf:3: max_lines: "
-        "there is no such setting: do you mean max_line?\n"
-        "calcd: --precision: '0': expected a whole number from 1 to 1000, in digits\n"
-    )
-
-
-def test_a_missing_file_is_reported_with_its_absolute_path() -> None:
-    ended = run_calcd("-c", "missing/calcd.conf")
-    assert ended.returncode == 2
-    assert re.fullmatch(
-        r"calcd: /.*/missing/calcd\.conf: No such file or directory\n", ended.stderr
-    )
-
-
 def test_every_line_that_is_no_setting_is_reported(file: Path) -> None:
     told = problems(file, "[calcd]\nnonsense\nmax_line = 7\nmore of it\n")
     assert told == [
         "/calcd.conf:2: 'nonsense': expected NAME = VALUE",
         "/calcd.conf:4: 'more of it': expected NAME = VALUE",
     ]
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("setting", "source", "text"),
+    [
+        (None, None, "why: what to do"),
+        ("user", None, "user: why: what to do"),
+        ("user", "/etc/calcd.conf:7", "/etc/calcd.conf:7: user: why: what to do"),
+        ("user", "--user", "--user: why: what to do"),
+        (None, "/etc/calcd.conf:7", "/etc/calcd.conf:7: why: what to do"),
+        ("a b", "/etc/calcd.conf:7", "/etc/calcd.conf:7: 'a b': why: what to do"),
+        ("\x1b[2J", None, r"'\x1b[2J': why: what to do"),
+    ],
+)
+def test_the_text_is_one_line(setting: str | None, source: str | None, text: str) -> None:
+    error = ConfigError("why", "what to do", setting=setting, source=source)
+    assert str(error) == text
+    assert (error.reason, error.hint) == ("why", "what to do")
+    assert (error.setting, error.source) == (setting, source)
+
+
+def test_the_source_is_looked_up_once() -> None:
+    error = ConfigError("why", setting="user")
+    error.locate({})
+    assert str(error) == "user: why"
+    error.locate({"user": "/etc/calcd.conf:7", "group": "--group"})
+    error.locate({"user": "--user"})
+    assert str(error) == "/etc/calcd.conf:7: user: why"
+
+
+def test_settings_have_an_error_for_each_fault() -> None:
+    errors = [ConfigError("one"), ConfigError("two", setting="user")]
+    assert SettingsError(errors).errors == errors
+    assert str(SettingsError(errors)) == "one; user: two"
