@@ -2,19 +2,20 @@
 
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from background_daemon import Background, background_in
+from background_daemon import USER, Background, background_in
 from certificates import Certificates
 from client_helpers import Servers, bundle
 from helpers import Daemon, Daemons, daemons_in, wait_until
 from hypothesis import settings
 from service import Report, Service
-from systemd_container import Machine, booted, commands, why_not
+from systemd_container import SystemdContainer, boot_systemd, commands, why_not
 
 # How long an example takes says nothing on a machine that does other things as well.
 settings.register_profile("calcd", deadline=None)
@@ -25,15 +26,15 @@ settings.load_profile("calcd")
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show what became of the requests in each test that had a load."""
     reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
-    told = [
+    results = [
         value
         for report in reports
         for name, value in getattr(report, "user_properties", ())
         if name == "load" and report.when == "call"
     ]
-    if told:
+    if results:
         terminalreporter.section("what became of the requests")
-        for line in sorted(told):
+        for line in sorted(results):
             terminalreporter.write_line(line)
 
 
@@ -91,6 +92,18 @@ def background(tmp_path: Path) -> Iterator[Background]:
         yield started
 
 
+@pytest.fixture
+def of_user() -> Iterator[Background]:
+    """Start a daemon with -d in a directory of ``USER``'s: only root may enter tmp_path."""
+    directory = Path(tempfile.mkdtemp(prefix="calcd-test-"))
+    os.chown(directory, USER.pw_uid, USER.pw_gid)
+    try:
+        with background_in(directory) as background:
+            yield background
+    finally:
+        shutil.rmtree(directory)
+
+
 @pytest.fixture(scope="session")
 def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """Give a daemon for the whole run, to tests that leave it as it is."""
@@ -123,17 +136,17 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemdContainer]:
     """Give a booted systemd with calcd installed as docs/operations.md says, for the whole run."""
     if reason := why_not():
         pytest.skip(reason)
-    with booted(tmp_path_factory.mktemp("booted")) as machine:
+    with boot_systemd(tmp_path_factory.mktemp("booted")) as machine:
         machine.run(commands("service"), network=True)
         yield machine
 
 
 @pytest.fixture
-def service(machine: Machine) -> Iterator[Service]:
+def service(machine: SystemdContainer) -> Iterator[Service]:
     """Give calcd.service as it is after its installation; look through its journal in the end."""
     service = Service(machine)
     yield service

@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PATIENCE 30     /* seconds beyond SECONDS: then it ends by SIGALRM */
+#define TIMEOUT 30      /* seconds beyond SECONDS: then it ends by SIGALRM */
 #define WAITS 4000000   /* that are kept, over all clients */
 #define CHUNK (1 << 16)
 
@@ -191,7 +191,7 @@ int main(int argc, char **argv) {
         fcntl(out_fd, F_SETFL, O_NONBLOCK);
     else
         port = atoi(argv[5]);
-    alarm((unsigned)atof(argv[2]) + PATIENCE);
+    alarm((unsigned)atof(argv[2]) + TIMEOUT);
 
     struct client *all = calloc((size_t)clients, sizeof *all);
     pthread_attr_t small;

@@ -2,25 +2,18 @@
 
 import grp
 import os
-import pwd
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from background_daemon import Background, background_in
+from background_daemon import USER, Background
 from helpers import ROOT, TIMEOUT, wait_until
 
 from calcd.config.errors import ConfigError
 from calcd.daemon.detach import find_account
-
-USER = pwd.getpwnam("daemon")  # is on every system, and owns nothing that matters
-
 
 # What the shell sees
 
@@ -102,18 +95,18 @@ def test_bug_during_the_start_is_in_the_log(background: Background) -> None:
 
 
 def test_interrupted_start_is_called_off(background: Background) -> None:
-    with background.start_that_waits("-d") as start:
+    with background.paused_start("-d") as start:
         start.send_signal(signal.SIGINT)
         assert start.communicate(timeout=TIMEOUT) == ("", "")
     assert start.returncode == 1
-    background.let_it_go_on()
+    background.resume_start()
     wait_until(lambda: not background.processes(), "the daemon's end")
     assert "stopping: " in background.log
     assert not background.pidfile.exists()
 
 
 def test_daemon_that_is_killed_before_it_serves_is_reported(background: Background) -> None:
-    with background.start_that_waits("-d") as start:
+    with background.paused_start("-d") as start:
         os.kill(background.pid, signal.SIGKILL)
         _, told = start.communicate(timeout=TIMEOUT)
     assert start.returncode == 1
@@ -204,18 +197,6 @@ os.setgroups([])
 os.setgid({USER.pw_gid})
 os.setuid({USER.pw_uid})
 """
-
-
-@pytest.fixture
-def of_user() -> Iterator[Background]:
-    """A background in a directory of the user's; in tmp_path only root may go."""
-    directory = Path(tempfile.mkdtemp(prefix="calcd-test-"))
-    os.chown(directory, USER.pw_uid, USER.pw_gid)
-    try:
-        with background_in(directory) as background:
-            yield background
-    finally:
-        shutil.rmtree(directory)
 
 
 @root_only

@@ -27,7 +27,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture
 def port(daemon: Daemon) -> str:
-    return str(daemon.endpoints[0].rpartition(":")[2])
+    return str(daemon.port_of("udp"))
 
 
 Script = Callable[[socket.socket], None]

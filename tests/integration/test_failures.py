@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from background_daemon import Background
-from helpers import TIMEOUT, Daemon, Daemons, ask_all, clean_environment, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, clean_environment, request_all, wait_until
 from load_client import LoadClient, run_clients
 
 from tests.bench import sums
@@ -124,7 +124,7 @@ def test_a_storm_of_reloads_disturbs_nobody_and_keeps_nothing(
     daemon.process.send_signal(signal.SIGHUP)
     wait_until(lambda: " precision=7 " in log.read_text(), "the last settings")
     with connect() as another:
-        assert ask_all(another, b"DIV 2 3\n") == b"0.6666667\n"
+        assert request_all(another, b"DIV 2 3\n") == b"0.6666667\n"
     assert log.read_text().count("settings in force") > 5
     wait_until(lambda: descriptors(daemon) == before, "the descriptors to be closed")
     assert threads(daemon) < 40  # 32 wait for the next clients
@@ -222,7 +222,7 @@ def test_a_log_whose_directory_is_gone_is_told_at_the_reload(
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(TIMEOUT)
             client.connect(str(path))
-            return ask_all(client, requests)
+            return request_all(client, requests)
 
     log.unlink()
     assert ask(b"SOMA 2 2\n") == b"4\n"
@@ -345,7 +345,7 @@ def test_a_request_that_memory_does_not_suffice_for_ends_alone(tmp_path: Path) -
             try:
                 # Its upper case alone would need four bytes a character.
                 with daemon.connect() as client, suppress(ConnectionResetError):
-                    reply = ask_all(client, b"UPPER " + "\u0101".encode() * 500_000 + b"\n")
+                    reply = request_all(client, b"UPPER " + "\u0101".encode() * 500_000 + b"\n")
                     assert reply == b"" or reply.startswith((b"ERR INTERNAL ", b"ERR BUSY "))
                 other.sendall(b"SOMA 2 2\n")
                 assert other.recv(100) == b"4\n"
@@ -420,7 +420,7 @@ def test_a_killed_daemon_leaves_nothing_in_the_way_of_the_next(
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(TIMEOUT)
             client.connect(str(path))
-            return ask_all(client, b"SOMA 2 2\n")
+            return request_all(client, b"SOMA 2 2\n")
 
     def in_the_foreground() -> Callable[[], None]:
         daemon = start_daemon("-l", f"unix://{path}", "--pidfile", str(background.pidfile))

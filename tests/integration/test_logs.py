@@ -21,9 +21,9 @@ from helpers import (
     TIMEOUT,
     Daemon,
     Daemons,
-    ask_all,
     clean_environment,
     read_all,
+    request_all,
     run_calcd,
     wait_until,
 )
@@ -363,7 +363,7 @@ def ask(directory: Path, requests: bytes = b"SOMA 2 2\n") -> bytes:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(TIMEOUT)
         client.connect(str(served(directory)))
-        return ask_all(client, requests)
+        return request_all(client, requests)
 
 
 def is_answered(directory: Path, times: int = 1, requests: int = 1) -> None:

@@ -50,7 +50,7 @@ class Other:
         self._process = process
         self.pid = process.pid
 
-    def go_on(self) -> str:
+    def resume(self) -> str:
         """Let it run to its next ``input()``; return the line that it printed before."""
         assert self._process.stdin
         assert self._process.stdout
@@ -60,7 +60,7 @@ class Other:
 
     def signals(self) -> list[str]:
         """Return the names of the signals it got; it ends then."""
-        return self.go_on().split()
+        return self.resume().split()
 
 
 @contextmanager
@@ -144,7 +144,7 @@ def test_holder_is_known_by_its_locks(path: Path) -> None:
     assert find_holder(str(path)) is None
     with other(DAEMON, path) as daemon:
         assert find_holder(str(path)) == 0  # it may fork yet
-        daemon.go_on()
+        daemon.resume()
         assert find_holder(str(path)) == daemon.pid
     assert find_holder(str(path)) is None
     path.write_text("1\n")
@@ -173,7 +173,7 @@ def test_second_holder_gets_the_pid_of_the_first(path: Path) -> None:
     with other(DAEMON, path) as first:
         with pytest.raises(ConfigError, match="it is just starting"):
             Pidfile(str(path))
-        first.go_on()
+        first.resume()
         with pytest.raises(ConfigError, match=rf"pid {first.pid}\): stop it with calcd -s stop"):
             Pidfile(str(path))
 
@@ -534,7 +534,7 @@ def test_process_with_the_reused_pid_of_a_lock_owner_is_not_signalled(
 
 def test_daemon_that_starts_is_waited_for(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with other(DAEMON, path) as daemon:
-        timer = threading.Timer(0.1, daemon.go_on)
+        timer = threading.Timer(0.1, daemon.resume)
         timer.start()
         assert actions.act("status", str(path), 5) == 0
         timer.join()
@@ -558,6 +558,27 @@ def test_stop_that_takes_too_long_is_reported(
     os.kill(background.pid, signal.SIGSTOP)
     assert actions.act("stop", str(background.pidfile), 0) == 1
     assert f"still runs: kill -9 {background.pid}" in capfd.readouterr().err
+
+
+# The process has ended between the look at the pidfile and the signal.
+GONE = """
+import signal
+def gone(*_):
+    raise ProcessLookupError(3, "No such process")
+signal.pidfd_send_signal = gone
+"""
+
+
+@pytest.mark.parametrize("action", ["reload", "stop"])
+def test_an_action_for_a_process_that_has_just_gone_fails(
+    action: str, background: Background
+) -> None:
+    background.serve()
+    with background.command("-s", action, code=GONE) as acting:
+        output, errors = acting.communicate(timeout=TIMEOUT)
+    assert (acting.returncode, output) == (1, "")
+    assert errors == f"calcd: pid {background.pid} has just ended\n"
+    assert background.act("stop") == (0, "", "")
 
 
 # Settings that are wrong must not keep an operator from stopping the daemon

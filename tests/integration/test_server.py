@@ -1,20 +1,33 @@
 """The server: limits, deadlines and closings, over real sockets."""
 
+import errno
 import logging
 import os
 import re
 import resource
+import signal
 import socket
-import struct
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
-from helpers import TIMEOUT, Daemon, Daemons, ask, read_all, wait_until
-from listening import needs_ipv6
+from helpers import (
+    TIMEOUT,
+    Daemon,
+    Daemons,
+    ask,
+    daemons_in,
+    datagrams_to,
+    read_all,
+    reset_on_close,
+    wait_until,
+)
+from listening import listening, needs_ipv6
 from serving import serving
 
 from calcd.config.networks import Networks, parse_network
@@ -78,6 +91,54 @@ def test_one_read_becomes_one_write() -> None:
 
 def test_half_close_gets_every_reply(shared_daemon: Daemon) -> None:
     assert shared_daemon.ask(b"SOMA 2 2\nSUB 5 3") == b"4\n2\n"
+
+
+EXPENSIVE = b"EXP 0.1234\n"  # with 1000 digits
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Give a daemon whose lines have at most 40 bytes."""
+    with daemons_in(tmp_path_factory.mktemp("narrow")) as start:
+        yield start("--max-line", "40")
+
+
+@pytest.mark.parametrize("more", [0, 1, 20], ids=["alone", "one more line", "twenty more"])
+def test_a_sum_of_one_byte_more_than_the_limit_is_too_long(narrow: Daemon, more: int) -> None:
+    def replies(length: int) -> bytes:
+        line = b"SOMA 2 " + b"2".rjust(length - 7, b"0") + b"\n"
+        return narrow.ask(line + more * b"SOMA 2 2\n")
+
+    assert replies(40) == b"4\n" + more * b"4\n"
+    assert replies(41).startswith(b"ERR LINE-TOO-LONG ")
+    assert replies(41).count(b"\n") == 1
+
+
+COMMANDS = {"EOF": b"\xec", "SUSP": b"\xed", "ABORT": b"\xee", "NOP": b"\xf1", "GA": b"\xf9"}
+
+
+OPTIONS = {
+    f"{name} {option}": bytes((number, option))
+    for name, number in {"WILL": 251, "WONT": 252, "DO": 253, "DONT": 254}.items()
+    for option in (1, 6, 10)
+}
+
+
+@pytest.mark.parametrize("sent", [*COMMANDS.values(), *OPTIONS.values()], ids=COMMANDS | OPTIONS)
+def test_a_telnet_command_leaves_no_byte(shared_daemon: Daemon, sent: bytes) -> None:
+    command = b"\xff" + sent
+    assert shared_daemon.ask(b"SO" + command + b"MA 2 2\n" + command) == b"4\n"
+
+
+def test_expensive_lines_before_an_end_in_the_same_read_are_all_answered(
+    start_daemon: Daemons,
+) -> None:
+    daemon = start_daemon("--precision", "1000")
+    one = daemon.ask(EXPENSIVE)
+    assert len(one) > 1000
+    lines = 3 * EXPENSIVE + b"SOMA 2 2\n"
+    assert daemon.ask(lines + b"\x04SOMA 3 3\n") == 3 * one + b"4\n"
+    assert daemon.ask(lines + b"SOMA 3 3") == 3 * one + b"4\n6\n"
 
 
 # Ends that the server decides
@@ -254,7 +315,7 @@ def test_a_client_that_resets_leaves_no_traceback(daemon: Daemon) -> None:
         with daemon.connect() as connection:
             connection.sendall(b"SOMA 1 1\n" + unread)
             connection.recv(1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset_on_close(connection)
     daemon.logs("how=reset", 3)
     assert "Traceback" not in daemon.log
 
@@ -434,11 +495,9 @@ def cpu_seconds(pid: int) -> float:
 
 def test_without_descriptors_clients_wait_and_the_loop_does_not_spin(daemon: Daemon) -> None:
     pid = daemon.process.pid
-    limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     with daemon.connect() as first, daemon.connect() as second:
         assert ask(first, b"PING\n") == ask(second, b"PING\n") == b"PONG\n"
-        taken = len(os.listdir(f"/proc/{pid}/fd"))
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, limit[1]))
+        daemon.take_free_descriptors()
         with daemon.connect() as waiting:
             waiting.sendall(b"SOMA 2 2\n")
             daemon.logs("limit reached: cannot accept: Too many open files: clients wait")
@@ -452,11 +511,9 @@ def test_without_descriptors_clients_wait_and_the_loop_does_not_spin(daemon: Dae
 
 
 def test_without_descriptors_prompt_clients_are_served_as_ever(daemon: Daemon) -> None:
-    pid = daemon.process.pid
     with daemon.connect() as prompt, ExitStack() as waiting:
         assert ask(prompt, b"PING\n") == b"PONG\n"
-        taken = len(os.listdir(f"/proc/{pid}/fd"))
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, taken))
+        daemon.take_free_descriptors()
         waiting.enter_context(daemon.connect())
         while "limit reached: cannot accept" not in daemon.log:
             ask(prompt, b"PING\n")
@@ -468,12 +525,10 @@ def test_without_descriptors_prompt_clients_are_served_as_ever(daemon: Daemon) -
 
 def test_a_stop_without_descriptors_keeps_its_time(start_daemon: Daemons) -> None:
     daemon = start_daemon("--drain-timeout", "2")
-    pid = daemon.process.pid
     with ExitStack() as open_ones:
         first = open_ones.enter_context(daemon.connect())
         assert ask(first, b"PING\n") == b"PONG\n"
-        taken = len(os.listdir(f"/proc/{pid}/fd"))
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, taken))
+        daemon.take_free_descriptors()
         for _ in range(20):
             open_ones.enter_context(daemon.connect())
         daemon.logs("limit reached: cannot accept")
@@ -482,16 +537,116 @@ def test_a_stop_without_descriptors_keeps_its_time(start_daemon: Daemons) -> Non
         assert time.monotonic() - began < 5
 
 
+class NoRoomAtFirst:
+    """A listening socket on which the first calls of accept fail."""
+
+    def __init__(self, sock: socket.socket, number: int, failures: int) -> None:
+        self._socket, self._number = sock, number
+        self.failures = failures
+
+    def accept(self) -> Any:
+        if self.failures > 0:
+            self.failures -= 1
+            raise OSError(self._number, os.strerror(self._number))
+        return self._socket.accept()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+
 def test_a_low_hard_limit_is_served_within(tmp_path: Path) -> None:
     command = f"ulimit -n 64 && exec {sys.executable} -m calcd -l tcp://127.0.0.1:0"
     daemon = Daemon(["bash", "-c", command], tmp_path / "daemon.log")
     try:
         daemon.logs("max_connections lowered from 1024 to 32")
-        with ExitStack() as open_ones:
-            for _ in range(32):
-                client = open_ones.enter_context(daemon.connect())
-                assert ask(client, b"PING\n") == b"PONG\n"
-            assert daemon.ask(b"").startswith(b"ERR BUSY ")
+        assert_takes_32_clients(daemon)
+    finally:
+        assert daemon.stop() == 0
+
+
+def assert_takes_32_clients(daemon: Daemon) -> None:
+    with ExitStack() as open_ones:
+        for _ in range(32):
+            client = open_ones.enter_context(daemon.connect())
+            assert ask(client, b"PING\n") == b"PONG\n"
+        assert daemon.ask(b"").startswith(b"ERR BUSY ")
+
+
+@pytest.mark.parametrize(
+    "number",
+    [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM],
+    ids=["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"],
+)
+def test_no_room_for_a_connection_is_told_once_and_the_client_waits(
+    number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    with listening("tcp://127.0.0.1:0") as (listener,):
+        short = NoRoomAtFirst(listener.socket, number, 3)
+        with serving(listener) as (_, connect):
+            listener.socket = short  # type: ignore[assignment]
+            with connect() as client:
+                assert ask(client, b"SOMA 2 2\n") == b"4\n"
+            assert short.failures == 0
+    told = [message for message in caplog.messages if "limit " in message]
+    assert told == [
+        f"limit reached: cannot accept: {os.strerror(number)}: clients wait",
+        "below the limit again: the system has room for connections",
+    ]
+
+
+def test_datagrams_are_answered_while_connections_have_no_room(start_daemon: Daemons) -> None:
+    daemon = start_daemon("-l", "tcp://127.0.0.1:0", "-l", "udp://127.0.0.1:0")
+    daemon.take_free_descriptors()
+    with daemon.connect(), datagrams_to(daemon) as datagrams:
+        daemon.logs("limit reached: cannot accept")
+        for number in range(5):
+            datagrams.send(b"SOMA %d 1\n" % number)
+            assert datagrams.recv(100) == b"%d\n" % (number + 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "how"),
+    [(("--allow", "192.0.2.0/24"), "forbidden"), (("--max-connections", "1"), "busy")],
+)
+def test_a_refused_client_that_has_reset_leaves_no_traceback(
+    start_daemon: Daemons, options: tuple[str, ...], how: str
+) -> None:
+    daemon = start_daemon(*options)
+    with ExitStack() as open_ones:
+        if how == "busy":
+            assert ask(open_ones.enter_context(daemon.connect()), b"PING\n") == b"PONG\n"
+        daemon.process.send_signal(signal.SIGSTOP)
+        try:
+            with daemon.connect() as gone:
+                gone.sendall(b"PING\n")
+                reset_on_close(gone)
+        finally:
+            daemon.process.send_signal(signal.SIGCONT)
+        daemon.logs(f" how={how}$")
+        time.sleep(0.05)  # for what it would log of the closing
+        assert daemon.stop() == 0
+    assert "Traceback" not in daemon.log
+
+
+def test_a_reload_to_more_connections_than_fit_is_lowered_as_at_the_start(tmp_path: Path) -> None:
+    settings = tmp_path / "calcd.conf"
+
+    def write(connections: int) -> None:
+        settings.write_text(
+            f"[calcd]\nlisten = tcp://127.0.0.1:0\nmax_connections = {connections}\n"
+        )
+
+    write(1024)
+    command = f"ulimit -n 64 && exec {sys.executable} -m calcd -c {settings}"
+    daemon = Daemon(["bash", "-c", command], tmp_path / "daemon.log")
+    try:
+        daemon.logs("max_connections lowered from 1024 to 32")
+        write(2000)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.logs("max_connections lowered from 2000 to 32")
+        daemon.logs("settings in force", 2)
+        assert_takes_32_clients(daemon)
     finally:
         assert daemon.stop() == 0
 

@@ -4,7 +4,7 @@ import socket
 import threading
 
 import pytest
-from helpers import Daemons, ask, ask_all, read_all, wait_until
+from helpers import Daemons, ask, read_all, request_all, wait_until
 from load import load_on
 from serving import serving
 
@@ -21,7 +21,7 @@ def test_a_client_that_asks_once_needs_no_thread() -> None:
     with serving() as (server, connect):
         for requests, replies in ((b"SOMA 2 2\n", b"4\n"), (b"QUIT\n", b"BYE\n"), (b"", b"")):
             with connect() as connection:
-                assert ask_all(connection, requests) == replies
+                assert request_all(connection, requests) == replies
         wait_until(lambda: server.limiter.active == 0, "the places to be free")
         assert threads() == before
 
@@ -69,7 +69,7 @@ def test_others_get_a_thread(further: bytes, rest: bytes, replies: bytes) -> Non
         assert ask(connection, b"SOMA 2 2\n") == b"4\n"
         connection.sendall(further)
         wait_until(lambda: threads() > before, "a thread")
-        assert ask_all(connection, rest) == replies
+        assert request_all(connection, rest) == replies
 
 
 def test_replies_that_a_client_takes_slowly_are_all_sent(start_daemon: Daemons) -> None:
@@ -78,7 +78,7 @@ def test_replies_that_a_client_takes_slowly_are_all_sent(start_daemon: Daemons) 
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((daemon.host, daemon.port))
-        replies = ask_all(connection, requests * b"DIV 1 3\n")
+        replies = request_all(connection, requests * b"DIV 1 3\n")
     assert replies == requests * (b"0." + 1000 * b"3" + b"\n")
 
 

@@ -229,9 +229,9 @@ def test_more_signals_do_not_change_a_stop(start_daemon: Daemons) -> None:
 
 
 def test_stop_during_the_start_releases_everything(background: Background) -> None:
-    with background.start_that_waits() as daemon:
+    with background.paused_start() as daemon:
         daemon.terminate()
-        background.let_it_go_on()
+        background.resume_start()
         assert daemon.communicate(timeout=TIMEOUT) == ("", "")
     assert daemon.returncode == 0
     assert "stopping: SIGTERM" in background.log

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 from helpers import ROOT, clean_environment
 
-from tests.soak.connection import Connection, Place, Questions
+from tests.soak.connection import Connection, Endpoint, Questions
+from tests.soak.result import Sample, SoakResult, grown
 from tests.soak.scenarios import pipelined
-from tests.soak.tally import Sample, Tally, grown
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -62,7 +62,7 @@ async def busy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     [(wrong, {"wrong"}), (end, {"lost"}), (reset, {"lost", "reset"}), (busy, {"refused"})],
 )
 def test_what_becomes_of_a_request_is_noticed(answer: Answer, noticed: set[str]) -> None:
-    tally = Tally()
+    result = SoakResult()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await answer(reader, writer)
@@ -70,14 +70,14 @@ def test_what_becomes_of_a_request_is_noticed(answer: Answer, noticed: set[str])
 
     async def visit() -> None:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-            place = Place(server.sockets[0].getsockname()[1])
-            await Connection(place, Questions(1), tally).visit(pipelined)
+            endpoint = Endpoint(server.sockets[0].getsockname()[1])
+            await Connection(endpoint, Questions(1), result).visit(pipelined)
 
     asyncio.run(visit())
-    found = {name for name in ("wrong", "lost", "reset", "refused") if getattr(tally, name)}
+    found = {name for name in ("wrong", "lost", "reset", "refused") if getattr(result, name)}
     assert found - {"lost"} == noticed - {"lost"}
     assert noticed <= found
-    assert not tally.clean
+    assert not result.clean
 
 
 def test_what_the_daemon_keeps_is_noticed() -> None:

@@ -101,12 +101,12 @@ def test_a_client_that_keeps_sending_does_not_keep_the_stop(start_daemon: Daemon
 
 
 def test_who_waits_in_an_inherited_queue_is_left_to_the_next_instance() -> None:
-    stuck, go_on = threading.Event(), threading.Event()
+    stuck, released = threading.Event(), threading.Event()
 
     def beat(_: int) -> None:
         """Keep the serving loop from accepting until the stop has begun."""
         stuck.set()
-        assert go_on.wait(TIMEOUT)
+        assert released.wait(TIMEOUT)
 
     with socket.create_server(("127.0.0.1", 0)) as queue:
         listener = Listener(queue.dup(), inherited=True)
@@ -119,7 +119,7 @@ def test_who_waits_in_an_inherited_queue_is_left_to_the_next_instance() -> None:
             drain = threading.Thread(target=server.drain, args=(TIMEOUT,))
             drain.start()
             wait_until(lambda: server._drained, "the stop to begin")
-            go_on.set()
+            released.set()
             drain.join()
             loop.join()
             server.server_close()

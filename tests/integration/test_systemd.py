@@ -300,7 +300,7 @@ def test_a_stop_is_reported(daemon: Daemon) -> None:
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NotifySocket]:
     """Be the service manager of this process."""
-    manager = NotifySocket(tmp_path / "notify")
+    manager = NotifySocket(str(tmp_path / "notify"))
     monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
     yield manager
     manager.close()
@@ -330,6 +330,14 @@ def test_a_manager_may_have_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         notifier.send("READY=1", "STATUS=x")
         notifier.close()
         assert manager.recv(100) == b"READY=1\nSTATUS=x"
+
+
+def test_a_manager_with_an_abstract_address_gets_every_message(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "calcd", "-l", "tcp://127.0.0.1:0"]
+    daemon = Daemon(command, tmp_path / "daemon.log", f"@calcd-test-{os.getpid()}")
+    daemon.process.terminate()
+    wait_until(lambda: daemon.notified.has("STOPPING=1"), "STOPPING=1")
+    assert daemon.stop() == 0
 
 
 def test_send_waits_for_a_busy_manager_but_the_watchdog_does_not(manager: NotifySocket) -> None:

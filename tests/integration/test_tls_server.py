@@ -1,5 +1,6 @@
 """TLS endpoints of a real daemon: what is promised elsewhere, kept under TLS."""
 
+import os
 import shutil
 import signal
 import socket
@@ -12,11 +13,13 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
-from certificates import Certificates, Pair
+from background_daemon import USER, Background
+from certificates import Certificates, Pair, stored
 from client_helpers import COMMAND
 from helpers import TIMEOUT, Daemon, Daemons, clean_environment, read_all, wait_until
 from sessions import answered, new_session
 
+EXPENSIVE = b"EXP 0.1234\n"  # with 1000 digits
 A_MOMENT = 2.0  # seconds that what is prompt may take on a busy machine
 
 
@@ -29,7 +32,7 @@ class Secure:
         files = ("--tls-certificate", str(pair.cert), "--tls-key", str(pair.key))
         endpoints = ("-l", "tls://127.0.0.1:0", "-l", "tcp://127.0.0.1:0")
         self.daemon: Daemon = start(*endpoints, *files, *options)
-        self.port = int(self.daemon.endpoints[0].rpartition(":")[2])
+        self.port = self.daemon.port_of("tls")
 
     def connect(self, pair: Pair | None = None, timeout: float = TIMEOUT) -> ssl.SSLSocket:
         """Connect, with a certificate where one is given, and shake hands."""
@@ -224,6 +227,37 @@ def test_clients_that_do_not_read_are_cut_in_their_time(secured: Secured) -> Non
         secure.daemon.logs("how=unread")
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_what_follows_in_the_same_read_is_answered_under_tls(
+    version: ssl.TLSVersion, secured: Secured, certificates: Certificates
+) -> None:
+    """An expensive line, or more records than one call has time for."""
+    secure = secured("--precision", "1000")
+    trusted = ssl.create_default_context(cafile=certificates.authority.cert)
+    trusted.minimum_version = trusted.maximum_version = version
+    expensive = EXPENSIVE + b"SOMA 2 2\n" + EXPENSIVE + b"PING\n"
+    sums = [b"SOMA %d 1\n" % number for number in range(1500)]
+    for records in ([expensive], [expensive] * 3, sums):
+        expected = secure.daemon.ask(b"".join(records))
+        # Encrypted apart from the socket, so that all records can be sent at once.
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = trusted.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with secure.plain() as connection:
+            over, received = False, b""
+            while len(received) < len(expected):
+                try:
+                    if not over:
+                        tls.do_handshake()
+                        over = True
+                        for record in records:
+                            tls.write(record)
+                    received += tls.read(1 << 16)
+                except ssl.SSLWantReadError:
+                    connection.sendall(outgoing.read())
+                    incoming.write(connection.recv(1 << 16))
+        assert received == expected
+
+
 # -- The handshake -------------------------------------------------------------------------------
 
 
@@ -376,3 +410,74 @@ def test_certificates_are_read_anew_at_a_reload_and_wrong_ones_leave_the_old(
         assert serial() == second
         kept.sendall(b"SOMA 2 2\n")  # who is connected goes on
         assert kept.recv(100) == b"4\n"
+
+
+def is_served(port: int, certificates: Certificates, pair: Pair) -> bool:
+    """Say whether a client that shows a certificate is answered."""
+    trusted = ssl.create_default_context(cafile=certificates.authority.cert)
+    trusted.load_cert_chain(pair.cert, pair.key)
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as plain:
+        try:
+            with trusted.wrap_socket(plain, server_hostname="localhost") as connection:
+                connection.sendall(b"SOMA 2 2\n")
+                return connection.recv(100) == b"4\n"
+        except (ssl.SSLError, ConnectionError):
+            return False
+
+
+def test_the_authority_of_clients_is_read_anew_at_a_reload(
+    start_daemon: Daemons, certificates: Certificates, tmp_path: Path
+) -> None:
+    ours, strange = certificates.client, certificates.strange_client
+    authority = tmp_path / "clients.pem"
+    shutil.copy(certificates.authority.cert, authority)
+    server = certificates.server
+    files = ("--tls-certificate", str(server.cert), "--tls-key", str(server.key))
+    daemon = start_daemon("-l", "tls://127.0.0.1:0", *files, "--tls-client-ca", str(authority))
+    port = daemon.port_of("tls")
+    assert is_served(port, certificates, ours)
+    assert not is_served(port, certificates, strange)
+    shutil.copy(certificates.stranger.cert, authority)
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.logs("settings in force", 2)
+    assert is_served(port, certificates, strange)
+    assert not is_served(port, certificates, ours)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_a_key_that_only_root_can_read_is_named_at_the_reload_and_the_old_one_stays(
+    of_user: Background, certificates: Certificates
+) -> None:
+    """The start reads it as root; the reload, as the user."""
+    cert, key = of_user.directory / "cert.pem", of_user.directory / "key.pem"
+    shutil.copy(certificates.server.cert, cert)
+    shutil.copy(certificates.server.key, key)
+    cert.chmod(0o644)
+    os.chown(key, 0, 0)
+    key.chmod(0o600)
+    files = ("--tls-certificate", cert, "--tls-key", key)
+    of_user.serve("-l", "tls://127.0.0.1:0", "--user", USER.pw_name, *files)
+    port = int(of_user.log.split("listening on tls://127.0.0.1:")[1].split()[0])
+    assert is_served(port, certificates, certificates.client)
+    assert of_user.act("reload") == (0, "", "")
+    wait_until(lambda: "reload: " in of_user.log, "what the reload says")
+    wait_until(lambda: "the settings stay as they were" in of_user.log, "the end of the reload")
+    (told,) = [line for line in of_user.log.splitlines() if "error: reload: --tls" in line]
+    assert all(words in told for words in ("--tls-key", str(key), "Permission denied")), told
+    assert is_served(port, certificates, certificates.client)
+
+
+def test_a_reload_with_a_wrong_certificate_changes_nothing(
+    start_daemon: Daemons, tmp_path: Path
+) -> None:
+    both, other = stored("server").in_one_file(tmp_path), stored("other").key
+    settings = tmp_path / "calcd.conf"
+    text = f"[calcd]\nlisten = tls://127.0.0.1:0\ntls_certificate = {both}\n"
+    settings.write_text(text)
+    daemon = start_daemon("-c", str(settings))
+    assert daemon.endpoints[0].startswith("tls://127.0.0.1:")
+    settings.write_text(f"{text}tls_key = {other}\nmax_line = 7\n")
+    daemon.process.send_signal(1)
+    daemon.logs(f"error: reload: {settings}:4: tls_key: '{other}' does not have the key that ")
+    daemon.logs("reload: the settings stay as they were")
+    assert "max_line=1024 " in daemon.logs("settings in force", 2)[1]

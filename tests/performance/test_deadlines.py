@@ -1,7 +1,5 @@
 """Times that are promised, measured: run apart, as they need a machine that does nothing else."""
 
-import os
-import resource
 import socket
 import ssl
 import time
@@ -11,7 +9,7 @@ from statistics import median
 import pytest
 from certificates import Certificates
 from client_helpers import HOST, calcc
-from helpers import TIMEOUT, Daemons, ask
+from helpers import TIMEOUT, Daemons, ask, datagrams_to
 
 pytestmark = pytest.mark.speed
 
@@ -73,14 +71,9 @@ def test_a_client_that_keeps_sending_does_not_stretch_the_stop(start_daemon: Dae
 def test_datagrams_do_not_wait_while_connections_have_no_room(start_daemon: Daemons) -> None:
     """Accepting pauses for 0.1 s at a time."""
     daemon = start_daemon("-l", "tcp://127.0.0.1:0", "-l", "udp://127.0.0.1:0")
-    udp_port = int(next(each for each in daemon.endpoints if "udp" in each).rpartition(":")[2])
-    pid = daemon.process.pid
-    taken = len(os.listdir(f"/proc/{pid}/fd"))
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (taken, taken))
-    with daemon.connect(), socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+    daemon.take_free_descriptors()
+    with daemon.connect(), datagrams_to(daemon) as datagrams:
         daemon.logs("limit reached: cannot accept")
-        datagrams.settimeout(TIMEOUT)
-        datagrams.connect((daemon.host, udp_port))
         began = time.monotonic()
         for number in range(50):
             datagrams.send(b"SOMA %d 1\n" % number)
@@ -96,7 +89,7 @@ def test_a_handshake_waits_for_no_delayed_acknowledgement(
     pair = certificates.server
     files = ("--tls-certificate", str(pair.cert), "--tls-key", str(pair.key))
     daemon = start_daemon("-l", "tls://127.0.0.1:0", *files)
-    port = int(daemon.endpoints[0].rpartition(":")[2])
+    port = daemon.port_of("tls")
     trusted = ssl.create_default_context(cafile=certificates.authority.cert)
     trusted.minimum_version = trusted.maximum_version = version
     took = []

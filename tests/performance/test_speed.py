@@ -14,7 +14,7 @@ import pytest
 from sessions import answered, new_session
 
 import calcd
-from calcd.config import converters as casts
+from calcd.config import converters
 from calcd.config.endpoints import parse_endpoint
 from calcd.config.networks import parse_network
 from calcd.core.decimal128 import Arithmetic
@@ -207,15 +207,15 @@ FUNCTIONS: dict[Callable[[str], object], tuple[str, ...]] = {
         *("unix:///", "unix:///a?", "unix:///a?mode=", "unix:///a?group="),
     ),
     parse_network: ("", "1.2.3.4/", "::", "1."),
-    casts.endpoints: ("", "unix:///a "),
-    casts.networks: ("", "1.2.3.4 "),
-    casts.seconds(): ("", "1.", "0."),
-    casts.integer(1, 9): ("", "1"),
-    casts.choice("a", "b"): ("",),
-    casts.switch: ("",),
-    casts.path: ("", "/"),
-    casts.log_target: ("", "/"),
-    casts.account: ("",),
+    converters.endpoints: ("", "unix:///a "),
+    converters.networks: ("", "1.2.3.4 "),
+    converters.seconds(): ("", "1.", "0."),
+    converters.integer(1, 9): ("", "1"),
+    converters.choice("a", "b"): ("",),
+    converters.switch: ("",),
+    converters.path: ("", "/"),
+    converters.log_target: ("", "/"),
+    converters.account: ("",),
 }
 
 

@@ -15,9 +15,9 @@ from certificates import Authority
 from helpers import Daemon, daemons_in
 
 from . import settings
-from .connection import Place
+from .connection import Endpoint
+from .result import grown, sample, table
 from .soak import Soak
-from .tally import grown, sample, table
 
 _FIRST = 60.0  # seconds, after which memory should grow no more
 
@@ -41,8 +41,8 @@ def main() -> int:
         (directory / "calcd.conf").write_text(next(files))
         with daemons_in(directory) as start_daemon:
             daemon = start_daemon("-c", str(directory / "calcd.conf"))
-            places = _places(Path(log_to).read_text(), directory)
-            soak = Soak(daemon, places, files, directory, options.rate, options.seed)
+            endpoints = _endpoints(Path(log_to).read_text(), directory)
+            soak = Soak(daemon, endpoints, files, directory, options.rate, options.seed)
             complaints = asyncio.run(_soak(soak, daemon, seconds))
             status = daemon.stop()
             soak.rotate_log()
@@ -51,7 +51,7 @@ def main() -> int:
         complaints.append(f"the daemon's exit status was {status}")
     for complaint in complaints:
         print(complaint, file=sys.stderr)
-    return 0 if soak.tally.clean and not complaints else 1
+    return 0 if soak.result.clean and not complaints else 1
 
 
 async def _soak(soak: Soak, daemon: Daemon, seconds: float) -> list[str]:
@@ -61,18 +61,18 @@ async def _soak(soak: Soak, daemon: Daemon, seconds: float) -> list[str]:
     last = await soak.run(seconds - min(_FIRST, seconds / 2))
     minutes = (time.monotonic() - began) / 60
     print(f"{minutes:.1f} minutes, {time.process_time():.0f} s of a processor for the clients")
-    print(table(soak.tally, (start, first, last), ("start", "first minute", "end")))
+    print(table(soak.result, (start, first, last), ("start", "first minute", "end")))
     # Memory that is still being filled for the first time is none that was kept.
     return grown(first, last) if seconds > 2 * _FIRST else []
 
 
-def _places(log: str, directory: Path) -> list[Place]:
+def _endpoints(log: str, directory: Path) -> list[Endpoint]:
     ports = dict(re.findall(r"listening on (\w+)://127\.0\.0\.1:(\d+)", log))
-    places = [Place(int(ports["tcp"])), Place(path=str(directory / "calcd.sock"))]
+    endpoints = [Endpoint(int(ports["tcp"])), Endpoint(path=str(directory / "calcd.sock"))]
     if "tls" in ports:
         trusting = ssl.create_default_context(cafile=directory / "authority.pem")
-        places.append(Place(int(ports["tls"]), tls=trusting))
-    return places
+        endpoints.append(Endpoint(int(ports["tls"]), tls=trusting))
+    return endpoints
 
 
 def _options() -> argparse.Namespace:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tests.bench import sums
 
-from .tally import Tally
+from .result import SoakResult
 
 TIMEOUT = 30.0  # seconds that a visit may take
 _SUMS = 20_000
@@ -24,7 +24,7 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
+class Endpoint:
     """Where the daemon listens: a port of 127.0.0.1, with TLS or without, or a Unix socket."""
 
     port: int = 0
@@ -62,8 +62,8 @@ class Questions:
 class Connection:
     """Asks, and holds every answer against the right one."""
 
-    def __init__(self, place: Place, questions: Questions, tally: Tally) -> None:
-        self.place, self.questions, self.tally = place, questions, tally
+    def __init__(self, endpoint: Endpoint, questions: Questions, result: SoakResult) -> None:
+        self.endpoint, self.questions, self.result = endpoint, questions, result
         self.chance = questions.chance
         self.due = 0  # answers
         self.asked = 0
@@ -72,18 +72,18 @@ class Connection:
         """Connect, behave so, close; count what became of it."""
         try:
             async with asyncio.timeout(TIMEOUT):
-                self._reader, self.writer = await self.place.connect()
+                self._reader, self.writer = await self.endpoint.connect()
                 try:
                     await behave(self)
                 finally:
                     await self._close()
         except RefusedError:
-            self.tally.refused += 1
+            self.result.refused += 1
         except (OSError, asyncio.IncompleteReadError) as error:  # TimeoutError is an OSError
             if self.due:
                 print(f"{self.due} of {self.asked} lost: {error!r}", file=sys.stderr)
-                self.tally.reset += isinstance(error, ConnectionError)
-        self.tally.lost += self.due
+                self.result.reset += isinstance(error, ConnectionError)
+        self.result.lost += self.due
 
     def send(self, data: bytes) -> None:
         """Send, as fast as the server takes it."""
@@ -93,7 +93,7 @@ class Connection:
         """Count so many more answers as due."""
         self.due += replies
         self.asked += replies
-        self.tally.requests += replies
+        self.result.requests += replies
 
     async def ask(self, requests: bytes, replies: bytes) -> None:
         """Send requests, and read their replies."""
@@ -128,7 +128,7 @@ class Connection:
         """Read what must be the end."""
         if rest := await self._reader.read(1000):
             self._refused(rest)
-            self.tally.faults += 1
+            self.result.faults += 1
             print(f"instead of the end: {rest!r}", file=sys.stderr)
 
     def _judge(self, received: bytes, replies: bytes) -> None:
@@ -137,15 +137,15 @@ class Connection:
         wrong = [] if right else [pair for pair in pairs if pair[0] != pair[1]]
         if wrong:
             self._refused(received)
-            if self.tally.wrong < _SHOWN:
+            if self.result.wrong < _SHOWN:
                 print(f"wrong: got {wrong[0][0]!r}, not {wrong[0][1]!r}", file=sys.stderr)
-        self.tally.wrong += len(wrong)
+        self.result.wrong += len(wrong)
         self.due = max(0, self.due - max(received.count(b"\n"), len(wrong)))
 
     def _refused(self, received: bytes) -> None:
         """Take the requests back where the server has said BUSY, which it says first of all."""
         if received.startswith(b"ERR BUSY "):
-            self.tally.requests -= self.asked
+            self.result.requests -= self.asked
             self.due = 0
             raise RefusedError
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from helpers import Daemon
 
 from . import settings
-from .connection import Connection, Place, Questions
+from .connection import Connection, Endpoint, Questions
+from .result import Sample, SoakResult, sample
 from .scenarios import (
     KINDS,
     Kind,
@@ -23,7 +24,6 @@ from .scenarios import (
     pipelined,
     vanishes,
 )
-from .tally import Sample, Tally, sample
 
 _CLIENTS = 24  # at once, floods aside
 _RELOAD, _FLOOD = 2.0, 10.0  # seconds between two
@@ -34,21 +34,21 @@ _SETTLED = 20.0  # seconds that the last connections may take to be closed
 
 
 class Soak:
-    """One daemon, its places, and a tally of what became of the requests."""
+    """One daemon, its endpoints, and a count of what became of the requests."""
 
     def __init__(
         self,
         daemon: Daemon,
-        places: list[Place],
+        endpoints: list[Endpoint],
         files: Iterator[str],
         directory: Path,
         rate: float,
         seed: int,
     ) -> None:
-        self.tally = Tally()
+        self.result = SoakResult()
         self._daemon = daemon
-        self._plain = [place for place in places if not place.tls]
-        self._tls = [place for place in places if place.tls]
+        self._plain = [endpoint for endpoint in endpoints if not endpoint.tls]
+        self._tls = [endpoint for endpoint in endpoints if endpoint.tls]
         self._files, self._directory = files, directory
         self._rate = rate
         self._questions = Questions(seed)
@@ -69,21 +69,22 @@ class Soak:
     async def _come_and_go(self, until: float) -> None:
         kinds, weights = list(KINDS), [weight for weight, _ in KINDS.values()]
         while (now := time.monotonic()) < until:
-            kind, place = self._chance.choices(kinds, weights)[0], self._chance.choice(self._plain)
+            kind = self._chance.choices(kinds, weights)[0]
+            endpoint = self._chance.choice(self._plain)
             if self._tls and KINDS[kind][1] and self._chance.random() < 0.25:
-                place = self._chance.choice(self._tls)
+                endpoint = self._chance.choice(self._tls)
                 if self._chance.random() < 0.1:
-                    kind, place = broken_handshake, Place(place.port)
-            requests = await self.visit(kind, place)
+                    kind, endpoint = broken_handshake, Endpoint(endpoint.port)
+            requests = await self.visit(kind, endpoint)
             # Those who ask much let the others wait, so that the rate is kept on the whole.
             self._next = max(self._next, now) + (requests + _VISIT) / self._rate
             await asyncio.sleep(min(self._next, until) - time.monotonic())
 
-    async def visit(self, kind: Kind, place: Place) -> int:
+    async def visit(self, kind: Kind, endpoint: Endpoint) -> int:
         """Let one client come and go; give how many answers were due to it."""
-        client = Connection(place, self._questions, self.tally)
+        client = Connection(endpoint, self._questions, self.result)
         name = kind.__name__.replace("_", " ")
-        self.tally.visits[name + (" (TLS)" if place.tls else "")] += 1
+        self.result.visits[name + (" (TLS)" if endpoint.tls else "")] += 1
         await client.visit(kind)
         return client.asked
 
@@ -93,8 +94,8 @@ class Soak:
         for kind in cycle((ask_and_close, pipelined, vanishes, one_at_a_time)):
             if time.monotonic() >= until:
                 break
-            places = self._chance.choices(self._plain + self._tls, k=settings.MOST * 3 // 2)
-            await asyncio.gather(*(self.visit(kind, place) for place in places))
+            endpoints = self._chance.choices(self._plain + self._tls, k=settings.MOST * 3 // 2)
+            await asyncio.gather(*(self.visit(kind, endpoint) for endpoint in endpoints))
             await asyncio.sleep(min(_FLOOD, max(0, until - time.monotonic())))
 
     async def _reload(self, until: float) -> None:
@@ -110,7 +111,7 @@ class Soak:
         log = self._directory / "calcd.log"
         old = log.with_suffix(".old")
         if old.exists() and (found := _NO_GOOD.search(old.read_text())):
-            self.tally.faults += 1
+            self.result.faults += 1
             print(f"the log: {found[0]}", file=sys.stderr)
         with contextlib.suppress(FileNotFoundError):
             log.rename(old)

@@ -1,6 +1,7 @@
 """What tests of the background share: daemons started with -d, and an eye on every process."""
 
 import os
+import pwd
 import re
 import signal
 import socket
@@ -12,7 +13,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from helpers import TIMEOUT, ask_all, clean_environment, wait_until
+from helpers import TIMEOUT, clean_environment, request_all, wait_until
+
+USER = pwd.getpwnam("daemon")  # is on every system, and owns nothing that matters
 
 _numbers = count()
 
@@ -39,7 +42,7 @@ class Background:
         self.pidfile = directory / "run" / "calcd.pid"
         self.socket_file = directory / "run" / "calcd.sock"
         self.log_file = directory / "calcd.log"
-        self._go_on = directory / "go-on"
+        self._resume_file = directory / "resume"
         self._mark = f"{os.getpid()}.{next(_numbers)}"
 
     @contextmanager
@@ -69,17 +72,17 @@ class Background:
                 process.kill()
 
     @contextmanager
-    def start_that_waits(self, *options: object) -> Iterator[subprocess.Popen[str]]:
-        """Run ``command`` until the daemon has a pid; it goes on when ``let_it_go_on`` says so."""
+    def paused_start(self, *options: object) -> Iterator[subprocess.Popen[str]]:
+        """Run ``command`` until the daemon has a pid; ``resume_start`` resumes it."""
         where = ("-l", f"unix://{self.socket_file}", "--log-to", self.log_file)
-        code = _WAITS_FOR_A_FILE.format(str(self._go_on))
+        code = _WAITS_FOR_A_FILE.format(str(self._resume_file))
         with self.command(*where, *options, code=code) as process:
             wait_until(lambda: self.pidfile.exists() and self.pidfile.read_text(), "a pid")
             yield process
 
-    def let_it_go_on(self) -> None:
-        """Let the start that waits go on."""
-        self._go_on.touch()
+    def resume_start(self) -> None:
+        """Resume a paused start."""
+        self._resume_file.touch()
 
     def run(self, *options: object, **popen: Any) -> subprocess.CompletedProcess[str]:
         """Run ``command`` until it ends."""
@@ -118,7 +121,7 @@ class Background:
     def ask(self, requests: bytes) -> bytes:
         """Send ``requests``, end the input, and return all that comes back."""
         with self.connect() as connection:
-            return ask_all(connection, requests)
+            return request_all(connection, requests)
 
     def status(self, name: str) -> list[str]:
         """Return what /proc says of the daemon by that name: ``Uid``, ``Groups``."""

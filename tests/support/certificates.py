@@ -17,9 +17,9 @@ class Pair:
     cert: Path
     key: Path
 
-    def in_one_file(self) -> Path:
-        """Give a file that has both."""
-        path = self.cert.with_suffix(".both")
+    def in_one_file(self, directory: Path | None = None) -> Path:
+        """Make a file that has both, by default beside the certificate; return its path."""
+        path = (directory or self.cert.parent) / f"{self.cert.stem}.both"
         path.write_bytes(self.cert.read_bytes() + self.key.read_bytes())
         return path
 

@@ -5,7 +5,6 @@ import os
 import pty
 import select
 import socket
-import struct
 import subprocess
 import sys
 import termios
@@ -17,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from helpers import TIMEOUT, clean_environment, read_all, wait_until
+from helpers import TIMEOUT, clean_environment, read_all, reset_on_close, wait_until
 
 COMMAND = [sys.executable, "-m", "calcd.client"]
 HOST = "127.0.0.1"
@@ -196,7 +195,7 @@ def drip(connection: socket.socket, start: bytes = b"") -> None:
 
 def reset(connection: socket.socket) -> None:
     """End the connection with RST."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reset_on_close(connection)
     connection.close()
 
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import network_namespaces
-from helpers import ROOT, TIMEOUT, Daemon, ask_all, wait_until
+from helpers import ROOT, TIMEOUT, Daemon, request_all, wait_until
 
 CONFIGURATION = ROOT / "etc" / "haproxy.cfg"
 SERVERS: dict[str, str] = dict(
@@ -105,7 +105,7 @@ class HaproxyCluster:
         """Give HAProxy a command, and return what it says."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(self._commands))
-            return ask_all(connection, f"{command}\n".encode()).decode()
+            return request_all(connection, f"{command}\n".encode()).decode()
 
     def stat(self, name: str, field: str) -> str:
         """Give what HAProxy says of a server, or of all of them (BACKEND)."""

@@ -2,8 +2,10 @@
 
 import os
 import re
+import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -42,11 +44,25 @@ def read_all(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
-def ask_all(connection: socket.socket, requests: bytes) -> bytes:
+def request_all(connection: socket.socket, requests: bytes) -> bytes:
     """Send ``requests``, end the input, and return all that comes back."""
     connection.sendall(requests)
     connection.shutdown(socket.SHUT_WR)
     return read_all(connection)
+
+
+@contextmanager
+def datagrams_to(daemon: "Daemon") -> Iterator[socket.socket]:
+    """Give a socket for datagrams to a daemon's first UDP endpoint, of 127.0.0.1."""
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.settimeout(TIMEOUT)
+        client.connect(("127.0.0.1", daemon.port_of("udp")))
+        yield client
+
+
+def reset_on_close(connection: socket.socket) -> None:
+    """Let the next close of a connection send RST."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -63,11 +79,11 @@ def clean_environment(**more: str) -> dict[str, str]:
 class NotifySocket:
     """The service manager's end of sd_notify."""
 
-    def __init__(self, path: Path) -> None:
-        self.address = str(path)
+    def __init__(self, address: str) -> None:
+        self.address = address  # a path, or @ and the name of an abstract address
         self.received: list[str] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.address)
+        self._socket.bind(re.sub("^@", "\0", address))
         self._socket.setblocking(False)
 
     def has(self, state: str) -> bool:
@@ -85,9 +101,11 @@ class NotifySocket:
 class Daemon:
     """A calcd that runs in the foreground, as a process of its own."""
 
-    def __init__(self, command: list[str], log_file: Path, **environment: str) -> None:
+    def __init__(
+        self, command: list[str], log_file: Path, notify: str = "", **environment: str
+    ) -> None:
         self.log_file = log_file
-        self.notified = NotifySocket(log_file.with_suffix(".notify"))
+        self.notified = NotifySocket(notify or str(log_file.with_suffix(".notify")))
         with log_file.open("wb") as log:
             # Not as under nohup, or as a shell's background job: with their signals ignored.
             self.process = subprocess.Popen(
@@ -127,6 +145,18 @@ class Daemon:
         assert found, self.log
         return found
 
+    def port_of(self, scheme: str) -> int:
+        """Return the port of its first endpoint of a scheme: tcp, tls or udp."""
+        url = next(url for url in self.endpoints if url.startswith(f"{scheme}:"))
+        return int(url.rpartition(":")[2])
+
+    def take_free_descriptors(self) -> None:
+        """Lower its limit of open files to those that it has."""
+        pid = self.process.pid
+        count = len(os.listdir(f"/proc/{pid}/fd"))
+        hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (count, hard))
+
     def connect(self, timeout: float = TIMEOUT) -> socket.socket:
         """Connect to its (first) TCP endpoint."""
         return socket.create_connection((self.host, self.port), timeout)
@@ -134,7 +164,7 @@ class Daemon:
     def ask(self, requests: bytes) -> bytes:
         """Send ``requests``, end the input, and return all that comes back."""
         with self.connect() as connection:
-            return ask_all(connection, requests)
+            return request_all(connection, requests)
 
     def logs(self, pattern: str, times: int = 1) -> list[str]:
         """Wait until the log has lines that match, so many of them, and return them."""

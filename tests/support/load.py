@@ -5,7 +5,7 @@ Run as a program of its own, as the daemon may be in another network namespace::
     python3 tests/support/load.py [--clients N] [--cafile FILE] HOST PORT
 
 It says ``asking`` when each client has had an answer, asks until its standard input ends, and
-then prints a ``Tally`` as JSON. Each client asks one request at a time, the last one on a new
+then prints a ``LoadResult`` as JSON. Each client asks one request at a time, the last one on a new
 connection; every other one makes a connection for each few requests, the rest keep theirs. A
 request whose connection ended without its answer is asked again on a new one, for requests are
 pure: what is answered in the end was not lost.
@@ -31,7 +31,7 @@ _PAUSE = 0.02  # seconds before a client that was refused tries again
 
 
 @dataclass
-class Tally:
+class LoadResult:
     """What became of the requests.
 
     ``refused``: connections not made, or told BUSY. ``ended`` and ``reset``: a request's
@@ -73,7 +73,7 @@ class Client:
         tls: ssl.SSLContext | None,
         stopped: asyncio.Event,
     ) -> None:
-        self.tally = Tally()
+        self.tally = LoadResult()
         self.was_answered = asyncio.Event()
         self._address = address
         self._requests = requests  # for each connection
@@ -167,7 +167,7 @@ class Question:
 
 async def ask_all_the_while(
     address: tuple[str, int], clients: int, tls: ssl.SSLContext | None
-) -> Tally:
+) -> LoadResult:
     """Let so many clients ask until standard input ends, and add up their tallies."""
     stopped = asyncio.Event()
     all_clients = [
@@ -182,8 +182,8 @@ async def ask_all_the_while(
     await stopped.wait()
     asyncio.get_running_loop().remove_reader(sys.stdin)
     await running
-    total = Tally()
-    for field in fields(Tally):
+    total = LoadResult()
+    for field in fields(LoadResult):
         values = [getattr(client.tally, field.name) for client in all_clients]
         setattr(total, field.name, max(values) if field.name == "slowest" else sum(values))
     return total
@@ -204,7 +204,7 @@ def main() -> None:
 @contextmanager
 def load_on(
     host: str, port: int, *, network: Sequence[str] = (), clients: int = 4, cafile: str = ""
-) -> Iterator[Tally]:
+) -> Iterator[LoadResult]:
     """Ask all the while, until the block ends; then the tally has what became of the requests.
 
     ``network`` is a command that runs another in the network in which the server is.
@@ -212,7 +212,7 @@ def load_on(
     command = [*network, sys.executable, __file__, f"--clients={clients}", host, str(port)]
     if cafile:
         command.append(f"--cafile={cafile}")
-    tally = Tally()
+    tally = LoadResult()
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -23,7 +23,7 @@ def why_not() -> str:
     return attempt.stderr.strip()
 
 
-class Machine:
+class NetworkNamespace:
     """A network namespace and a mount namespace, kept by a process until ``close``.
 
     That process ends too when this one does, however it does: its input is a pipe from here.
@@ -55,11 +55,11 @@ class Machine:
         self._keeper.communicate(timeout=TIMEOUT)
 
 
-def star(stack: ExitStack, centre: str, *addresses: str) -> list[Machine]:
+def star(stack: ExitStack, centre: str, *addresses: str) -> list[NetworkNamespace]:
     """Give a machine with the address ``centre``, and those it has a cable to."""
     machines = []
     for _ in (centre, *addresses):
-        machines.append(Machine())
+        machines.append(NetworkNamespace())
         stack.callback(machines[-1].close)
     for number, address in enumerate(addresses, 1):
         other = machines[number]

@@ -5,19 +5,19 @@ import re
 from collections.abc import Callable
 
 from helpers import wait_until
-from load import Tally
-from systemd_container import SETTINGS, Machine
+from load import LoadResult
+from systemd_container import SETTINGS, SystemdContainer
 
 UNIT = "calcd.service"
 ERROR, WARNING, INFO = 3, 4, 6  # priorities in the journal
 
-Report = Callable[[Tally | str], None]  # takes down what became of the requests
+Report = Callable[[LoadResult | str], None]  # takes down what became of the requests
 
 
 class Journal:
     """What the journal has since this was made."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: SystemdContainer) -> None:
         self._machine = machine
         shown = machine.run("journalctl --sync; journalctl -n 0 --show-cursor --quiet")
         self._cursor = shown.partition("-- cursor: ")[2].strip()
@@ -41,7 +41,7 @@ class Journal:
 class Service:
     """calcd.service, as a test finds it: its port is held, and nobody has asked yet."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: SystemdContainer) -> None:
         self._machine = machine
         machine.run(
             "systemctl stop 'calcd*.socket' 'calcd*.service';"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from documents import OPERATIONS, marked
 from helpers import ROOT, TIMEOUT, wait_until
-from load import Tally, load_on
+from load import LoadResult, load_on
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _NEEDED = ("/lib/systemd/systemd", "/usr/bin/python3", "hostname", "ip", "nsenter", "setpriv")
@@ -46,7 +46,7 @@ def commands(name: str) -> str:
     return marked(OPERATIONS, name)
 
 
-class Machine:
+class SystemdContainer:
     """A running systemd, and ways to do things there."""
 
     def __init__(self, pid: int) -> None:
@@ -85,7 +85,7 @@ class Machine:
         """The command that runs another one in the machine's network, with this one's files."""
         return ["nsenter", "--target", str(self.pid), "--net"]
 
-    def load(self, clients: int = 4) -> AbstractContextManager[Tally]:
+    def load(self, clients: int = 4) -> AbstractContextManager[LoadResult]:
         """Let clients ask all the while."""
         return load_on("127.0.0.1", 12000, network=self.network, clients=clients)
 
@@ -103,7 +103,7 @@ class Machine:
 
 
 @contextmanager
-def booted(directory: Path) -> Iterator[Machine]:
+def boot_systemd(directory: Path) -> Iterator[SystemdContainer]:
     """Boot a systemd, and take everything away in the end."""
     hierarchy = _cgroup2()
     assert hierarchy
@@ -120,7 +120,7 @@ def booted(directory: Path) -> Iterator[Machine]:
     try:
         children = Path(f"/proc/{outside.pid}/task/{outside.pid}/children")
         wait_until(lambda: children.read_text() or outside.poll() is not None, "a process 1")
-        machine = Machine(int(children.read_text()))
+        machine = SystemdContainer(int(children.read_text()))
 
         def is_up() -> bool:
             assert outside.poll() is None, output.read_text()

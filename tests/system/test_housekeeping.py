@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from helpers import wait_until
 from service import Report, Service
-from systemd_container import Machine, commands
+from systemd_container import SystemdContainer, commands
 
 
 @pytest.fixture
-def in_background(machine: Machine, service: Service) -> Iterator[None]:  # noqa: ARG001
+def in_background(machine: SystemdContainer, service: Service) -> Iterator[None]:  # noqa: ARG001
     """Run calcd in the background, as docs/operations.md says, in place of the service."""
     machine.run("systemctl stop calcd.socket")
     machine.run(commands("background"))
@@ -21,7 +21,7 @@ def in_background(machine: Machine, service: Service) -> Iterator[None]:  # noqa
 
 
 @pytest.mark.usefixtures("in_background")
-def test_rotation_loses_no_line(machine: Machine, report: Report) -> None:
+def test_rotation_loses_no_line(machine: SystemdContainer, report: Report) -> None:
     status = "/opt/calcd/bin/calcd -s status"
     before = machine.run(status)
     assert "running" in before
@@ -42,7 +42,7 @@ def test_rotation_loses_no_line(machine: Machine, report: Report) -> None:
 
 
 @pytest.mark.usefixtures("in_background")
-def test_old_logs_are_compressed(machine: Machine) -> None:
+def test_old_logs_are_compressed(machine: SystemdContainer) -> None:
     for _ in range(2):
         machine.ask("SOMA 2 2")
         assert machine.run("logrotate --force /etc/logrotate.d/calcd") == ""
@@ -51,7 +51,7 @@ def test_old_logs_are_compressed(machine: Machine) -> None:
 
 
 @pytest.mark.usefixtures("in_background")
-def test_the_log_of_a_stopped_daemon_is_rotated_too(machine: Machine) -> None:
+def test_the_log_of_a_stopped_daemon_is_rotated_too(machine: SystemdContainer) -> None:
     machine.run("/opt/calcd/bin/calcd -s stop")
     assert machine.run("logrotate --force /etc/logrotate.d/calcd") == ""
     assert machine.run("ls /var/log/calcd") == "calcd.log.1\n"
@@ -59,7 +59,7 @@ def test_the_log_of_a_stopped_daemon_is_rotated_too(machine: Machine) -> None:
 
 
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
-def test_haproxy_runs_as_a_service(machine: Machine) -> None:
+def test_haproxy_runs_as_a_service(machine: SystemdContainer) -> None:
     machine.run(
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1"
         " -subj /CN=localhost -keyout key.pem -out certificate.pem;"

@@ -7,24 +7,24 @@ import pytest
 from helpers import Daemon, Daemons, wait_until
 from load import load_on
 from service import Journal, Report, Service
-from systemd_container import Machine, commands
+from systemd_container import SystemdContainer, commands
 
 CLIENTS = 8
 ONE, OTHER = "calcd@1.service", "calcd@2.service"
 
 
 @pytest.fixture
-def instances(machine: Machine, service: Service) -> Journal:
+def instances(machine: SystemdContainer, service: Service) -> Journal:
     """Put two instances in the place of calcd.service; return the journal from then on."""
     machine.run(commands("instances"))
     return service.journal
 
 
-def pids(machine: Machine) -> list[str]:
+def pids(machine: SystemdContainer) -> list[str]:
     return [machine.show(unit, "MainPID")[0] for unit in (ONE, OTHER)]
 
 
-def test_from_one_to_two(machine: Machine, service: Service, report: Report) -> None:
+def test_from_one_to_two(machine: SystemdContainer, service: Service, report: Report) -> None:
     machine.ask("PING")
     with machine.load(CLIENTS) as tally:
         machine.run(commands("instances"))
@@ -34,7 +34,7 @@ def test_from_one_to_two(machine: Machine, service: Service, report: Report) -> 
     assert service.show("Result") == "success"
 
 
-def test_two_serve_one_port(machine: Machine, instances: Journal) -> None:
+def test_two_serve_one_port(machine: SystemdContainer, instances: Journal) -> None:
     with machine.load(CLIENTS):
         wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
     for unit in ONE, OTHER:
@@ -44,7 +44,7 @@ def test_two_serve_one_port(machine: Machine, instances: Journal) -> None:
 
 
 @pytest.mark.usefixtures("instances")
-def test_one_is_killed(machine: Machine, report: Report) -> None:
+def test_one_is_killed(machine: SystemdContainer, report: Report) -> None:
     with machine.load(CLIENTS) as tally:
         wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
         before = pids(machine)
@@ -58,7 +58,7 @@ def test_one_is_killed(machine: Machine, report: Report) -> None:
 
 
 @pytest.mark.usefixtures("instances")
-def test_one_is_restarted(machine: Machine, report: Report) -> None:
+def test_one_is_restarted(machine: SystemdContainer, report: Report) -> None:
     with machine.load(CLIENTS) as tally:
         wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
         for unit in ONE, OTHER:
@@ -69,7 +69,7 @@ def test_one_is_restarted(machine: Machine, report: Report) -> None:
 
 
 def test_each_has_its_own_watchdog_and_limits(
-    machine: Machine, instances: Journal, report: Report
+    machine: SystemdContainer, instances: Journal, report: Report
 ) -> None:
     directory = machine.files / f"etc/systemd/system/{ONE}.d"
     directory.mkdir()

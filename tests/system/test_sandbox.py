@@ -4,7 +4,7 @@ import json
 import re
 
 from service import UNIT, Service
-from systemd_container import Machine
+from systemd_container import SystemdContainer
 
 # Runs in place of the daemon, and prints what it was able to do.
 PROBE = """\
@@ -45,7 +45,7 @@ print(json.dumps({
 """
 
 
-def test_from_inside(machine: Machine, service: Service) -> None:
+def test_from_inside(machine: SystemdContainer, service: Service) -> None:
     (machine.files / "srv/probe.py").write_text(PROBE)
     program = "/opt/calcd/bin/python /srv/probe.py"
     service.change("Type=oneshot", "ExecStart=", f"ExecStart={program}")
@@ -67,7 +67,7 @@ def test_from_inside(machine: Machine, service: Service) -> None:
     assert machine.run("find /tmp /var/tmp -name '*calcd.service*'") == ""
 
 
-def test_the_running_daemon(machine: Machine, service: Service) -> None:
+def test_the_running_daemon(machine: SystemdContainer, service: Service) -> None:
     machine.ask("PING")
     status = dict(
         re.findall(r"^(\w+):\s*(.*)$", machine.run(f"cat /proc/{service.pid}/status"), re.MULTILINE)
@@ -81,7 +81,7 @@ def test_the_running_daemon(machine: Machine, service: Service) -> None:
     assert len(set(networks)) == 2
 
 
-def test_exposure_of_the_running_unit(machine: Machine, service: Service) -> None:
+def test_exposure_of_the_running_unit(machine: SystemdContainer, service: Service) -> None:
     machine.ask("PING")
     assert service.show("ActiveState") == "active"
     report = machine.run(f"systemd-analyze --no-pager security {UNIT}")

@@ -9,13 +9,13 @@ import time
 
 from helpers import wait_until
 from service import ERROR, INFO, UNIT, Report, Service
-from systemd_container import SETTINGS, Machine, commands
+from systemd_container import SETTINGS, SystemdContainer, commands
 
 CLIENTS = 4
 
 
 def test_the_first_client_wakes_the_service(
-    machine: Machine, service: Service, report: Report
+    machine: SystemdContainer, service: Service, report: Report
 ) -> None:
     assert service.show("ActiveState") == "inactive"
     with machine.load(CLIENTS) as tally:
@@ -26,7 +26,7 @@ def test_the_first_client_wakes_the_service(
     assert service.said("^listening on tcp://127.0.0.1:12000, from systemd") == [INFO]
 
 
-def test_a_restart(machine: Machine, service: Service, report: Report) -> None:
+def test_a_restart(machine: SystemdContainer, service: Service, report: Report) -> None:
     machine.ask("PING")
     before = service.pid
     with machine.load(CLIENTS) as tally:
@@ -41,7 +41,7 @@ def test_a_restart(machine: Machine, service: Service, report: Report) -> None:
     assert tally.ended <= 3 * CLIENTS
 
 
-def test_a_kill(machine: Machine, service: Service, report: Report) -> None:
+def test_a_kill(machine: SystemdContainer, service: Service, report: Report) -> None:
     machine.ask("PING")
     with machine.load(CLIENTS) as tally:
         machine.run("systemctl kill --kill-whom=main --signal=KILL calcd")
@@ -53,7 +53,7 @@ def test_a_kill(machine: Machine, service: Service, report: Report) -> None:
     assert tally.cut <= CLIENTS
 
 
-def test_an_upgrade(machine: Machine, service: Service, report: Report) -> None:
+def test_an_upgrade(machine: SystemdContainer, service: Service, report: Report) -> None:
     machine.ask("PING")
     before = service.pid
     machine.run("mkdir -p build/lib/calcd; touch build/lib/calcd/deleted.py")
@@ -69,7 +69,7 @@ def test_an_upgrade(machine: Machine, service: Service, report: Report) -> None:
     assert tally.ended <= 2
 
 
-def test_a_reload(machine: Machine, service: Service, report: Report) -> None:
+def test_a_reload(machine: SystemdContainer, service: Service, report: Report) -> None:
     machine.ask("PING")
     before, third = service.pid, "0." + 40 * "3"
     with machine.load(CLIENTS) as tally:
@@ -86,7 +86,9 @@ def test_a_reload(machine: Machine, service: Service, report: Report) -> None:
     assert service.said(wrong) == [ERROR]
 
 
-def test_new_limits_hold_at_once_and_cut_nobody(machine: Machine, service: Service) -> None:
+def test_new_limits_hold_at_once_and_cut_nobody(
+    machine: SystemdContainer, service: Service
+) -> None:
     machine.ask("PING")
     before = service.pid
     replies = machine.run(
@@ -102,7 +104,7 @@ def test_new_limits_hold_at_once_and_cut_nobody(machine: Machine, service: Servi
     assert service.pid == before
 
 
-def test_a_freeze(machine: Machine, service: Service, report: Report) -> None:
+def test_a_freeze(machine: SystemdContainer, service: Service, report: Report) -> None:
     service.change("WatchdogSec=1")
     machine.ask("PING")
     with machine.load(CLIENTS) as tally:
@@ -115,7 +117,7 @@ def test_a_freeze(machine: Machine, service: Service, report: Report) -> None:
     assert "calcd.service: Watchdog timeout (limit 1s)!" in service.journal.about(UNIT)
 
 
-def test_full_load(machine: Machine, service: Service, report: Report) -> None:
+def test_full_load(machine: SystemdContainer, service: Service, report: Report) -> None:
     """A healthy daemon is not taken for a stuck one, however much it has to do."""
     service.change("WatchdogSec=2")
     machine.ask("PING")
@@ -129,7 +131,7 @@ def test_full_load(machine: Machine, service: Service, report: Report) -> None:
     assert (tally.refused, tally.wrong, tally.cut, tally.lost) == (0, 0, 0, 0)
 
 
-def test_a_stop(machine: Machine, service: Service, report: Report) -> None:
+def test_a_stop(machine: SystemdContainer, service: Service, report: Report) -> None:
     machine.ask("PING")
     with machine.load(CLIENTS) as tally:
         # Its socket goes on holding the port: the clients wake it again.
@@ -140,7 +142,7 @@ def test_a_stop(machine: Machine, service: Service, report: Report) -> None:
     assert "calcd.service: Deactivated successfully." in service.journal.about(UNIT)
 
 
-def test_a_stop_answers_what_has_arrived(machine: Machine, service: Service) -> None:
+def test_a_stop_answers_what_has_arrived(machine: SystemdContainer, service: Service) -> None:
     requests = 3000  # which fit into the kernel's buffer: so they have arrived
     counted = machine.run(
         "exec 3<>/dev/tcp/127.0.0.1/12000\n"
@@ -155,7 +157,7 @@ def test_a_stop_answers_what_has_arrived(machine: Machine, service: Service) -> 
     assert service.said("^stopped: 0 connections cut$") == [INFO]
 
 
-def test_a_crash_loop(machine: Machine, service: Service, report: Report) -> None:
+def test_a_crash_loop(machine: SystemdContainer, service: Service, report: Report) -> None:
     """It ends, says why, and its clients are refused until it is mended."""
     machine.ask("PING")
     service.change(
@@ -177,7 +179,7 @@ def test_a_crash_loop(machine: Machine, service: Service, report: Report) -> Non
     assert "calcd.service: Start request repeated too quickly." in service.journal.about(UNIT)
 
 
-def test_wrong_settings_are_told_once(machine: Machine, service: Service) -> None:
+def test_wrong_settings_are_told_once(machine: SystemdContainer, service: Service) -> None:
     with (machine.files / SETTINGS[1:]).open("a") as file:
         file.write("max_line = long\n")
     machine.run("systemctl start calcd.service", 1)
@@ -188,7 +190,7 @@ def test_wrong_settings_are_told_once(machine: Machine, service: Service) -> Non
     assert machine.ask("SOMA 2 2") == "4"
 
 
-def test_an_uninstallation(machine: Machine, service: Service) -> None:
+def test_an_uninstallation(machine: SystemdContainer, service: Service) -> None:
     """It leaves no unit, no file and no port; afterwards calcd is installed anew."""
     assert machine.ask("SOMA 2 2") == "4"
     pid = service.pid

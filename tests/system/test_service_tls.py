@@ -3,12 +3,12 @@
 import pytest
 from certificates import Certificates, Pair
 from service import Service
-from systemd_container import Machine, commands
+from systemd_container import SystemdContainer, commands
 
 SOCKET, SERVICE = "calcd@tls.socket", "calcd@tls.service"
 
 
-def install(machine: Machine, pair: Pair) -> None:
+def install(machine: SystemdContainer, pair: Pair) -> None:
     """Put a certificate and its key where docs/operations.md says."""
     path = machine.files / "etc/calcd/tls.pem"
     path.write_bytes(pair.in_one_file().read_bytes())
@@ -16,7 +16,7 @@ def install(machine: Machine, pair: Pair) -> None:
 
 
 @pytest.fixture
-def authority(machine: Machine, service: Service, certificates: Certificates) -> str:
+def authority(machine: SystemdContainer, service: Service, certificates: Certificates) -> str:
     """Set up the instance for TLS; return the path there of its authority's certificate."""
     assert service
     install(machine, certificates.server)
@@ -27,7 +27,9 @@ def authority(machine: Machine, service: Service, certificates: Certificates) ->
     return "/etc/calcd/authority.pem"
 
 
-def test_it_answers_under_tls_and_the_plain_port_goes_on(machine: Machine, authority: str) -> None:
+def test_it_answers_under_tls_and_the_plain_port_goes_on(
+    machine: SystemdContainer, authority: str
+) -> None:
     ask = (
         f"/opt/calcd/bin/calcc -w 20 --ssl-trustfile {authority} -e 'SOMA 0.1 0.2' localhost 12001"
     )
@@ -44,7 +46,7 @@ def test_it_answers_under_tls_and_the_plain_port_goes_on(machine: Machine, autho
 
 
 def test_a_renewed_certificate_is_shown_after_a_restart(
-    machine: Machine, authority: str, certificates: Certificates
+    machine: SystemdContainer, authority: str, certificates: Certificates
 ) -> None:
     show = (
         f"echo QUIT | openssl s_client -connect localhost:12001 -CAfile {authority} "

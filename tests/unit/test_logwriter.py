@@ -20,14 +20,14 @@ class Sink(SyslogSink):
         self.is_syslog = is_syslog
         self.sent: list[str] = []
         self.entered = threading.Event()
-        self.may_go_on = threading.Event()
-        self.may_go_on.set()
+        self.unblocked = threading.Event()
+        self.unblocked.set()
         self.error: OSError | None = None
         self.is_closed = False
 
     def send(self, data: bytes, start: int) -> int:
         self.entered.set()
-        assert self.may_go_on.wait(TIMEOUT)
+        assert self.unblocked.wait(TIMEOUT)
         if self.error:
             raise self.error
         end = data.index(self.end, start) + 1 if self.is_syslog else len(data)
@@ -63,7 +63,7 @@ def lines(sink: Sink) -> list[str]:
 
 def block(writer: LogWriter, sink: Sink) -> None:
     """Leave the writer stuck in a write of a line, ``0``."""
-    sink.may_go_on.clear()
+    sink.unblocked.clear()
     writer.put("0")
     assert sink.entered.wait(TIMEOUT)
 
@@ -82,7 +82,7 @@ def test_lost_lines_are_counted_where_they_are_missing(
     block(writer, sink)
     for number in range(1, 7):
         writer.put(f"{number}")
-    sink.may_go_on.set()
+    sink.unblocked.set()
     wait_until(lambda: "3 lost" in lines(sink), "the count, without another line")
     writer.put("7")
     writer.lose()
@@ -98,7 +98,7 @@ def test_lines_lost_by_an_error_are_counted_before_the_next_line(
     for number in range(1, 4):
         writer.put(f"{number}")
     sink.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    sink.may_go_on.set()
+    sink.unblocked.set()
     writer.flush(TIMEOUT)
     writer.put("4")
     writer.flush(TIMEOUT)
@@ -124,7 +124,7 @@ def test_the_end_does_not_wait_for_a_write_that_hangs(writer: LogWriter, sink: S
     try:
         assert writer.close(0.05) == 2
     finally:
-        sink.may_go_on.set()
+        sink.unblocked.set()
 
 
 def test_a_count_can_still_be_written_at_the_end(writer: LogWriter, sink: Sink) -> None:

@@ -11,7 +11,7 @@ MOST_GROWTH = 1.10  # of the memory, since the first minute
 
 
 @dataclass
-class Tally:
+class SoakResult:
     """What became of the requests that an answer was due to, and of the connections.
 
     ``reset``: connections that were reset with answers due. ``refused``: those that were not
@@ -66,11 +66,11 @@ def grown(first: Sample, last: Sample) -> list[str]:
     return complaints
 
 
-def table(tally: Tally, samples: Sequence[Sample], names: Sequence[str]) -> str:
+def table(result: SoakResult, samples: Sequence[Sample], names: Sequence[str]) -> str:
     """Give all of it as a table."""
     counted = ("requests", "wrong", "lost", "reset", "refused", "faults")
-    lines = [f"{name:24}{getattr(tally, name):>12,}" for name in counted]
-    lines += [f"  {kind:22}{count:>12,} visits" for kind, count in sorted(tally.visits.items())]
+    lines = [f"{name:24}{getattr(result, name):>12,}" for name in counted]
+    lines += [f"  {kind:22}{count:>12,} visits" for kind, count in sorted(result.visits.items())]
     lines += [f"{'':24}" + "".join(f"{name:>14}" for name in names)]
     for title, name in (
         ("memory, KiB", "memory"),
