@@ -18,8 +18,8 @@ from termios import FIONREAD
 
 import pytest
 from certificates import Certificates
-from client_helpers import HOST, Script, Servers, echo, receive, reset, unread
-from helpers import ROOT, TIMEOUT, Daemon, Daemons, read_all, wait_until
+from client_helpers import HOST, Script, Servers, echo, receive, reset
+from helpers import ROOT, TIMEOUT, Daemon, Daemons, bytes_unacked, read_all, wait_until
 
 from calcd.client import Calculator, CalculatorError
 from calcd.client.protocol import STATE_LOST
@@ -334,7 +334,7 @@ def test_requests_without_a_reply_are_sent_again(end: Script, serve: Servers) ->
     def once(connection: socket.socket) -> None:
         receive(connection, b"a\nb\nc\n")
         connection.sendall(b"1\n2")
-        wait_until(lambda: unread(connection) == 0, "the replies to be taken")
+        wait_until(lambda: bytes_unacked(connection) == 0, "the replies to be taken")
         end(connection)
 
     with connect(serve(once, expect(("b\nc", "2\n3")))) as calculator:

@@ -21,9 +21,8 @@ from client_helpers import (
     error_message,
     receive,
     terminal,
-    unread,
 )
-from helpers import ROOT, TIMEOUT, clean_environment, wait_until
+from helpers import ROOT, TIMEOUT, bytes_unacked, clean_environment, wait_until
 
 from calcd.client import Calculator, CalculatorError, calculator, protocol, streams
 
@@ -147,7 +146,7 @@ def one_more(connection: socket.socket, shown: threading.Event, sent: threading.
     connection.sendall(b"1\n")
     assert shown.wait(TIMEOUT)
     connection.sendall(b"2\n")
-    wait_until(lambda: unread(connection) == 0, "the reply to be taken")
+    wait_until(lambda: bytes_unacked(connection) == 0, "the reply to be taken")
     sent.set()
     assert connection.recv(1) == b""
 

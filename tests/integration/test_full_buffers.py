@@ -1,6 +1,5 @@
 """Buffers that are full: what is sent later is whole, and nobody spins meanwhile."""
 
-import os
 import socket
 import ssl
 import threading
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from certificates import Certificates
 from client_helpers import HOST, Servers, calcc, echo
-from helpers import TIMEOUT, Daemon, Daemons, ask, read_all, wait_until
+from helpers import TIMEOUT, Daemons, ask, connect_with_little_room, read_all, wait_until
 
 MUCH = b"".join(b"%0127d\n" % number for number in range(1 << 16))  # 8 MiB
 A_MOMENT = 0.3  # seconds, in which a client fills what is between it and a server
@@ -53,15 +52,6 @@ def test_the_relay_goes_on_after_a_full_send_buffer_over_tls(
     assert done.stdout == MUCH
 
 
-def connect_with_little_room(daemon: Daemon) -> socket.socket:
-    """Connect a client whose kernel takes hardly more than it reads."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.settimeout(TIMEOUT)
-    client.connect((daemon.host, daemon.port))
-    return client
-
-
 @pytest.mark.parametrize("size", [300, 1000])
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_no_reply_is_lost_where_the_serving_loop_finds_no_room_for_it(
@@ -74,7 +64,7 @@ def test_no_reply_is_lost_where_the_serving_loop_finds_no_room_for_it(
     path, count = tmp_path / "calcd.sock", 300
     daemon = start_daemon("-l", "tcp://127.0.0.1:0", "-l", f"unix://{path}")
     with (
-        connect_with_little_room(daemon)
+        connect_with_little_room((daemon.host, daemon.port))
         if kind == "tcp"
         else socket.socket(socket.AF_UNIX) as client
     ):
@@ -96,11 +86,6 @@ def test_no_reply_is_lost_where_the_serving_loop_finds_no_room_for_it(
     assert replies == b"".join(b"%06d" % number + size * b"A" + b"\n" for number in range(count))
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def read_nothing(client: socket.socket) -> None:
     """Ask for more than the kernel holds, and leave more to be read."""
     client.sendall(600 * (b"UPPER " + 1000 * b"a" + b"\n"))
@@ -115,13 +100,18 @@ def test_nobody_spins_beside_a_client_that_has_a_thread(
     start_daemon: Daemons, do: Callable[[socket.socket], None]
 ) -> None:
     daemon = start_daemon()
-    pid = daemon.process.pid
-    with connect_with_little_room(daemon) as client:
-        assert ask(client, b"PING\n") == b"PONG\n"
-        before = len(os.listdir(f"/proc/{pid}/task"))
-        do(client)
-        wait_until(lambda: len(os.listdir(f"/proc/{pid}/task")) > before, "its thread")
+
+    def is_quiet() -> bool:
+        used = daemon.cpu_seconds()
         time.sleep(A_MOMENT)
-        used = cpu_seconds(pid)
+        return daemon.cpu_seconds() - used < 0.05
+
+    with connect_with_little_room((daemon.host, daemon.port)) as client:
+        assert ask(client, b"PING\n") == b"PONG\n"
+        before = daemon.count_threads()
+        do(client)
+        wait_until(lambda: daemon.count_threads() > before, "its thread")
+        wait_until(is_quiet, "the requests to be answered")
+        used = daemon.cpu_seconds()
         time.sleep(1)
-        assert cpu_seconds(pid) - used < 0.1
+        assert daemon.cpu_seconds() - used < 0.1

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -503,7 +504,8 @@ def test_pidfile_that_its_user_made_is_not_believed_by_root(
 def with_pid(wanted: int) -> Iterator[Other]:
     """Start a process with this pid, which is free; skip the test if that fails."""
     last_pid = Path("/proc/sys/kernel/ns_last_pid")
-    for _ in range(20):
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
         try:
             last_pid.write_text(str(wanted - 1))
         except OSError as error:

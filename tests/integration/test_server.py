@@ -21,6 +21,7 @@ from helpers import (
     Daemon,
     Daemons,
     ask,
+    connect_with_little_room,
     daemons_in,
     datagrams_to,
     read_all,
@@ -228,7 +229,7 @@ def test_a_drip_of_bytes_does_not_stretch_a_lines_time(start_daemon: Daemons) ->
 
 
 def test_signs_of_life_do_not_stretch_a_lines_time_or_its_silence(start_daemon: Daemons) -> None:
-    daemon = start_daemon("--line-timeout", "0.5", "--message-wait", "0.3")
+    daemon = start_daemon("--line-timeout", "5", "--message-wait", "0.3")
     with daemon.connect() as connection:
         connection.sendall(b"SOMA 2 2")
         connection.settimeout(0.05)
@@ -241,7 +242,7 @@ def test_signs_of_life_do_not_stretch_a_lines_time_or_its_silence(start_daemon: 
                 reply = connection.recv(100)
             return reply != b""
 
-        wait_until(answered, "the reply", 5)
+        wait_until(answered, "the reply")
         assert reply == b"4\n"
 
 
@@ -265,9 +266,9 @@ def test_each_line_has_its_own_time(start_daemon: Daemons) -> None:
 
 
 def test_a_line_after_one_that_silence_ended_has_its_own_time(start_daemon: Daemons) -> None:
-    daemon = start_daemon("--message-wait", "0.05", "--line-timeout", "0.6")
+    daemon = start_daemon("--message-wait", "0.05", "--line-timeout", "1.5")
     with daemon.connect() as connection:
-        until = time.monotonic() + 0.6
+        until = time.monotonic() + 1.5
         while time.monotonic() < until:
             assert ask(connection, b"SOMA 2 2") == b"4\n"
         connection.sendall(b"SOM")
@@ -286,23 +287,20 @@ def test_a_client_that_reads_nothing_is_cut_in_its_time(start_daemon: Daemons) -
                 moved = time.monotonic()
         [line] = daemon.logs("how=unread")
         seconds = float(line.split("seconds=")[1].split()[0])
-        assert 1.4 < seconds < moved - began + 2.5
+        assert 1.4 < seconds < moved - began + 1.5 + 5
     assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
 
 
 def test_a_client_that_reads_slowly_is_not_cut(start_daemon: Daemons) -> None:
     """Less in ``send_timeout`` than the kernel takes to have room again, but something."""
-    daemon = start_daemon("--send-timeout", "1")
+    daemon = start_daemon("--send-timeout", "2")
     many = 8000
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.settimeout(TIMEOUT)
-        connection.connect((daemon.host, daemon.port))
+    with connect_with_little_room((daemon.host, daemon.port)) as connection:
         connection.sendall(b"DIV 1 3\n" * many)
         received = b""
-        until = time.monotonic() + 3
+        until = time.monotonic() + 4
         while time.monotonic() < until:
-            received += connection.recv(2000)
+            received += connection.recv(1000)
             time.sleep(0.1)
         connection.shutdown(socket.SHUT_WR)
         received += read_all(connection)
@@ -488,22 +486,16 @@ def test_places_freed_are_given_while_clients_come_and_go(start_daemon: Daemons)
             assert read_all(client) == b"BYE\n"
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def test_without_descriptors_clients_wait_and_the_loop_does_not_spin(daemon: Daemon) -> None:
-    pid = daemon.process.pid
     with daemon.connect() as first, daemon.connect() as second:
         assert ask(first, b"PING\n") == ask(second, b"PING\n") == b"PONG\n"
         daemon.take_free_descriptors()
         with daemon.connect() as waiting:
             waiting.sendall(b"SOMA 2 2\n")
             daemon.logs("limit reached: cannot accept: Too many open files: clients wait")
-            before = cpu_seconds(pid)
+            before = daemon.cpu_seconds()
             time.sleep(0.5)
-            assert cpu_seconds(pid) - before < 0.2
+            assert daemon.cpu_seconds() - before < 0.2
             assert ask(first, b"SOMA 3 3\n") == b"6\n"
             second.close()
             assert waiting.recv(100) == b"4\n"
@@ -520,7 +512,7 @@ def test_without_descriptors_prompt_clients_are_served_as_ever(daemon: Daemon) -
         began = time.monotonic()
         for _ in range(50):
             assert ask(prompt, b"PING\n") == b"PONG\n"
-        assert time.monotonic() - began < 2  # and not a pause for each
+        assert time.monotonic() - began < 4  # and not a pause of 0.1 s for each
 
 
 def test_a_stop_without_descriptors_keeps_its_time(start_daemon: Daemons) -> None:
@@ -534,7 +526,7 @@ def test_a_stop_without_descriptors_keeps_its_time(start_daemon: Daemons) -> Non
         daemon.logs("limit reached: cannot accept")
         began = time.monotonic()
         assert daemon.stop() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
 
 
 class NoRoomAtFirst:

@@ -4,7 +4,7 @@ import socket
 import threading
 
 import pytest
-from helpers import Daemons, ask, read_all, request_all, wait_until
+from helpers import Daemons, ask, connect_with_little_room, read_all, request_all, wait_until
 from load import load_on
 from serving import serving
 
@@ -75,9 +75,7 @@ def test_others_get_a_thread(further: bytes, rest: bytes, replies: bytes) -> Non
 def test_replies_that_a_client_takes_slowly_are_all_sent(start_daemon: Daemons) -> None:
     daemon = start_daemon("--precision", "1000", "--max-line", "5000")
     requests = 500
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect((daemon.host, daemon.port))
+    with connect_with_little_room((daemon.host, daemon.port)) as connection:
         replies = request_all(connection, requests * b"DIV 1 3\n")
     assert replies == requests * (b"0." + 1000 * b"3" + b"\n")
 

@@ -1,6 +1,5 @@
 """A stop: who is answered until the end, who is left to the next instance, what is not awaited."""
 
-import os
 import select
 import signal
 import socket
@@ -8,11 +7,20 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from background_daemon import Background
-from helpers import TIMEOUT, Daemon, Daemons, ask, read_all, wait_until
+from helpers import (
+    TIMEOUT,
+    Daemons,
+    ask,
+    bytes_unacked,
+    connect_with_little_room,
+    read_all,
+    wait_until,
+)
 from serving import serving
 
 from calcd.config.settings import Settings
@@ -32,27 +40,14 @@ def held(process: "subprocess.Popen[bytes]") -> Iterator[None]:
         process.send_signal(signal.SIGCONT)
 
 
-def threads(daemon: Daemon) -> int:
-    return len(os.listdir(f"/proc/{daemon.process.pid}/task"))
-
-
-def connect_with_little_room(port: int) -> socket.socket:
-    """Connect a client whose kernel takes hardly more than it reads."""
-    client = socket.socket()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.settimeout(TIMEOUT)
-    client.connect(("127.0.0.1", port))
-    return client
-
-
 def test_an_end_of_input_that_has_arrived_ends_the_last_line(start_daemon: Daemons) -> None:
     daemon = start_daemon("--drain-timeout", "60")
-    before = threads(daemon)
+    before = daemon.count_threads()
     with ExitStack() as open_ones:
         clients = [open_ones.enter_context(daemon.connect()) for _ in range(30)]
         for client in clients:
             client.sendall(b"S")
-        wait_until(lambda: threads(daemon) >= before + 30, "a thread for each")
+        wait_until(lambda: daemon.count_threads() >= before + 30, "a thread for each")
         with held(daemon.process):
             for client in clients:
                 client.sendall(b"OMA 1 1\nSOMA 2 2")
@@ -67,16 +62,19 @@ def test_hundreds_of_clients_that_have_replies_to_read_get_them_all(start_daemon
     daemon, count, requests = start_daemon("--drain-timeout", "60"), 300, 40
     with ExitStack() as open_ones:
         clients = [
-            open_ones.enter_context(connect_with_little_room(daemon.port)) for _ in range(count)
+            open_ones.enter_context(connect_with_little_room((daemon.host, daemon.port)))
+            for _ in range(count)
         ]
         for client in clients:
             client.sendall(requests * LONG_REQUEST)
+        wait_until(lambda: not any(map(bytes_unacked, clients)), "the requests to arrive")
         daemon.process.terminate()
         daemon.logs(" how=stopped", count)
         for client in clients:
             client.sendall(b"PING\n")
-        for client in clients:
-            assert read_all(client) == requests * LONG_REPLY
+        with ThreadPoolExecutor(count) as readers:  # the lingering close has a time for each
+            for replies in readers.map(read_all, clients):
+                assert replies == requests * LONG_REPLY
     assert daemon.process.wait(TIMEOUT) == 0
     assert "stopped: 0 connections cut" in daemon.log
 
@@ -133,7 +131,7 @@ def test_calcd_s_stop_waits_for_as_long_as_the_drain_may_take(background: Backgr
     # Without the time that it waits beyond, which would hide how long it waits for the drain.
     code = "import calcd.daemon.actions\ncalcd.daemon.actions._STOP_MARGIN = 0.0"
     *_, port = background.log.split("listening on tcp://127.0.0.1:")[1].split()[0].rsplit(":", 1)
-    with connect_with_little_room(int(port)) as client:
+    with connect_with_little_room(("127.0.0.1", int(port))) as client:
         client.sendall(400 * LONG_REQUEST)  # more than the kernel takes of the replies
         with background.command("-s", "stop", "--drain-timeout", "60", code=code) as stop:
             wait_until(lambda: "stopping: " in background.log, "the stop")

@@ -318,8 +318,8 @@ def test_a_flood_keeps_no_connection_waiting(start_daemon: Daemons, asked: bytes
                     waits.append(time.monotonic() - before)
         assert status(daemon, "Threads") < 24
         assert status(daemon, "VmRSS") < 150 << 10  # KiB
-    assert sorted(waits)[len(waits) // 2] < 0.1
-    assert max(waits) < 2
+    assert sorted(waits)[len(waits) // 2] < 0.5
+    assert max(waits) < 5
     with Client(daemon) as client:
         wait_until(lambda: answers_soon(client), "an answer after the flood")
 

@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 from certificates import Certificates
 from client_helpers import HOST, calcc
-from helpers import TIMEOUT, Daemons, ask, datagrams_to
+from helpers import TIMEOUT, Daemons, ask, connect_with_little_room, datagrams_to
 
 pytestmark = pytest.mark.speed
 
@@ -35,10 +35,8 @@ def test_the_drain_ends_in_time_beside_clients_that_do_not_read(
     with ExitStack() as open_ones:
         clients = []
         for _ in range(20):
-            client = open_ones.enter_context(socket.socket())
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.settimeout(TIMEOUT)
-            client.connect((daemon.host, daemon.port))
+            address = daemon.host, daemon.port
+            client = open_ones.enter_context(connect_with_little_room(address))
             client.sendall(requests)
             clients.append(client)
         began = time.monotonic()

@@ -10,7 +10,6 @@ import sys
 import termios
 import threading
 import time
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -175,13 +174,6 @@ def receive(connection: socket.socket, expected: bytes) -> None:
         assert more, f"only {data!r}"
         data += more
     assert data == expected
-
-
-def unread(connection: socket.socket) -> int:
-    """Return how many bytes sent are not acknowledged yet."""
-    count = array("i", [0])
-    fcntl.ioctl(connection, termios.TIOCOUTQ, count)
-    return count[0]
 
 
 def drip(connection: socket.socket, start: bytes = b"") -> None:

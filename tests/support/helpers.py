@@ -1,5 +1,6 @@
 """What the tests share: a real daemon to talk to, and ways to wait that have a bound."""
 
+import fcntl
 import os
 import re
 import resource
@@ -8,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,6 +60,21 @@ def datagrams_to(daemon: "Daemon") -> Iterator[socket.socket]:
         client.settimeout(TIMEOUT)
         client.connect(("127.0.0.1", daemon.port_of("udp")))
         yield client
+
+
+def connect_with_little_room(address: tuple[str, int]) -> socket.socket:
+    """Connect a client whose kernel takes hardly more than it reads."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(TIMEOUT)
+    client.connect(address)
+    return client
+
+
+def bytes_unacked(connection: socket.socket) -> int:
+    """Count the bytes sent that the other side's kernel does not have yet."""
+    count = fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(count, sys.byteorder)
 
 
 def reset_on_close(connection: socket.socket) -> None:
@@ -150,10 +167,21 @@ class Daemon:
         url = next(url for url in self.endpoints if url.startswith(f"{scheme}:"))
         return int(url.rpartition(":")[2])
 
+    def count_threads(self) -> int:
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
+    def count_descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that it has used."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
     def take_free_descriptors(self) -> None:
         """Lower its limit of open files to those that it has."""
         pid = self.process.pid
-        count = len(os.listdir(f"/proc/{pid}/fd"))
+        count = self.count_descriptors()
         hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (count, hard))
 

@@ -49,12 +49,6 @@ class Usage:
         return self.descriptors <= before.descriptors and threads_left <= KEPT
 
 
-def cpu_seconds(daemon: Daemon) -> float:
-    """Give the processor time that a daemon has taken."""
-    stat = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def connect(daemon: Daemon, host: str = "127.0.0.1", room: int = 0, port: int = 0) -> socket.socket:
     """Connect from an address of this machine, with so little room for what is not read yet."""
     connection = socket.socket()

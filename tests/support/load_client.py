@@ -1,15 +1,12 @@
 """Clients that ask on and on, all in one thread, and know what they must be told."""
 
-import fcntl
 import selectors
 import socket
-import sys
-import termios
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from helpers import TIMEOUT
+from helpers import TIMEOUT, bytes_unacked
 
 _SHALLOW, _DEEP = 5, 1000  # requests that are not answered yet
 
@@ -70,8 +67,8 @@ class LoadClient:
 
     def arrived(self) -> int:
         """Count the requests that the server's kernel has acknowledged."""
-        left = fcntl.ioctl(self.connection, termios.TIOCOUTQ, bytes(4))
-        rounds, rest = divmod(self._sent - int.from_bytes(left, sys.byteorder), self._ends[-1])
+        arrived = self._sent - bytes_unacked(self.connection)
+        rounds, rest = divmod(arrived, self._ends[-1])
         return rounds * len(self._ends) + bisect_right(self._ends, rest)
 
     def wrong(self) -> bytes:

@@ -43,8 +43,10 @@ def test_rotation_loses_no_line(machine: SystemdContainer, report: Report) -> No
 
 @pytest.mark.usefixtures("in_background")
 def test_old_logs_are_compressed(machine: SystemdContainer) -> None:
+    log = machine.files / "var/log/calcd/calcd.log"
     for _ in range(2):
         machine.ask("SOMA 2 2")
+        wait_until(lambda: "requests=1" in log.read_text(), "the connection's line")
         assert machine.run("logrotate --force /etc/logrotate.d/calcd") == ""
     listed = machine.run("cd /var/log/calcd; zgrep -l requests=1 *; stat -c %U *").split()
     assert listed == ["calcd.log.1", "calcd.log.2.gz", *3 * ["calcd"]]
