@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 from random import Random
 
-import pytest
-
 
 def main() -> None:
     """Run the command line."""
@@ -42,6 +40,8 @@ def main() -> None:
 
 
 def _check_properties() -> int:
+    import pytest
+
     unit = Path(__file__).parents[1] / "unit"
     options = ["-q", "-n", "auto", "--timeout=600", "-m", "hypothesis", "--hypothesis-profile=long"]
     return pytest.main([*options, str(unit)])
