@@ -173,7 +173,7 @@ def test_a_server_that_says_nothing(switches: str) -> None:
         done = calcc(switches, "-w", 0.3, HOST, port, stdin=b"PING\n")
     assert (done.stdout, done.returncode) == (b"", 3)
     assert error_message(done) == f"{HOST} port {port}: no reply in 0.3 s"
-    assert time.monotonic() - began > 0.3
+    assert 0.3 < time.monotonic() - began < 5
 
 
 def test_the_timeout_is_for_all_three_datagrams() -> None:

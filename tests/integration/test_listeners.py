@@ -197,8 +197,9 @@ def test_the_ipv6_wildcard_is_ipv6_only() -> None:
 
 
 def test_many_clients_connect_though_nobody_accepts() -> None:
+    most = int(Path("/proc/sys/net/core/somaxconn").read_text())
     with listening("tcp://127.0.0.1:0") as (listener,), ExitStack() as at_end:
-        for _ in range(60):
+        for _ in range(min(500, most)):
             address = listener.socket.getsockname()
             at_end.enter_context(closing(socket.create_connection(address, TIMEOUT)))
 

@@ -308,10 +308,12 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NotifyS
 
 @pytest.mark.parametrize("address", ["@calcd-test-nobody", "/nowhere/notify", "vsock:2:1", None])
 def test_without_a_manager_that_listens_nothing_happens(
-    monkeypatch: pytest.MonkeyPatch, address: str | None
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str | None
 ) -> None:
+    """No error is raised or logged, and without an address there is no socket."""
     if address is None:
         monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+        monkeypatch.setattr(socket, "socket", lambda *_: pytest.fail("a socket was made"))
     else:
         monkeypatch.setenv("NOTIFY_SOCKET", address)
     notifier = Notifier()
@@ -319,6 +321,7 @@ def test_without_a_manager_that_listens_nothing_happens(
     notifier.reloading()
     notifier.close()
     notifier.send("STOPPING=1")
+    assert caplog.messages == []
 
 
 def test_a_manager_may_have_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

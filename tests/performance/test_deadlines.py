@@ -11,6 +11,8 @@ from certificates import Certificates
 from client_helpers import HOST, calcc
 from helpers import TIMEOUT, Daemons, ask, connect_with_little_room, datagrams_to
 
+from calcd.net.lingering import LingeringCloser
+
 pytestmark = pytest.mark.speed
 
 
@@ -64,6 +66,24 @@ def test_a_client_that_keeps_sending_does_not_stretch_the_stop(start_daemon: Dae
                 ended = not client.recv(4096)
     assert daemon.process.wait(TIMEOUT) == 0
     assert time.monotonic() - began < 3
+
+
+def test_a_lingering_close_ends_soon_after_its_client_has_closed() -> None:
+    took = []
+    for _ in range(15):
+        closer = LingeringCloser()
+        closer.timeout = TIMEOUT
+        closer.start()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = socket.create_connection(listener.getsockname(), TIMEOUT)
+            server = listener.accept()[0]
+        closer.close(server)
+        began = time.monotonic()
+        client.close()
+        closer.finish(TIMEOUT)
+        took.append(time.monotonic() - began)
+        assert server.fileno() == -1
+    assert median(took) < 0.2
 
 
 def test_datagrams_do_not_wait_while_connections_have_no_room(start_daemon: Daemons) -> None:

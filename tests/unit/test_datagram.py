@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sessions import answered, new_session
 
+from calcd.core import datagram as module
 from calcd.core.budget import BudgetExceeded
 from calcd.core.datagram import MAX_SIZE, DatagramSession, fit, room_for
 from calcd.core.decimal128 import Arithmetic
@@ -223,6 +224,20 @@ def test_a_datagram_is_answered_in_calls_that_do_little_but_for_an_expensive_lin
 def test_a_datagram_that_costs_too_much_has_no_reply() -> None:
     with pytest.raises(BudgetExceeded):
         reply_to(b"EXP 0.1234\n" * 5000, precision=1000)
+
+
+def test_a_datagram_is_dropped_once_its_lines_cost_more_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = b"EXP 0.1234\n"
+    one = DatagramSession(line, Arithmetic(1000))
+    while one.pending:
+        one.resume()
+    monkeypatch.setattr(module, "_DATAGRAM_LIMIT", 10.5 * one._cost)
+    # The limit is looked at before each expensive line.
+    assert reply_to(11 * line, precision=1000)
+    with pytest.raises(BudgetExceeded):
+        reply_to(12 * line, precision=1000)
 
 
 def test_each_request_can_be_watched_as_it_is_replied() -> None:

@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sessions import answered, new_session
 
@@ -496,6 +496,7 @@ def test_an_expensive_line_and_an_end_in_the_same_read_are_both_seen() -> None:
     ).map(b"".join),
     st.sampled_from([34, 1000]),
 )
+@example(18 * b"PRECISION 700\nLN 2\n", 34)  # 16 KiB, fifty times
 def test_a_call_that_is_not_for_an_expensive_line_does_little(data: bytes, digits: int) -> None:
     """Whatever came: the rest stays pending, and changing the precision loses no count."""
     watched = new_session(digits)
