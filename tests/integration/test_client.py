@@ -6,7 +6,6 @@ one connection after the other.
 
 import os
 import re
-import select
 import shutil
 import signal
 import socket
@@ -29,6 +28,8 @@ from client_helpers import (
     Script,
     Servers,
     answer,
+    assert_input_waits_for_replies,
+    assert_replies_come_at_once,
     calcc,
     echo,
     error_message,
@@ -89,11 +90,7 @@ def test_nothing_to_read_is_the_end_of_input(stdin: str, shared_daemon: Daemon) 
 
 def test_replies_come_while_input_is_still_open(shared_daemon: Daemon) -> None:
     with running(shared_daemon.host, shared_daemon.port) as process:
-        for number in range(3):
-            process.stdin.write(b"SOMA %d 1\n" % number)
-            assert process.stdout.read(10) == b"%d\n" % (number + 1)
-        process.stdin.close()
-        assert process.wait(TIMEOUT) == 0
+        assert_replies_come_at_once(process)
 
 
 def test_the_end_of_input_half_closes_and_the_last_reply_still_comes(serve: Servers) -> None:
@@ -173,18 +170,8 @@ def test_memory_does_not_grow_with_the_input(serve: Servers, tmp_path: Path) -> 
 
 
 def test_unread_replies_stop_the_client_from_reading_input(serve: Servers) -> None:
-    chunk = b"%01023d\n" % 7 * 64
     with running(HOST, serve(echo)) as process:
-        os.set_blocking(process.stdin.fileno(), False)
-        sent = 0
-        while select.select([], [process.stdin], [], 0.3)[1]:
-            sent += os.write(process.stdin.fileno(), chunk)
-            assert sent < 256 << 20  # all that the sockets' and pipes' buffers hold is far less
-        process.stdin.close()
-        received = 0
-        while data := process.stdout.read(1 << 20):
-            received += len(data)
-        assert received == sent
+        assert_input_waits_for_replies(process)
 
 
 # -- Like netcat ---------------------------------------------------------------------------------

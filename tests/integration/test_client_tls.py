@@ -29,6 +29,7 @@ from client_helpers import (
     Script,
     Servers,
     answer,
+    assert_input_waits_for_replies,
     calcc,
     drip,
     echo,
@@ -422,18 +423,8 @@ def test_the_relay_goes_on_after_a_full_send_buffer(
 def test_unread_replies_stop_the_client_from_reading_input(
     serve: Servers, secure: Secure, trust: list[object]
 ) -> None:
-    chunk = b"%01023d\n" % 7 * 64
     with running(*trust, HOST, serve(secure(echo))) as process:
-        os.set_blocking(process.stdin.fileno(), False)
-        sent = 0
-        while select.select([], [process.stdin], [], 0.3)[1]:
-            sent += os.write(process.stdin.fileno(), chunk)
-            assert sent < 256 << 20  # all that the sockets' and pipes' buffers hold is far less
-        process.stdin.close()
-        received = 0
-        while data := process.stdout.read(1 << 20):
-            received += len(data)
-        assert received == sent
+        assert_input_waits_for_replies(process)
 
 
 @both_versions

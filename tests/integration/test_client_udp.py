@@ -8,7 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from client_helpers import CTRL_D, HOST, PROMPT, calcc, error_message, running, terminal
+from client_helpers import (
+    CTRL_D,
+    HOST,
+    PROMPT,
+    assert_replies_come_at_once,
+    calcc,
+    error_message,
+    running,
+    terminal,
+)
 from helpers import TIMEOUT, Daemon, daemons_in
 from listening import needs_ipv6
 
@@ -77,11 +86,7 @@ def test_requests_of_the_command_line(port: str) -> None:
 
 def test_replies_come_while_input_is_still_open(port: str) -> None:
     with running("-u", HOST, port) as process:
-        for number in range(3):
-            process.stdin.write(b"SOMA %d 1\n" % number)
-            assert process.stdout.read(10) == b"%d\n" % (number + 1)
-        process.stdin.close()
-        assert process.wait(TIMEOUT) == 0
+        assert_replies_come_at_once(process)
 
 
 def test_many_requests_come_back_whole(port: str) -> None:

@@ -60,6 +60,30 @@ def running(*arguments: object, **streams: Any) -> Iterator[Any]:
             process.kill()
 
 
+def assert_replies_come_at_once(process: Any) -> None:
+    """Ask a running client, while its input is open; then end its input."""
+    for number in range(3):
+        process.stdin.write(b"SOMA %d 1\n" % number)
+        assert process.stdout.read(10) == b"%d\n" % (number + 1)
+    process.stdin.close()
+    assert process.wait(TIMEOUT) == 0
+
+
+def assert_input_waits_for_replies(process: Any) -> None:
+    """Give a running client of an echo server all that it takes; then read as much."""
+    chunk = b"%01023d\n" % 7 * 64
+    os.set_blocking(process.stdin.fileno(), False)
+    sent = 0
+    while select.select([], [process.stdin], [], 0.3)[1]:
+        sent += os.write(process.stdin.fileno(), chunk)
+        assert sent < 256 << 20  # all that the sockets' and pipes' buffers hold is far less
+    process.stdin.close()
+    received = 0
+    while data := process.stdout.read(1 << 20):
+        received += len(data)
+    assert received == sent
+
+
 def bundle(path: Path) -> None:
     """Make the client one file, as its users do."""
     command = [sys.executable, "-m", "calcd.client.bundle", str(path)]
