@@ -159,4 +159,4 @@ def report(
 ) -> Report:
     """Take down what became of the requests of a test, for the summary."""
     event = request.node.name.removeprefix("test_").replace("_", " ")
-    return lambda tally: record_property("load", f"{event}: {tally}")
+    return lambda result: record_property("load", f"{event}: {result}")

@@ -682,7 +682,7 @@ def test_a_thread_that_the_system_refuses_is_a_polite_busy(
             assert ask(first, b"PING\n") == b"PONG\n"
         with connect() as fourth:
             assert [ask(fourth, b"PING\n") for _ in range(2)] == 2 * [b"PONG\n"]
-        wait_until(lambda: server.limiter.active == 0, "the places to be free")
+        wait_until(lambda: server.limiter.active == 0, "the connections to be counted out")
     assert "can't start new thread" in caplog.text
 
 
@@ -719,7 +719,7 @@ def test_a_bug_outside_requests_ends_its_connection_alone(
                 assert read_all(connection) == b""
         with connect() as connection:
             assert ask(connection, b"PING\n") == b"PONG\n"
-        wait_until(lambda: server.limiter.active == 0, "the places to be free")
+        wait_until(lambda: server.limiter.active == 0, "the connections to be counted out")
     assert "a bug ended it" in caplog.text
 
 

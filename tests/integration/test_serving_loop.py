@@ -22,7 +22,7 @@ def test_a_client_that_asks_once_needs_no_thread() -> None:
         for requests, replies in ((b"SOMA 2 2\n", b"4\n"), (b"QUIT\n", b"BYE\n"), (b"", b"")):
             with connect() as connection:
                 assert request_all(connection, requests) == replies
-        wait_until(lambda: server.limiter.active == 0, "the places to be free")
+        wait_until(lambda: server.limiter.active == 0, "the connections to be counted out")
         assert threads() == before
 
 
@@ -32,7 +32,7 @@ def test_a_bulk_of_requests_with_their_end_needs_none_either() -> None:
         connection.sendall(400 * b"SOMA 2 2\n")
         connection.shutdown(socket.SHUT_WR)
         assert read_all(connection) == 400 * b"4\n"
-        wait_until(lambda: server.limiter.active == 0, "the place to be free")
+        wait_until(lambda: server.limiter.active == 0, "the connections to be counted out")
         assert threads() == before
 
 
@@ -116,7 +116,7 @@ def test_a_reset_and_a_bug_end_only_their_connection(
             assert read_all(connection) == b""
         with connect() as connection:
             assert ask(connection, b"SOMA 2 2\n") == b"4\n"
-        wait_until(lambda: server.limiter.active == 0, "the places to be free")
+        wait_until(lambda: server.limiter.active == 0, "the connections to be counted out")
     assert "a bug ended it" in caplog.text
     assert [caplog.text.count(f"how={end}") for end in ("reset", "bug", "closed")] == [1, 1, 1]
 
@@ -124,7 +124,7 @@ def test_a_reset_and_a_bug_end_only_their_connection(
 def test_a_stop_among_many_busy_clients_cuts_nobody(start_daemon: Daemons) -> None:
     leaving = start_daemon("--reuse-port", "yes")
     start_daemon("--reuse-port", "yes", "-l", f"tcp://127.0.0.1:{leaving.port}")
-    with load_on("127.0.0.1", leaving.port, clients=200) as tally:
+    with load_on("127.0.0.1", leaving.port, clients=200) as result:
         assert leaving.stop() == 0
     assert "stopped: 0 connections cut" in leaving.log
-    assert (tally.wrong, tally.lost) == (0, 0)
+    assert (result.wrong, result.lost) == (0, 0)

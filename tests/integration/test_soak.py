@@ -68,12 +68,12 @@ def test_what_becomes_of_a_request_is_noticed(answer: Answer, noticed: set[str])
         await answer(reader, writer)
         writer.close()
 
-    async def visit() -> None:
+    async def run_client() -> None:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             endpoint = Endpoint(server.sockets[0].getsockname()[1])
-            await Connection(endpoint, Questions(1), result).visit(pipelined)
+            await Connection(endpoint, Questions(1), result).run(pipelined)
 
-    asyncio.run(visit())
+    asyncio.run(run_client())
     found = {name for name in ("wrong", "lost", "reset", "refused") if getattr(result, name)}
     assert found - {"lost"} == noticed - {"lost"}
     assert noticed <= found

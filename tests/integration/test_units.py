@@ -99,8 +99,8 @@ def test_socket_holds_the_default_endpoint() -> None:
 
 
 def test_a_stop_is_not_cut_short() -> None:
-    (patience,) = values(SERVICE, "TimeoutStopSec")
-    assert float(patience) > Settings().drain_timeout
+    (stop_timeout,) = values(SERVICE, "TimeoutStopSec")
+    assert float(stop_timeout) > Settings().drain_timeout
 
 
 # Inherited sockets

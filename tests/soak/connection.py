@@ -14,7 +14,7 @@ from tests.bench import sums
 
 from .result import SoakResult
 
-TIMEOUT = 30.0  # seconds that a visit may take
+TIMEOUT = 30.0  # seconds that a connection may last
 _SUMS = 20_000
 _SHOWN = 20  # wrong answers that are printed, about
 
@@ -68,7 +68,7 @@ class Connection:
         self.due = 0  # answers
         self.asked = 0
 
-    async def visit(self, behave: Callable[["Connection"], Awaitable[None]]) -> None:
+    async def run(self, behave: Callable[["Connection"], Awaitable[None]]) -> None:
         """Connect, behave so, close; count what became of it."""
         try:
             async with asyncio.timeout(TIMEOUT):

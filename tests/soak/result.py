@@ -25,7 +25,7 @@ class SoakResult:
     reset: int = 0
     refused: int = 0
     faults: int = 0
-    visits: Counter[str] = field(default_factory=Counter)
+    connections: Counter[str] = field(default_factory=Counter)
 
     @property
     def clean(self) -> bool:
@@ -70,7 +70,9 @@ def table(result: SoakResult, samples: Sequence[Sample], names: Sequence[str]) -
     """Give all of it as a table."""
     counted = ("requests", "wrong", "lost", "reset", "refused", "faults")
     lines = [f"{name:24}{getattr(result, name):>12,}" for name in counted]
-    lines += [f"  {kind:22}{count:>12,} visits" for kind, count in sorted(result.visits.items())]
+    lines += [
+        f"  {kind:22}{count:>12,} connections" for kind, count in sorted(result.connections.items())
+    ]
     lines += [f"{'':24}" + "".join(f"{name:>14}" for name in names)]
     for title, name in (
         ("memory, KiB", "memory"),

@@ -27,7 +27,7 @@ from .scenarios import (
 
 _CLIENTS = 24  # at once, floods aside
 _RELOAD, _FLOOD = 2.0, 10.0  # seconds between two
-_VISIT = 5  # requests that cost as much as to connect and to close
+_CONNECTION_COST = 5  # requests that cost as much as to connect and to close
 _NO_GOOD = re.compile(".*(Traceback|a bug|critical:|cannot ).*")
 _REST = 2.0  # seconds in which the daemon gives memory back, once nobody is there
 _SETTLED = 20.0  # seconds that the last connections may take to be closed
@@ -53,7 +53,7 @@ class Soak:
         self._rate = rate
         self._questions = Questions(seed)
         self._chance = self._questions.chance
-        self._next = 0.0  # when the next visit may begin
+        self._next = 0.0  # when the next client may come
         self._quiet = sample(daemon.process.pid)
 
     async def run(self, seconds: float) -> Sample:
@@ -75,17 +75,17 @@ class Soak:
                 endpoint = self._chance.choice(self._tls)
                 if self._chance.random() < 0.1:
                     kind, endpoint = broken_handshake, Endpoint(endpoint.port)
-            requests = await self.visit(kind, endpoint)
+            requests = await self.run_client(kind, endpoint)
             # Those who ask much let the others wait, so that the rate is kept on the whole.
-            self._next = max(self._next, now) + (requests + _VISIT) / self._rate
+            self._next = max(self._next, now) + (requests + _CONNECTION_COST) / self._rate
             await asyncio.sleep(min(self._next, until) - time.monotonic())
 
-    async def visit(self, kind: Kind, endpoint: Endpoint) -> int:
+    async def run_client(self, kind: Kind, endpoint: Endpoint) -> int:
         """Let one client come and go; give how many answers were due to it."""
         client = Connection(endpoint, self._questions, self.result)
         name = kind.__name__.replace("_", " ")
-        self.result.visits[name + (" (TLS)" if endpoint.tls else "")] += 1
-        await client.visit(kind)
+        self.result.connections[name + (" (TLS)" if endpoint.tls else "")] += 1
+        await client.run(kind)
         return client.asked
 
     async def _flood(self, until: float) -> None:
@@ -95,7 +95,7 @@ class Soak:
             if time.monotonic() >= until:
                 break
             endpoints = self._chance.choices(self._plain + self._tls, k=settings.MOST * 3 // 2)
-            await asyncio.gather(*(self.visit(kind, endpoint) for endpoint in endpoints))
+            await asyncio.gather(*(self.run_client(kind, endpoint) for endpoint in endpoints))
             await asyncio.sleep(min(_FLOOD, max(0, until - time.monotonic())))
 
     async def _reload(self, until: float) -> None:

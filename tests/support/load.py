@@ -64,7 +64,7 @@ class LoadResult:
 
 
 class Client:
-    """One client, with a tally of its own."""
+    """One client, and what became of its requests."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Client:
         tls: ssl.SSLContext | None,
         stopped: asyncio.Event,
     ) -> None:
-        self.tally = LoadResult()
+        self.result = LoadResult()
         self.was_answered = asyncio.Event()
         self._address = address
         self._requests = requests  # for each connection
@@ -92,7 +92,7 @@ class Client:
         """Think of a question, unless there is one still to be answered."""
         if self._question is None:
             self._question = Question()
-            self.tally.asked += 1
+            self.result.asked += 1
 
     async def _connect_and_ask(self, requests: float) -> None:
         host, port = self._address
@@ -101,7 +101,7 @@ class Client:
             opening = asyncio.open_connection(host, port, ssl=self._tls, server_hostname=name)
             reader, writer = await asyncio.wait_for(opening, TIMEOUT)
         except ConnectionResetError:  # by a listener that was closed with the client in its queue
-            self.tally.reset += 1
+            self.result.reset += 1
             return
         except OSError as error:
             print(f"connecting: {error!r}", file=sys.stderr)
@@ -116,7 +116,7 @@ class Client:
             writer.close()
 
     async def _refused(self) -> None:
-        self.tally.refused += 1
+        self.result.refused += 1
         await asyncio.sleep(_PAUSE)
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -127,19 +127,19 @@ class Client:
             writer.write(self._question.request)
             reply = await asyncio.wait_for(reader.readline(), TIMEOUT)
         except ConnectionError:
-            self.tally.reset += 1
+            self.result.reset += 1
             return False
         if not reply:
-            self.tally.ended += 1
+            self.result.ended += 1
             return False
         if reply.startswith(b"ERR BUSY"):
             await self._refused()
             return False
         if reply == self._question.answer:
-            self.tally.answered += 1
-            self.tally.slowest = max(self.tally.slowest, time.monotonic() - self._question.since)
+            self.result.answered += 1
+            self.result.slowest = max(self.result.slowest, time.monotonic() - self._question.since)
         else:
-            self.tally.wrong += 1
+            self.result.wrong += 1
             print(f"wrong: {self._question.request!r} got {reply!r}", file=sys.stderr)
         self._question = None
         self.was_answered.set()
@@ -168,7 +168,7 @@ class Question:
 async def ask_all_the_while(
     address: tuple[str, int], clients: int, tls: ssl.SSLContext | None
 ) -> LoadResult:
-    """Let so many clients ask until standard input ends, and add up their tallies."""
+    """Let so many clients ask until standard input ends, and add up their results."""
     stopped = asyncio.Event()
     all_clients = [
         Client(address, _FEW if number % 2 else float("inf"), tls, stopped)
@@ -184,7 +184,7 @@ async def ask_all_the_while(
     await running
     total = LoadResult()
     for field in fields(LoadResult):
-        values = [getattr(client.tally, field.name) for client in all_clients]
+        values = [getattr(client.result, field.name) for client in all_clients]
         setattr(total, field.name, max(values) if field.name == "slowest" else sum(values))
     return total
 
@@ -205,27 +205,27 @@ def main() -> None:
 def load_on(
     host: str, port: int, *, network: Sequence[str] = (), clients: int = 4, cafile: str = ""
 ) -> Iterator[LoadResult]:
-    """Ask all the while, until the block ends; then the tally has what became of the requests.
+    """Ask all the while, until the block ends; then the result has what became of the requests.
 
     ``network`` is a command that runs another in the network in which the server is.
     """
     command = [*network, sys.executable, __file__, f"--clients={clients}", host, str(port)]
     if cafile:
         command.append(f"--cafile={cafile}")
-    tally = LoadResult()
+    result = LoadResult()
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
         try:
             process.stdout.readline()
-            yield tally
+            yield result
             output, errors = process.communicate(timeout=MOST_SECONDS)
         finally:
             process.kill()
     assert process.returncode == 0, errors
     for name, value in json.loads(output).items():
-        setattr(tally, name, value)
+        setattr(result, name, value)
     print(errors[:2000])
 
 

@@ -107,11 +107,11 @@ def test_clients_that_ask_again_notice_nothing(
         cluster.wait_for_connections(name, CLIENTS)
         event(cluster, name)
         cluster.wait_for_connections(name, CLIENTS)
-    for kind, tally in (("", plain), (", with TLS", tls)):
-        record_property("load", f"one of three {event.__name__}{kind}: {tally}")
-        assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
-        assert tally.answered > 100
-        assert tally.cut <= CLIENTS  # what the server had, and no new one
+    for kind, result in (("", plain), (", with TLS", tls)):
+        record_property("load", f"one of three {event.__name__}{kind}: {result}")
+        assert (result.refused, result.wrong, result.lost) == (0, 0, 0)
+        assert result.answered > 100
+        assert result.cut <= CLIENTS  # what the server had, and no new one
 
 
 def test_it_is_valid_without_a_word(shared_cluster: HaproxyCluster) -> None:

@@ -25,19 +25,19 @@ def test_rotation_loses_no_line(machine: SystemdContainer, report: Report) -> No
     status = "/opt/calcd/bin/calcd -s status"
     before = machine.run(status)
     assert "running" in before
-    with machine.load() as tally:
+    with machine.load() as result:
         machine.run("logrotate --force /etc/logrotate.d/calcd")
         files = [machine.files / f"var/log/calcd/calcd.log{end}" for end in (".1", "")]
         wait_until(files[1].exists, "the new log file")
-    report(tally)
+    report(result)
     assert machine.run(status) == before
-    assert (tally.refused, tally.wrong, tally.cut, tally.lost) == (0, 0, 0, 0)
+    assert (result.refused, result.wrong, result.cut, result.lost) == (0, 0, 0, 0)
 
     def counted() -> list[int]:
         """Count the requests that the log files tell of."""
         return [sum(map(int, re.findall(r"requests=(\d+)", file.read_text()))) for file in files]
 
-    wait_until(lambda: sum(counted()) == tally.answered, "a line for each connection")
+    wait_until(lambda: sum(counted()) == result.answered, "a line for each connection")
     assert min(counted()) > 0
 
 

@@ -26,10 +26,10 @@ def pids(machine: SystemdContainer) -> list[str]:
 
 def test_from_one_to_two(machine: SystemdContainer, service: Service, report: Report) -> None:
     machine.ask("PING")
-    with machine.load(CLIENTS) as tally:
+    with machine.load(CLIENTS) as result:
         machine.run(commands("instances"))
-    report(tally)
-    assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
+    report(result)
+    assert (result.refused, result.wrong, result.lost) == (0, 0, 0)
     assert machine.show("calcd.socket", "ActiveState") == ["inactive"]
     assert service.show("Result") == "success"
 
@@ -45,27 +45,27 @@ def test_two_serve_one_port(machine: SystemdContainer, instances: Journal) -> No
 
 @pytest.mark.usefixtures("instances")
 def test_one_is_killed(machine: SystemdContainer, report: Report) -> None:
-    with machine.load(CLIENTS) as tally:
+    with machine.load(CLIENTS) as result:
         wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
         before = pids(machine)
         machine.run(f"systemctl kill --kill-whom=main --signal=KILL {ONE}")
         wait_until(lambda: machine.show(ONE, "NRestarts") == ["1"], "it to be started again")
-    report(tally)
+    report(result)
     after = pids(machine)
     assert (before[0] != after[0], before[1]) == (True, after[1])
-    assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
-    assert tally.cut <= CLIENTS
+    assert (result.refused, result.wrong, result.lost) == (0, 0, 0)
+    assert result.cut <= CLIENTS
 
 
 @pytest.mark.usefixtures("instances")
 def test_one_is_restarted(machine: SystemdContainer, report: Report) -> None:
-    with machine.load(CLIENTS) as tally:
+    with machine.load(CLIENTS) as result:
         wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
         for unit in ONE, OTHER:
             machine.run(f"systemctl restart {unit}")
-    report(tally)
-    assert (tally.refused, tally.wrong, tally.reset, tally.lost) == (0, 0, 0, 0)
-    assert tally.ended <= 2 * CLIENTS
+    report(result)
+    assert (result.refused, result.wrong, result.reset, result.lost) == (0, 0, 0, 0)
+    assert result.ended <= 2 * CLIENTS
 
 
 def test_each_has_its_own_watchdog_and_limits(
@@ -75,18 +75,18 @@ def test_each_has_its_own_watchdog_and_limits(
     directory.mkdir()
     (directory / "test.conf").write_text("[Service]\nWatchdogSec=1\nTasksMax=100\n")
     machine.run("systemctl daemon-reload")
-    with machine.load(CLIENTS) as tally:
+    with machine.load(CLIENTS) as result:
         wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
         before = pids(machine)
         machine.run(f"systemctl kill --kill-whom=main --signal=STOP {ONE}")
         wait_until(lambda: machine.show(ONE, "NRestarts") == ["1"], "the watchdog to act")
-    report(tally)
+    report(result)
     assert f"{ONE}: Watchdog timeout (limit 1s)!" in instances.about(ONE)
     assert (pids(machine)[1], machine.show(OTHER, "NRestarts")) == (before[1], ["0"])
     assert machine.show(ONE, "WatchdogUSec", "TasksMax") == ["1s", "100"]
     assert machine.show(OTHER, "WatchdogUSec", "TasksMax") == ["10s", "16384"]
-    assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
-    assert tally.cut <= CLIENTS
+    assert (result.refused, result.wrong, result.lost) == (0, 0, 0)
+    assert result.cut <= CLIENTS
 
 
 def test_without_systemd(start_daemon: Daemons, report: Report) -> None:
@@ -95,12 +95,12 @@ def test_without_systemd(start_daemon: Daemons, report: Report) -> None:
 
     one = one_more(0)
     other = one_more(one.port)
-    with load_on("127.0.0.1", one.port, clients=CLIENTS) as tally:
+    with load_on("127.0.0.1", one.port, clients=CLIENTS) as result:
         for daemon, how in ((one, signal.SIGKILL), (other, signal.SIGTERM)):
             new = one_more(one.port)
             daemon.stop(how)
             new.logs("^.* connection .* ended: ")  # and it gets its share
-    report(tally)
+    report(result)
     assert other.process.returncode == 0
-    assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
-    assert tally.cut <= 2 * CLIENTS
+    assert (result.refused, result.wrong, result.lost) == (0, 0, 0)
+    assert result.cut <= 2 * CLIENTS

@@ -18,70 +18,70 @@ def test_the_first_client_wakes_the_service(
     machine: SystemdContainer, service: Service, report: Report
 ) -> None:
     assert service.show("ActiveState") == "inactive"
-    with machine.load(CLIENTS) as tally:
+    with machine.load(CLIENTS) as result:
         wait_until(lambda: service.show("ActiveState") == "active", "the service to run")
-    report(tally)
-    assert tally.answered
-    assert (tally.refused, tally.wrong, tally.cut, tally.lost) == (0, 0, 0, 0)
+    report(result)
+    assert result.answered
+    assert (result.refused, result.wrong, result.cut, result.lost) == (0, 0, 0, 0)
     assert service.said("^listening on tcp://127.0.0.1:12000, from systemd") == [INFO]
 
 
 def test_a_restart(machine: SystemdContainer, service: Service, report: Report) -> None:
     machine.ask("PING")
     before = service.pid
-    with machine.load(CLIENTS) as tally:
+    with machine.load(CLIENTS) as result:
         for _ in range(3):
             machine.run("systemctl restart calcd")
-    report(tally)
+    report(result)
     assert service.pid != before
     assert service.said("^stopped: 0 connections cut$") == [INFO] * 3
-    assert tally.answered
+    assert result.answered
     # A client whose request crosses the daemon's FIN sees an end of stream and asks again.
-    assert (tally.refused, tally.wrong, tally.reset, tally.lost) == (0, 0, 0, 0)
-    assert tally.ended <= 3 * CLIENTS
+    assert (result.refused, result.wrong, result.reset, result.lost) == (0, 0, 0, 0)
+    assert result.ended <= 3 * CLIENTS
 
 
 def test_a_kill(machine: SystemdContainer, service: Service, report: Report) -> None:
     machine.ask("PING")
-    with machine.load(CLIENTS) as tally:
+    with machine.load(CLIENTS) as result:
         machine.run("systemctl kill --kill-whom=main --signal=KILL calcd")
         wait_until(lambda: service.show("NRestarts") == "1", "the service to be started again")
         machine.ask("PING")
-    report(tally)
-    assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
+    report(result)
+    assert (result.refused, result.wrong, result.lost) == (0, 0, 0)
     # Those in flight: an end of stream, or a reset where the daemon had not read the request.
-    assert tally.cut <= CLIENTS
+    assert result.cut <= CLIENTS
 
 
 def test_an_upgrade(machine: SystemdContainer, service: Service, report: Report) -> None:
     machine.ask("PING")
     before = service.pid
     machine.run("mkdir -p build/lib/calcd; touch build/lib/calcd/deleted.py")
-    with machine.load(2) as tally:
+    with machine.load(2) as result:
         machine.run("sed -i 's/^__version__ = .*/__version__ = \"9.8.7\"/' calcd/__init__.py")
         assert machine.ask("VERSION") != "calcd 9.8.7"
         machine.run(commands("upgrade"), network=True)
         assert machine.ask("VERSION") == "calcd 9.8.7"
-    report(tally)
+    report(result)
     assert service.pid != before
     assert machine.run("find /opt/calcd -name deleted.py") == ""
-    assert (tally.refused, tally.wrong, tally.reset, tally.lost) == (0, 0, 0, 0)
-    assert tally.ended <= 2
+    assert (result.refused, result.wrong, result.reset, result.lost) == (0, 0, 0, 0)
+    assert result.ended <= 2
 
 
 def test_a_reload(machine: SystemdContainer, service: Service, report: Report) -> None:
     machine.ask("PING")
     before, third = service.pid, "0." + 40 * "3"
-    with machine.load(CLIENTS) as tally:
+    with machine.load(CLIENTS) as result:
         service.set("precision = 40")
         wait_until(lambda: machine.ask("DIV 1 3") == third, "the new settings")
         service.set("max_line = long")
         service.wait_for("^reload: the settings stay as they were$")
         assert machine.ask("DIV 1 3") == third
-    report(tally)
+    report(result)
     assert service.pid == before
-    assert tally.answered
-    assert (tally.refused, tally.wrong, tally.cut, tally.lost) == (0, 0, 0, 0)
+    assert result.answered
+    assert (result.refused, result.wrong, result.cut, result.lost) == (0, 0, 0, 0)
     wrong = rf"^reload: {SETTINGS}:\d+: max_line: 'long'"
     assert service.said(wrong) == [ERROR]
 
@@ -107,13 +107,13 @@ def test_new_limits_hold_at_once_and_cut_nobody(
 def test_a_freeze(machine: SystemdContainer, service: Service, report: Report) -> None:
     service.change("WatchdogSec=1")
     machine.ask("PING")
-    with machine.load(CLIENTS) as tally:
+    with machine.load(CLIENTS) as result:
         machine.run("systemctl kill --kill-whom=main --signal=STOP calcd")
         wait_until(lambda: service.show("NRestarts") == "1", "the watchdog to act")
         machine.ask("PING")
-    report(tally)
-    assert (tally.refused, tally.wrong, tally.lost) == (0, 0, 0)
-    assert tally.cut <= CLIENTS
+    report(result)
+    assert (result.refused, result.wrong, result.lost) == (0, 0, 0)
+    assert result.cut <= CLIENTS
     assert "calcd.service: Watchdog timeout (limit 1s)!" in service.journal.about(UNIT)
 
 
@@ -123,22 +123,22 @@ def test_full_load(machine: SystemdContainer, service: Service, report: Report) 
     machine.ask("PING")
     before = service.pid
     service.set("max_connections = 4000")  # those that are closing count as well
-    with machine.load(800) as tally:
+    with machine.load(800) as result:
         deadline = time.monotonic() + 6  # three times what the watchdog allows
         wait_until(lambda: time.monotonic() > deadline, "six seconds to pass")
-    report(tally)
+    report(result)
     assert service.pid == before
-    assert (tally.refused, tally.wrong, tally.cut, tally.lost) == (0, 0, 0, 0)
+    assert (result.refused, result.wrong, result.cut, result.lost) == (0, 0, 0, 0)
 
 
 def test_a_stop(machine: SystemdContainer, service: Service, report: Report) -> None:
     machine.ask("PING")
-    with machine.load(CLIENTS) as tally:
+    with machine.load(CLIENTS) as result:
         # Its socket goes on holding the port: the clients wake it again.
         machine.run("systemctl stop calcd.service")
-    report(tally)
-    assert (tally.refused, tally.wrong, tally.reset, tally.lost) == (0, 0, 0, 0)
-    assert tally.ended <= CLIENTS
+    report(result)
+    assert (result.refused, result.wrong, result.reset, result.lost) == (0, 0, 0, 0)
+    assert result.ended <= CLIENTS
     assert "calcd.service: Deactivated successfully." in service.journal.about(UNIT)
 
 
@@ -163,7 +163,7 @@ def test_a_crash_loop(machine: SystemdContainer, service: Service, report: Repor
     service.change(
         "RestartSec=0", "ExecStart=", "ExecStart=/opt/calcd/bin/calcd --log-to /proc/nowhere"
     )
-    with machine.load(CLIENTS) as tally:
+    with machine.load(CLIENTS) as result:
         machine.run("systemctl kill --kill-whom=main --signal=KILL calcd")
         wait_until(lambda: service.show("ActiveState") == "failed", "the start limit")
         starts = [text for text in service.journal.about(UNIT) if text.startswith("Starting ")]
@@ -172,9 +172,9 @@ def test_a_crash_loop(machine: SystemdContainer, service: Service, report: Repor
         assert socket == ["failed", "service-start-limit-hit"]
         machine.run("rm /etc/systemd/system/calcd.service.d/test.conf; systemctl daemon-reload")
         machine.run(commands("mended"))
-    report(tally)
-    assert tally.refused
-    assert (tally.wrong, tally.lost) == (0, 0)
+    report(result)
+    assert result.refused
+    assert (result.wrong, result.lost) == (0, 0)
     assert set(service.said(": cannot write the log /proc/nowhere: ")) == {ERROR}
     assert "calcd.service: Start request repeated too quickly." in service.journal.about(UNIT)
 
