@@ -526,7 +526,7 @@ def test_a_server_that_is_silent_for_too_long(serve: Servers) -> None:
 
 
 def test_silence_is_no_error_if_no_reply_is_missing(shared_daemon: Daemon) -> None:
-    with running("-w", "0.2", shared_daemon.host, shared_daemon.port) as process:
+    with running("-w", "1.5", shared_daemon.host, shared_daemon.port) as process:
         process.stdin.write(b"PING\n")
         assert process.wait(TIMEOUT) == 0
         assert (process.stdout.read(), process.stderr.read()) == (b"PONG\n", b"")
@@ -550,7 +550,7 @@ def test_after_the_end_of_input_the_wait_may_be_shorter(serve: Servers) -> None:
 
     port = serve(script)
     started = time.monotonic()
-    done = calcc("-q", "0.2", "-w", "60", HOST, port, stdin=b"a\nb\n")
+    done = calcc("-q", "1.5", "-w", "60", HOST, port, stdin=b"a\nb\n")
     assert time.monotonic() - started < TIMEOUT
     assert (done.stdout, done.returncode) == (b"1\n", 3)
     assert "requests without a reply: 1 of 2" in error_message(done)

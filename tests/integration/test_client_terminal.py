@@ -152,7 +152,7 @@ def test_a_server_whose_list_of_operations_never_ends(
         serve(lambda connection: drip(connection, start), at=str(path))
         began = time.monotonic()
         press_tab(screen, "SO", "\x07")
-        assert time.monotonic() - began < prompt.HELP_TIMEOUT + 2
+        assert time.monotonic() - began < prompt.HELP_TIMEOUT + 5
         screen.type("\r")
         screen.expect("\n1\n" + PROMPT)
         screen.type(CTRL_D)

@@ -621,9 +621,9 @@ def test_a_server_that_is_silent_for_too_long(
     serve: Servers, secure: Secure, trust: list[object]
 ) -> None:
     port = serve(secure(serve.silent))
-    done = calcc(*trust, "-w", "0.2", "-e", "a", HOST, port)
+    done = calcc(*trust, "-w", "1.5", "-e", "a", HOST, port)
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert error_message(done).endswith("silent for 0.2 s; requests without a reply: 1 of 1")
+    assert error_message(done).endswith("silent for 1.5 s; requests without a reply: 1 of 1")
 
 
 @both_versions
@@ -703,7 +703,7 @@ def test_a_server_whose_list_of_operations_never_ends(
         began = time.monotonic()
         screen.type("\t")
         screen.expect("\x07")
-        assert time.monotonic() - began < prompt.HELP_TIMEOUT + 2
+        assert time.monotonic() - began < prompt.HELP_TIMEOUT + 5
         screen.type("MA 2 2\r")
         screen.expect("\n4\n" + PROMPT)
         screen.type("QUIT\r")

@@ -65,7 +65,7 @@ class SystemdContainer:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=3 * TIMEOUT,
+            timeout=(10 if network else 3) * TIMEOUT,  # with a network, pip installs
             check=False,
         )
         assert status is None or result.returncode == status, f"{command}: {result.stdout}"
