@@ -18,7 +18,7 @@ from service import Report, Service
 from systemd_container import SystemdContainer, boot_systemd, commands, why_not
 
 # How long an example takes says nothing on a machine that does other things as well.
-settings.register_profile("calcd", deadline=None)
+settings.register_profile("calcd", deadline=None, max_examples=50)
 settings.register_profile("long", deadline=None, max_examples=2000)
 settings.load_profile("calcd")
 

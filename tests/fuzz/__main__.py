@@ -1,7 +1,7 @@
 """Feed streams of bytes to the core until one shows a fault, or all are done.
 
 The streams are random, and the same for the same seed; or atheris finds them, guided by the code
-that each of them reaches. The properties that the unit tests check with a hundred examples each
+that each of them reaches. The properties that the unit tests check with fifty examples each
 can be checked with thousands.
 """
 
