@@ -43,7 +43,10 @@ class Running:
             self.signal(signal.SIGCONT)
 
     def stops_within(self, seconds: float) -> bool:
-        wait_until(self.has_stopped, "the stop", seconds)
+        try:
+            wait_until(self.has_stopped, "the stop", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the log ends with {self.read_log()[-1000:]}") from None
         return True
 
 
