@@ -16,6 +16,7 @@ from calcd.config.settings import (
     need_restart,
     option,
     read_settings,
+    sources_of,
 )
 
 CONFIG = ROOT / "etc" / "calcd.conf"
@@ -100,6 +101,22 @@ def test_the_settings_in_force_are_shown_as_they_are_written() -> None:
     assert " idle_timeout=31622400 " in shown
     assert " reuse_port=yes " in shown
     assert [pair.split("=")[0] for pair in shown.split(" ")] == [row.name for row in SETTINGS]
+
+
+def test_the_defaults_in_force_are_shown_as_the_table_has_them() -> None:
+    shown = str(read_settings(None, {"idle_timeout": "86399.999999"}))
+    defaults = {row.name: row.metadata["text"] for row in SETTINGS}
+    expected = {**defaults, "idle_timeout": "86399.999999", "log_to": "stderr"}
+    assert shown == " ".join(f"{name}={text}" for name, text in expected.items())
+
+
+def test_where_each_setting_is_set_can_be_looked_up(file: Path) -> None:
+    file.write_text("[calcd]\nmax_line = 7\nidle_timeout = 8\n")
+    assert sources_of(str(file), {"max_line": "9", "log_to": "syslog"}) == {
+        "max_line": "--max-line",
+        "idle_timeout": f"{file}:3",
+        "log_to": "--log-to",
+    }
 
 
 def test_some_settings_need_a_restart() -> None:
