@@ -242,8 +242,16 @@ def test_a_started_line_can_be_given_up() -> None:
     slow = session()
     slow.receive(b"SOMA 2")
     assert slow.has_partial_line
-    assert slow.time_out().startswith(b"ERR TIMEOUT ")
+    told = b"ERR TIMEOUT the line was not completed in time: end it with a newline\n"
+    assert slow.time_out() == told
     assert slow.close_reason is CloseReason.LINE_TIMEOUT
+    assert (slow.requests, slow.errors) == (1, 1)
+
+
+def test_nothing_is_sent_after_the_last_reply() -> None:
+    ended = session()
+    assert ended.receive(b"PING\nQUIT\n") == b"PONG\nBYE\n"
+    assert ended.close() == b""
 
 
 def test_blanks_alone_do_not_start_a_line() -> None:
