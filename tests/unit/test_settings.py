@@ -213,6 +213,12 @@ def test_a_comment_begins_after_a_blank(file: Path) -> None:
     assert read(file, "[calcd]\nuser = #c\n").user == ""
 
 
+def test_a_value_may_have_an_equals_sign(file: Path) -> None:
+    settings = read(file, "[calcd]\nlisten = unix:///a?mode=0660&group=b\nlog_to = /c=d\n")
+    assert str(settings.listen[0]) == "unix:///a?mode=0660&group=b"
+    assert settings.log_to == "/c=d"
+
+
 def test_each_setting_knows_the_line_where_it_begins(file: Path) -> None:
     file.write_text("# 1\n[calcd]\n\na = 1\nb =\n  2\n  3\n\nc = 4\n")
     rows, errors = read_file(str(file), "calcd")
@@ -233,6 +239,8 @@ def test_each_setting_knows_the_line_where_it_begins(file: Path) -> None:
         ("[calcd]\nLISTEN = x", ":2: LISTEN: there is no such setting: calcd -h lists them"),
         ("[calcd]\nuser = a\n\nuser = b\n", ":4: user: is set already, at /calcd.conf:2"),
         ("[calcd]\n[calculator]\nx = 1\n", ":2: '[calculator]': expected [calcd] alone"),
+        ("  max_line = 7\n", ":1: 'max_line = 7': expected [calcd] before it"),
+        ("[calcd]\nuser = a\n[calcd]\n", ":3: [calcd]: is there already"),
         ("[DEFAULT]\nmax_line = 7\n", ":1: '[DEFAULT]': expected [calcd] alone"),
         ("[calcd]\nmax_line 7\n", ":2: 'max_line 7': expected NAME = VALUE"),
         ("[calcd]\nmax_line: 7\n", ":2: 'max_line: 7': expected NAME = VALUE"),
@@ -451,6 +459,8 @@ def test_every_line_that_is_no_setting_is_reported(file: Path) -> None:
         ("user", "--user", "--user: why: what to do"),
         (None, "/etc/calcd.conf:7", "/etc/calcd.conf:7: why: what to do"),
         ("a b", "/etc/calcd.conf:7", "/etc/calcd.conf:7: 'a b': why: what to do"),
+        ("a" * 40, None, "a" * 40 + ": why: what to do"),
+        ("a" * 41, None, f"'{'a' * 40}...': why: what to do"),
         ("\x1b[2J", None, r"'\x1b[2J': why: what to do"),
     ],
 )
