@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sessions import answered, new_session
 from tls_client import Client
 
+from calcd.core.budget import CALL_LIMIT
 from calcd.core.session import CloseReason
-from calcd.core.tls import TlsSession, refusal
+from calcd.core.tls import TlsSession, refusal, server_context
 from calcd.net.certificates import load_context
 
 Clients = Callable[..., Client]
@@ -40,6 +41,12 @@ def client(request: pytest.FixtureRequest, clients: Clients) -> Client:
     client = clients(request.param)
     client.shake_hands()
     return client
+
+
+def test_what_is_forbidden_adds_to_what_the_ssl_module_forbids() -> None:
+    options = server_context().options
+    ours = ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
+    assert options == options | ours | ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).options
 
 
 def test_requests_are_answered(client: Client) -> None:
@@ -226,6 +233,29 @@ def test_many_small_records_in_one_read_are_all_answered(precise: Client) -> Non
     """More than one call has time for, though none of the lines is expensive."""
     precise.send(b"".join(precise.sealed(b"SOMA %d 1\n" % number) for number in range(500)))
     assert precise.heard() == b"".join(b"%d\n" % (number + 1) for number in range(500))
+
+
+def test_a_call_takes_a_few_of_many_records(precise: Client) -> None:
+    """A record takes time to decrypt, however little is in it."""
+    session, done = precise.session, [0]
+    precise.take(session.receive(b"".join(precise.sealed(b"PING\n") for _ in range(500))))
+    done.append(session.counters.requests)
+    while session.pending:
+        precise.take(session.resume())
+        done.append(session.counters.requests)
+    assert done[-1] == 500
+    each = [later - before for before, later in pairwise(done)]
+    assert 10 <= min(each[:-1]) <= max(each) <= CALL_LIMIT / 100
+
+
+def test_a_call_for_an_expensive_line_takes_no_record_after_it(precise: Client) -> None:
+    session = precise.session
+    records = [precise.sealed(EXPENSIVE), *(precise.sealed(b"PING\n") for _ in range(9))]
+    precise.take(session.receive(b"".join(records)))
+    precise.take(session.resume())
+    assert (session.counters.requests, session.pending) == (1, True)
+    precise.take(session.resume())
+    assert (session.counters.requests, session.pending) == (10, False)
 
 
 def test_the_end_that_follows_an_expensive_line_in_the_same_read_is_seen(precise: Client) -> None:

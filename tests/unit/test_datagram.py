@@ -247,3 +247,13 @@ def test_each_request_can_be_watched_as_it_is_replied() -> None:
     )
     datagram.resume()
     assert seen == [("SOMA 2 2", "4"), ("UPPER a", NOT_OVER_UDP[:-1].decode())]
+
+
+def test_as_many_replies_stay_as_leave_room_for_the_error_behind_them() -> None:
+    replies = [b"%d" % number * 60 + b"\n" for number in range(10)]
+    error = b"ERR REPLY-TOO-LONG use TCP, 7 requests have no reply\n"
+    room = 3 * 61 + len(error)
+    assert fit(b"".join(replies), room) == b"".join(replies[:3]) + error
+    fewer = b"".join(replies[:2]) + error.replace(b"7", b"8")
+    assert fit(b"".join(replies), room - 1) == fewer
+    assert fit(b"".join(replies), len(error)) == b""

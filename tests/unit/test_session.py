@@ -336,11 +336,11 @@ def test_after_the_first_newline_nothing_without_one_is_complete() -> None:
 
 def test_requests_errors_and_pings_are_counted() -> None:
     counted = session()
-    counted.receive(b"SOMA 2 2\n\nFOO\nPING\nDIV 1 0\n" + b"MUL 2 2\n" * 10)
+    counted.receive(b"SOMA 2 2\n\nFOO\nPING\nDIV 1 0\nPING\n" + b"MUL 2 2\n" * 10)
     counters = counted.counters
-    assert (counters.requests, counters.errors, counters.pings) == (14, 2, 1)
+    assert (counters.requests, counters.errors, counters.pings) == (15, 2, 2)
     counted.receive(b"SOMA 1 " + b"1" * 2000)
-    assert (counters.requests, counters.errors) == (15, 3)
+    assert (counters.requests, counters.errors) == (16, 3)
 
 
 def test_each_request_can_be_watched() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sessions import answered, new_session
 
-from calcd.core.commands import BY_NAME, TABLE
+from calcd.core.commands import BY_NAME, KINDS, TABLE
 from calcd.core.decimal128 import ROUNDINGS
 from calcd.core.interpreter import MAX_VARIABLES
 from calcd.core.messages import LANGUAGES, PORTUGUESE
@@ -355,3 +355,31 @@ def test_any_bytes_in_any_cuts_get_the_same_replies(stream: bytes, cuts: list[in
     assert replies == expected
     assert cut.counters == whole.counters
     assert cut.close_reason == whole.close_reason
+
+
+@pytest.mark.parametrize(
+    ("request_", "reply"),
+    [
+        ("HELP ADD", "SOMA augend addend [addend...]: the sum of the numbers, also ADD; "),
+        ("HELP LOG", "LOG number: "),
+        ("HELP", "arithmetic: SOMA|ADD, SUB, MUL, DIV, "),
+    ],
+)
+def test_help_begins_with_what_was_asked_for(request_: str, reply: str) -> None:
+    assert ask(request_)[0].startswith(reply)
+
+
+def test_help_lists_every_operation_by_kind_in_either_language() -> None:
+    def listed(*kinds: str) -> str:
+        return "; ".join(
+            f"{kind}: {', '.join('|'.join(operation.names) for operation in rows)}"
+            for kind, rows in zip(kinds, KINDS.values(), strict=True)
+        )
+
+    english, _, portuguese = ask("HELP", "LANGUAGE pt", "HELP")
+    assert english == listed("arithmetic", "text", "session") + (
+        "; expressions: 2*(3+4), x = sqrt(2), = x^2; HELP SOMA shows details"
+    )
+    assert portuguese == listed("aritmética", "texto", "sessão") + (
+        "; expressões: 2*(3+4), x = raiz(2), = x^2; HELP SOMA mostra detalhes"
+    )
