@@ -58,6 +58,7 @@ def test_requests_are_answered(client: Client) -> None:
 def test_a_handshake_may_come_byte_by_byte(clients: Clients) -> None:
     client = clients()
     assert client.session.has_partial_line
+    assert not client.session.pending
     client.shake_hands(1)
     assert not client.session.has_partial_line
     assert client.ask(b"SOMA 2 2\n") == b"4\n"

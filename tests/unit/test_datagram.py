@@ -257,3 +257,29 @@ def test_as_many_replies_stay_as_leave_room_for_the_error_behind_them() -> None:
     fewer = b"".join(replies[:2]) + error.replace(b"7", b"8")
     assert fit(b"".join(replies), room - 1) == fewer
     assert fit(b"".join(replies), len(error)) == b""
+
+
+def test_a_reply_takes_the_room_that_errors_leave() -> None:
+    reply, error = b"1" * 60 + b"\n", b"ERR REPLY-TOO-LONG use TCP\n"
+    assert fit(reply * 3, 3 * len(error)) == error * 3
+    assert fit(reply * 3, len(reply) + 2 * len(error) - 1) == error * 3
+    assert fit(reply * 3, len(reply) + 2 * len(error)) == reply + error * 2
+
+
+@pytest.mark.parametrize(
+    "asked", [b"ERR X x\nSOMA 2 2\n", b"SOMA 2 2\nERR X x\n", b"SOMA 2 2\nERR X x\nSOMA 2 2"]
+)
+def test_no_request_beside_an_error_is_answered(asked: bytes) -> None:
+    assert reply_to(asked) == b""
+
+
+@pytest.mark.parametrize("asked", [b"2 2\n", b"PONG OK\n", b"1" * 5000])
+def test_what_no_server_says_is_answered_with_an_error(asked: bytes) -> None:
+    assert reply_to(asked).startswith(b"ERR ")
+
+
+def test_a_call_with_a_higher_limit_does_more() -> None:
+    datagram = DatagramSession(b"SOMA 2 2\n" * 500, Arithmetic())
+    datagram.resume(1e6)
+    assert not datagram.pending
+    assert datagram.reply == b"4\n" * 500

@@ -143,6 +143,7 @@ def test_the_words_of_an_error_say_what_to_do() -> None:
     assert b"SOMA needs at least 2 operands, got 1: SOMA augend addend [" in ask(b"ADD 1\n")
     assert b"HELP takes at most 1 operand, got 2" in ask(b"HELP a b\n")
     assert b"'2,5' " in ask(b"SOMA 2,5 1\n")
+    assert ask(b"UPPER \xfe\n") == b"ERR INVALID-TEXT '\\xfe' is not UTF-8\n"
     assert rb"unknown operation 'SOM\xc3\x81': HELP lists them" in ask("SOMÁ 2 2\n".encode())
 
 
