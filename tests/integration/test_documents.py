@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -228,7 +229,7 @@ def test_each_marked_block_is_run_by_a_test() -> None:
             if document == OPERATIONS:
                 assert f'commands("{mark}")' in code, mark or block
             elif mark:
-                assert mark in ("tests", "setup", "loop", "before-a-commit")
+                assert mark in ("tests", "setup", "loop", "before-a-commit", "mutation")
 
 
 def test_what_a_contributor_runs_is_what_is_run_before_a_change_lands() -> None:
@@ -238,6 +239,15 @@ def test_what_a_contributor_runs_is_what_is_run_before_a_change_lands() -> None:
     before = marked(CONTRIBUTING, "before-a-commit").strip().replace("format .", "format --check .")
     assert before in " ".join(run.split())
     assert marked(CONTRIBUTING, "loop").strip() == ".venv/bin/pytest -q -n 2 tests/unit"
+
+
+def test_the_mutation_tool_is_an_extra_and_knows_its_packages() -> None:
+    commands = marked(CONTRIBUTING, "mutation")
+    assert "'.[test,mutation]'" in commands
+    assert "\nmutation =\n    mutmut " in (ROOT / "setup.cfg").read_text()
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mutmut"]["only_mutate"]
+    for package in re.findall(r"'calcd\.(\w+)\*'", commands):
+        assert f"calcd/{package}/*" in packages
 
 
 def commands_of(document: Path) -> list[str]:
