@@ -246,7 +246,7 @@ def test_a_started_line_can_be_given_up() -> None:
     told = b"ERR TIMEOUT the line was not completed in time: end it with a newline\n"
     assert slow.time_out() == told
     assert slow.close_reason is CloseReason.LINE_TIMEOUT
-    assert (slow.requests, slow.errors) == (2, 1)
+    assert (slow.counters.requests, slow.counters.errors) == (2, 1)
 
 
 def test_nothing_is_sent_after_the_last_reply() -> None:

@@ -16,7 +16,6 @@ from calcd.config.settings import (
     need_restart,
     option,
     read_settings,
-    sources_of,
 )
 
 CONFIG = ROOT / "etc" / "calcd.conf"
@@ -112,7 +111,7 @@ def test_the_defaults_in_force_are_shown_as_the_table_has_them() -> None:
 
 def test_where_each_setting_is_set_can_be_looked_up(file: Path) -> None:
     file.write_text("[calcd]\nmax_line = 7\nidle_timeout = 8\n")
-    assert sources_of(str(file), {"max_line": "9", "log_to": "syslog"}) == {
+    assert read_settings(str(file), {"max_line": "9", "log_to": "syslog"}).sources == {
         "max_line": "--max-line",
         "idle_timeout": f"{file}:3",
         "log_to": "--log-to",
