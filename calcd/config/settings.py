@@ -10,7 +10,7 @@ from calcd.config.endpoints import Endpoint
 from calcd.config.errors import ConfigError, SettingsError
 from calcd.config.file import Row, read_file
 from calcd.config.networks import Networks
-from calcd.core.decimal128 import ROUNDINGS
+from calcd.core.decimal128 import MAX_PRECISION, ROUNDINGS
 from calcd.core.errors import printable
 
 SECTION = "calcd"
@@ -82,7 +82,7 @@ class Settings:
     reuse_port: bool = _setting(
         to.switch, "no", "share the port with other instances that also set this", restart=True
     )
-    precision: int = _setting(to.integer(1, 1000), "34", "significant digits of a result")
+    precision: int = _setting(to.integer(1, MAX_PRECISION), "34", "significant digits of a result")
     rounding: str = _setting(
         to.choice(*ROUNDINGS), "half-even", f"rounding of a result: {', '.join(ROUNDINGS)}"
     )
@@ -97,7 +97,7 @@ class Settings:
     pidfile: str = _setting(
         to.path,
         "",
-        "the pidfile's path; empty: none, and with -d /run/calcd/calcd.pid",
+        f"the pidfile's path; empty: none, and with -d {BACKGROUND_PIDFILE}",
         restart=True,
     )
     user: str = _setting(to.account, "", "user to become after binding, with -d", restart=True)
@@ -142,10 +142,10 @@ def read_settings(
     values: dict[str, Any] = {"log_to": "", "pidfile": ""}
     for name, text, source in rows:
         if name not in _BY_NAME:
-            hint = _hint(name)
-            errors.append(
-                ConfigError("there is no such setting", hint, setting=name, source=source)
-            )
+            near = difflib.get_close_matches(name, _BY_NAME, 1)
+            hint = f"do you mean {near[0]}?" if near else "calcd -h lists them"
+            unknown = ConfigError("there is no such setting", hint, setting=name, source=source)
+            errors.append(unknown)
             continue
         try:
             values[name] = _BY_NAME[name].metadata["convert"](text)
@@ -175,11 +175,6 @@ def read_rows(path: str | None, options: Mapping[str, str]) -> tuple[list[Row], 
         if path is not None or not isinstance(error, FileNotFoundError):
             errors = [ConfigError(error.strerror or str(error), source=file)]
     return [*rows, *(Row(name, text, option(name)) for name, text in options.items())], errors
-
-
-def _hint(name: str) -> str:
-    near = difflib.get_close_matches(name, _BY_NAME, 1)
-    return f"do you mean {near[0]}?" if near else "calcd -h lists them"
 
 
 def _without_certificate(values: Mapping[str, Any]) -> list[ConfigError]:

@@ -13,7 +13,7 @@ PLAIN = b"0123456789+-.eE \t\r\n" + b"SOMAUBLDIV" + b"somaubldiv"
 SHORT_LINE = 1024  # characters of a line whose numbers are used before their cost is known
 _BATCH = 64  # lines that are calculated at once
 _MIN_BATCH_TEXT = 300  # characters from which on that is faster
-_CHARACTER_COST = 0.3  # instead of CHARACTER_COST: numbers are multiplied or divided as well
+_DIGIT_COST = 0.3  # of each character, in place of CHARACTER_COST: with the operation on it
 
 
 def reply_to_block(interpreter: Interpreter, text: str, max_line: int) -> tuple[str, str] | None:
@@ -70,7 +70,7 @@ def _reply_in_batches(
 ) -> int:
     """Reply to lines, line by line where one of a batch fails; return how many got a reply."""
     context, budget, count = interpreter.context, interpreter.budget, len(fields) // 4
-    cost = context.arithmetic.fast_cost + _CHARACTER_COST * len(text) / count
+    cost = context.arithmetic.fast_cost + _DIGIT_COST * len(text) / count
     lines: list[str] = []  # split only if they are needed
     for done in range(0, count, _BATCH):
         batch = fields[4 * done : 4 * (done + _BATCH)]
@@ -105,7 +105,7 @@ def _reply_line_by_line(interpreter: Interpreter, lines: list[str], replies: lis
         try:
             name, left, right = fields
             context.answer = reply = calculate(name, left, right)
-            spent += cost + _CHARACTER_COST * len(line)
+            spent += cost + _DIGIT_COST * len(line)
         except Exception:
             budget.spent = spent
             try:

@@ -6,12 +6,11 @@ from decimal import Decimal
 from functools import cache
 
 import calcd
-from calcd.core.decimal128 import ROUNDINGS, Arithmetic
+from calcd.core.decimal128 import MAX_PRECISION, ROUNDINGS, Arithmetic
 from calcd.core.errors import RequestError, printable
 from calcd.core.messages import ENGLISH, LANGUAGES, Language
 from calcd.core.operations import ARITHMETIC, Operation
 
-MAX_PRECISION = 1000  # digits
 CONSTANTS = ("pi", "e")
 ANSWER = "ans"
 _MARKS = set("(+-*/^%=,")  # of an expression: no name has one of these

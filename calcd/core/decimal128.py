@@ -21,7 +21,8 @@ from calcd.core.operations import DIVISIONS, EXP, FAST_PATH, Operation
 EMAX = 6144
 EMIN = -6143
 
-_PI_DIGITS = 1020  # more than the largest precision, so that rounding is never in doubt
+MAX_PRECISION = 1000  # digits
+_PI_DIGITS = MAX_PRECISION + 20  # more, so that rounding is never in doubt
 
 # A result whose first digit is further from the point than this is printed with an exponent.
 PLAIN_PLACES = 34

@@ -74,7 +74,7 @@ class Interpreter:
         return reply
 
     def fail(self, code: str, template: str, *arguments: object) -> str:
-        """Count an error, and return the reply that tells it."""
+        """Count an error, and return its reply, without its line end."""
         self.counters.errors += 1
         return RequestError(code, template, *arguments).reply(self.context.language.translate)
 

@@ -13,8 +13,7 @@ import pytest
 from decimaltest import Case, all_cases, directory
 from helpers import TIMEOUT, daemons_in, read_all
 
-from calcd.core.commands import MAX_PRECISION
-from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS
+from calcd.core.decimal128 import EMAX, EMIN, MAX_PRECISION, ROUNDINGS
 
 MAX_LINE = 1 << 16
 
