@@ -269,7 +269,7 @@ def _open_log(settings: Settings, user: str = "") -> None:
 
 def _load_tls(listeners: list[Listener], settings: Settings) -> "SSLContext | None":
     """Load certificate and key if there is a TLS endpoint; else do not even import ssl."""
-    if not any(listener.tls for listener in listeners):
+    if not any(listener.endpoint.tls for listener in listeners):
         return None
     from calcd.net.certificates import load_context
 

@@ -37,7 +37,7 @@ def load_context(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:
 
 
 def _refuse_passphrase(name: str, path: str) -> NoReturn:
-    # By default OpenSSL asks for the passphrase on the terminal, and a daemon has none.
+    # By default OpenSSL would ask for the passphrase on the terminal, which a daemon does not have.
     hint = "store the key without one, readable by its owner alone"
     raise ConfigError(f"'{path}' needs a passphrase", hint, setting=name)
 

@@ -69,11 +69,11 @@ class Connection:
         self._closing = False
         self._rejected = False  # got BUSY, which the session did not count
         self._end = ""  # how the connection ended, where the session did not end it
-        self._arrived: int | None = None  # at the stop: bytes still to be read
+        self._to_read: int | None = None  # at the stop: bytes that have arrived, yet unread
         self._opened = self.idle_since = monotonic()
         self._line_opened = 0.0
         self._lines_seen = 0
-        self._requests = 0  # when something was last sent
+        self._requests = 0  # of the session, when something was last sent
         self._replying = False  # what is unsent has a reply in it
 
     def step(self, size: int = CHUNK) -> Wait | None:
@@ -87,12 +87,14 @@ class Connection:
                 self._read(size)
             return self._write()
         except BlockingIOError:
-            if self._arrived is not None and not self._unsent:
-                self._arrived = 0  # at a stop there is nothing to wait for
+            if self._to_read is not None and not self._unsent:
+                self._to_read = 0  # at a stop there is nothing to wait for
             return _WRITE if self._unsent else _READ
-        except OSError as error:
-            self._fail(error)
-            return None
+        except ConnectionError:
+            self.end("reset")
+        except OSError as error:  # of the network, such as EHOSTUNREACH
+            self.end(errno.errorcode.get(error.errno or 0, "error").lower())
+        return None
 
     @property
     def is_prompt(self) -> bool:
@@ -100,8 +102,8 @@ class Connection:
         return not (self._filled or self._session.has_partial_line)
 
     @property
-    def has_partial_line(self) -> bool:
-        """Whether the client has begun a line, and did not send as much as was read."""
+    def is_within_line(self) -> bool:
+        """Whether the client has begun a line, and all that has arrived of it was read."""
         return self._session.has_partial_line and not self._filled
 
     @property
@@ -155,15 +157,15 @@ class Connection:
         )
 
     def _read(self, size: int) -> None:
-        """Read once and answer; BlockingIOError if nothing has come."""
-        if self._arrived is not None:
-            size = min(size, self._arrived)
+        """Read once and answer; raise BlockingIOError if nothing has come."""
+        if self._to_read is not None:
+            size = min(size, self._to_read)
             if not size:
                 self._read_end()
                 return
         data = self.sock.recv(size, _NOW)
-        if self._arrived is not None:
-            self._arrived -= len(data)  # recv(2) ends before a byte that was sent as urgent
+        if self._to_read is not None:
+            self._to_read -= len(data)  # recv(2) ends before a byte that was sent as urgent
         self._filled = len(data) == size
         self._unsent = self._session.receive(data)
         self._no_progress = not (self._unsent or self._session.pending)
@@ -187,7 +189,7 @@ class Connection:
             session.pending and not session.budget.expensive and len(self._unsent) < _MAX_UNSENT
         )
         if self._unsent and not more_soon:
-            # Else it is TLS's own, such as a KeyUpdate: that is no request.
+            # Without a new request these are bytes of TLS, such as a KeyUpdate.
             self._replying = self._replying or session.counters.requests != self._requests
             self._requests = session.counters.requests
             self._unsent = self._unsent[self.sock.send(self._unsent, _NOW) :]
@@ -218,14 +220,15 @@ class Connection:
         poll.register(self.sock, wait.value)
         if wait is _WRITE:
             return self._block_for_room(poll)
-        if self._arrived is not None:  # a stop: what has arrived is read without waiting
+        if self._to_read is not None:  # a stop: what has arrived is read without waiting
             return True
         poll.register(self._stop_fd, select.POLLIN)
         seconds = self._seconds_left()
         ready = dict(poll.poll(None if seconds is None else seconds * 1000))
         if self._stop_fd in ready:
-            self._arrived = bytes_readable(self.sock)
+            self._to_read = bytes_readable(self.sock)
             return True
+        # A client that never pauses may send blanks, or one endless line: its time ends too.
         return bool(ready) and not (self._no_progress and seconds == 0)
 
     def _block_for_room(self, poll: select.poll) -> bool:
@@ -274,9 +277,3 @@ class Connection:
             self._unsent = session.time_out()
         else:
             self._end = "idle-timeout"
-
-    def _fail(self, error: OSError) -> None:
-        if isinstance(error, ConnectionError):
-            self.end("reset")
-        else:  # a network error, such as EHOSTUNREACH
-            self.end(errno.errorcode.get(error.errno or 0, "error").lower())

@@ -3,7 +3,7 @@
 Linux resets a connection that is closed with input unread, or whose client sends more after the
 close. A reset drops replies on their way. So FIN is sent first. Then input is read and discarded
 until the client closes too, or all replies are acknowledged and nothing has come for a while, or
-the time is over. One thread does this for all connections. nginx and Apache call it so.
+the time is over. One thread does this for all connections. nginx and Apache use the same name.
 """
 
 import socket

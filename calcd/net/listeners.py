@@ -65,10 +65,9 @@ class Listener:
         configured = configured or Endpoint()
         self.socket = sock
         self.inherited = inherited
-        self.tls = configured.tls and not udp
         self.endpoint = replace(
             _endpoint_of(sock),
-            tls=self.tls,
+            tls=configured.tls and not udp,
             udp=udp,
             mode=configured.mode,
             group=configured.group,
@@ -149,7 +148,7 @@ def warn_if_public(
 def _is_public(listener: Listener, settings: Settings) -> bool:
     endpoint = listener.endpoint
     is_local = endpoint.path or is_loopback(endpoint.host)
-    needs_certificate = listener.tls and settings.tls_client_ca
+    needs_certificate = endpoint.tls and settings.tls_client_ca
     return not (settings.allow.networks or is_local or needs_certificate)
 
 

@@ -19,7 +19,7 @@ class Registry:
     """All open connections, by their socket. Methods may be called from any thread."""
 
     def __init__(self, expected: int) -> None:
-        """Make it for about ``expected`` connections at most."""
+        """Make enough groups for ``expected`` connections; more may be registered."""
         self._changed = threading.Condition()
         self._connections: dict[socket.socket, Connection] = {}
         groups = max(1, min(_MAX_GROUPS, expected // _GROUP))

@@ -88,7 +88,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._shutdown_requested = False
         self._loop_ended = threading.Event()
         self._loop_ended.set()
-        self._closing = threading.Lock()
+        self._stop_lock = threading.Lock()  # any thread may call drain and server_close
         self._drained = False
         self._lingering.start()
 
@@ -159,7 +159,7 @@ class Server(socketserver.ThreadingTCPServer):
         """Serve a client without waiting; it stays in the loop if it waits to ask the next."""
         try:
             wait = connection.step(_LOOP_READ)
-            if wait is _READ and connection.has_partial_line:
+            if wait is _READ and connection.is_within_line:
                 wait = connection.step(_LOOP_READ)  # its end may have arrived already
         except Exception:
             self.handle_error(connection.sock, connection.address)
@@ -185,7 +185,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._hand_over(connection, wait)
 
     def _hand_over(self, connection: Connection, wait: Wait | None) -> None:
-        """Give a client a thread; one that has ended needs none."""
+        """Serve a client in a thread from now on; if ``wait`` is None, close its connection."""
         sock = connection.sock
         if wait is None:
             self.shutdown_request(sock)
@@ -216,7 +216,7 @@ class Server(socketserver.ThreadingTCPServer):
         return True
 
     def get_request(self) -> tuple[socket.socket, Address]:
-        """Accept a client of the listener that is ready; OSError if it is gone."""
+        """Accept a client of the listener that is ready; raise OSError if it is gone."""
         try:
             accepted = self._listener.socket.accept()
         except (OSError, MemoryError) as error:
@@ -243,7 +243,7 @@ class Server(socketserver.ThreadingTCPServer):
                 self._poll.modify(fd, events)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Count the client in, or tell it why it is not served."""
+        """Count the client in, or refuse it; return whether it is to be served."""
         host, settings = host_of(client_address), self.settings
         try:
             if not settings.allow.allows(host):
@@ -252,14 +252,14 @@ class Server(socketserver.ThreadingTCPServer):
         except RequestError as error:
             message = "connection %s ended: requests=0 errors=1 seconds=0.000 how=%s"
             log.info(message, name_of(client_address), error.code.lower())
-            refuse(request, error, self._listener.tls)
+            refuse(request, error, self._listener.endpoint.tls)
             return False
         return True
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve the client in the loop, as far as that needs no waiting for it, nor a handshake."""
+        """Serve the client in the loop; with TLS in a thread, which waits for its handshake."""
         settings = self.settings  # a connection keeps those that it began with
-        tls = self.tls if self._listener.tls else None
+        tls = self.tls if self._listener.endpoint.tls else None
         try:
             log.debug("connection %s opened: open=%d", name_of(client_address), self.limiter.active)
             session = new_session(client_address, settings, tls)
@@ -308,7 +308,7 @@ class Server(socketserver.ThreadingTCPServer):
         Return how many connections were cut because they were not done in ``seconds``. Not to be
         called from the serving loop's thread. A second call does nothing.
         """
-        with self._closing:
+        with self._stop_lock:
             if self._drained:
                 return 0
             self._drained = True
@@ -341,7 +341,7 @@ class Server(socketserver.ThreadingTCPServer):
     def server_close(self) -> None:
         """Close the listeners, and cut every connection that is still open."""
         self.drain(0)
-        with self._closing:
+        with self._stop_lock:
             if not self._poll.closed:
                 self._poll.close()
                 os.close(self._shutdown_fd)

@@ -1,4 +1,4 @@
-"""Turns: who may compute while others wait, in the order in which they came."""
+"""Turns to compute, which threads get in the order of arrival."""
 
 import threading
 from collections import deque
@@ -8,7 +8,7 @@ from time import monotonic, sleep
 
 
 class FairLock:
-    """A lock that is given to those who wait for it in the order in which they came.
+    """A lock that waiting threads get in the order of arrival.
 
     ``threading.Lock`` may be taken again at once by the thread that has just released it.
     """
@@ -43,9 +43,9 @@ class Turns:
     """Turns for threads that have much to compute. The serving loop never waits for one.
 
     Only one thread has a turn, so that the serving loop shares the GIL with one other, however
-    many clients send much work. Expensive lines are computed one at a time, so the queue holds at
-    most one, and a cheap line never waits for several. And each is followed
-    by a rest: libmpdec holds the GIL, and without a rest every request would wait for a line.
+    many clients send much work. Expensive lines are computed one at a time: the queue for a turn
+    holds one of them at most, so that a cheap line never waits for several. A rest follows each.
+    libmpdec holds the GIL, and without a rest every request would wait for such a line.
     """
 
     def __init__(self) -> None:

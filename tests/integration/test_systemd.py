@@ -247,7 +247,7 @@ def test_a_socket_that_is_named_tls_is_for_tls(
         for listener in plain, other:
             undo.callback(listener.close)
         assert str(plain.endpoint).startswith("tcp://127.0.0.1:")
-        assert (plain.tls, other.tls) == (False, bool(names))
+        assert (plain.endpoint.tls, other.endpoint.tls) == (False, bool(names))
         assert str(other.endpoint).startswith("tls://" if names else "tcp://")
 
 
@@ -259,7 +259,7 @@ def test_child_processes_do_not_inherit_the_sockets(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(module, "_FIRST_FD", server.fileno())
         os.set_inheritable(server.fileno(), True)
         (listener,) = inherited()
-        assert not listener.tls
+        assert not listener.endpoint.tls
         assert listener.socket.getsockname() == server.getsockname()
         assert not os.get_inheritable(listener.socket.detach())
     assert not [name for name in os.environ if name.startswith("LISTEN_")]
