@@ -29,7 +29,7 @@ class Endpoint:
         self.addresses: list[Address] = []  # where the server was reached
 
     def within(self, seconds: float) -> "Endpoint":
-        """Return a copy with a deadline that is so many seconds away."""
+        """Return a copy whose deadline is at most this number of seconds from now."""
         import copy
 
         endpoint = copy.copy(self)

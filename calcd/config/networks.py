@@ -15,7 +15,7 @@ _IPV6_LOOPBACK = bytes(15) + b"\x01"  # ::1
 
 @dataclass(frozen=True)
 class Networks:
-    """Networks that clients may connect from; none: all."""
+    """Networks that clients may connect from. Without networks, all clients may connect."""
 
     networks: tuple["Network", ...] = ()
 

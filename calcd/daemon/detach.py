@@ -23,7 +23,7 @@ _UMASK = 0o022
 class StartupPipe:
     """The daemon's end of the pipe to the process that the shell waits for.
 
-    A message is an exit status, one digit, and then words for stderr, or none.
+    A message is an exit status of one digit, and a sentence for stderr, which may be empty.
     """
 
     def __init__(self, fd: int) -> None:

@@ -122,7 +122,11 @@ _HANDLER = _Handler()
 
 def _new_writer(target: str) -> LogWriter | None:
     """Open a log; return its writer, or None if it is the log that is open."""
-    sink = _open_sink(target)
+    sink: FileSink | SyslogSink
+    if target == "syslog":
+        sink = SyslogSink(SYSLOG)
+    else:
+        sink = FileSink(os.dup(sys.stderr.fileno()) if target == "stderr" else open_file(target))
     current = _HANDLER.writer.sink if _HANDLER.writer and _HANDLER.target == target else None
     if current and (target == "syslog" or os.path.sameopenfile(sink.fd, current.fd)):
         sink.close()
@@ -136,12 +140,6 @@ def _new_writer(target: str) -> LogWriter | None:
 
     # There is nowhere to report that stderr cannot be written.
     return LogWriter(sink, describe_loss, print_error if target != "stderr" else lambda _: None)
-
-
-def _open_sink(target: str) -> FileSink | SyslogSink:
-    if target == "syslog":
-        return SyslogSink(SYSLOG)
-    return FileSink(os.dup(sys.stderr.fileno()) if target == "stderr" else open_file(target))
 
 
 class _Formatter(logging.Formatter):

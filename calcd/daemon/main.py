@@ -60,10 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def switch_interval(connections: int) -> float:
-    """Return the GIL's switch interval for so many connections, in seconds.
+    """Return the GIL's switch interval, in seconds, for a number of open connections.
 
-    It is short, as a thread that computes must not delay the serving loop. A thread that waits for
-    the GIL wakes once in each interval, and thousands of them would fill the machine: so it grows.
+    It is short, so that a thread that computes does not delay the serving loop. It grows, because
+    each thread that waits for the GIL wakes once in each interval: thousands of them would take
+    all of the processor's time.
     """
     return _SWITCH_INTERVAL * (1 + max(0, connections - _FEW_CONNECTIONS))
 
@@ -164,7 +165,7 @@ class Daemon:
         return listeners
 
     def _serve(self, listeners: list[Listener], notifier: Notifier) -> Server:
-        """Start the serving loop, and tell whoever waits for that."""
+        """Start the serving loop; tell systemd and the process that waits for the start."""
         watchdog, trimmer = Watchdog(notifier), MemoryTrimmer()
 
         def on_tick(connections: int) -> None:

@@ -31,8 +31,8 @@ class Pidfile:
     def __init__(self, path: str, account: Account | None = None) -> None:
         """Lock the pidfile; raise ``ConfigError`` if another process holds it.
 
-        A missing directory is created (/run is empty after a boot), and given to ``account``, who
-        removes the file in the end.
+        A missing directory is created (/run is empty after a boot), and given to ``account``,
+        which has to remove the file at the end.
         """
         self.path = path
         try:
