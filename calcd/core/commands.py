@@ -80,7 +80,7 @@ def help_line(language: Language, name: str = "") -> str:
         operation = operation_named(name)
         usage = " ".join(map(translate, operation.usage))
         also = "".join(f", {translate('also')} {alias}" for alias in operation.names[1:])
-        example = f"{operation.example} -> {translate(operation.answer)}"
+        example = f"{operation.example} -> {translate(operation.example_reply)}"
         return f"{usage}: {translate(operation.help)}{also}; {example}"
     kinds = "; ".join(
         f"{translate(kind)}: {', '.join('|'.join(operation.names) for operation in rows)}"

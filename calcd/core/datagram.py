@@ -1,9 +1,9 @@
-"""One datagram of lines in, one datagram of replies out, and no I/O in between.
+"""One datagram of requests in, one datagram of replies out, and no I/O in between.
 
-The sender of a datagram may be forged, so that the reply goes to a host that never asked. So the
-size of a reply is bounded by that of the request (``room_for``), and a datagram that may itself
-be a reply gets none: two servers cannot be made to answer each other. Each line of a reply has a
-form that no server replies to.
+A line has a reply, a datagram has an answer. The sender of a datagram may be forged, and the answer
+goes to a host that never asked. So the size of an answer is bounded by that of the datagram
+(``room_for``), and a datagram that may be an answer itself gets none: two servers cannot be made to
+answer each other. Each line of an answer has a form that no server replies to.
 """
 
 import re
@@ -17,11 +17,11 @@ from calcd.core.interpreter import Interpreter
 from calcd.core.session import Session
 
 MAX_SIZE = 65_507  # bytes of a datagram over IPv4
-# A reply of this many bytes is always allowed. It has room for any one result, and fits in one
+# An answer of this many bytes is always allowed. It has room for any one result, and fits in one
 # packet: every IPv6 network carries 1280 bytes (RFC 8200, section 5) with the headers.
 _MIN_ROOM = 1232
-# Otherwise a reply may be this many times as long as its request: enough for sums with results of
-# 34 digits, but not for an error to each of many lines of one byte.
+# Otherwise an answer may be this many times as long as its datagram: enough for sums with results
+# of 34 digits, but not for an error to each of many lines of one byte.
 _AMPLIFICATION = 10
 _DATAGRAM_LIMIT = 20_000_000  # cost of a whole datagram: about a second
 
@@ -33,9 +33,9 @@ _MAX_REPLY = 4096  # bytes: longer than any number, and than HELP
 
 
 class DatagramSession:
-    """Computes the reply to one datagram, in a session of its own.
+    """Computes the answer to one datagram, in a session of its own.
 
-    Call ``resume`` as long as it is ``pending``; then ``reply`` is the datagram to send, ``b""``
+    Call ``resume`` as long as it is ``pending``; then ``answer`` is the datagram to send, ``b""``
     for none. ``on_request`` and ``on_bug`` are those of ``Interpreter``.
     """
 
@@ -76,7 +76,7 @@ class DatagramSession:
             self._cost += self.budget.spent
 
     @property
-    def reply(self) -> bytes:
+    def answer(self) -> bytes:
         """The datagram to send, once nothing is pending; ``b""``: none."""
         lines = [
             self._safe(line.removesuffix("\r")) + "\r" * line.endswith("\r")
@@ -108,7 +108,7 @@ def _is_reply(line: str) -> bool:
 
 
 def room_for(size: int) -> int:
-    """Return how many bytes the reply to a datagram of ``size`` bytes may have."""
+    """Return how many bytes the answer to a datagram of ``size`` bytes may have."""
     return min(MAX_SIZE, max(_MIN_ROOM, _AMPLIFICATION * size))
 
 

@@ -26,7 +26,7 @@ class Operation:
     ``names`` are in upper case; help shows the first. ``operands`` are their names in help:
     ``[x]`` is optional, ``[x...]`` may be repeated any number of times, and ``x...`` is the rest
     of the line. ``function`` takes the context and the operands. ``example`` is a request, and
-    ``answer`` is its reply in a new session. ``extra_cost`` estimates what the function costs
+    ``example_reply`` its reply in a new session. ``extra_cost`` estimates what the function costs
     beyond a pass over the digits, from the precision and the operands.
     """
 
@@ -34,7 +34,7 @@ class Operation:
     operands: tuple[str, ...]
     help: str
     example: str
-    answer: str
+    example_reply: str
     function: Callable[..., Any]
     extra_cost: Callable[..., float] | None = None
 
@@ -45,10 +45,10 @@ class Operation:
         """Make a row from a line such as ``ADD|PLUS x [y...]: the sum; ADD 1 2 -> 3``."""
         usage, _, rest = line.partition(": ")
         text, _, rest = rest.partition("; ")
-        example, _, answer = rest.partition(" -> ")
+        example, _, reply = rest.partition(" -> ")
         names, *operands = usage.split()
         return cls(
-            tuple(names.split("|")), tuple(operands), text, example, answer, function, extra_cost
+            tuple(names.split("|")), tuple(operands), text, example, reply, function, extra_cost
         )
 
     @cached_property

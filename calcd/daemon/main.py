@@ -22,7 +22,7 @@ from calcd.daemon.memory import MemoryTrimmer, limit_arenas
 from calcd.daemon.pidfile import Pidfile
 from calcd.daemon.ratelimit import RATE_LIMIT
 from calcd.daemon.systemd import Notifier, Watchdog
-from calcd.net.limits import fitting
+from calcd.net.limits import raise_descriptor_limit
 from calcd.net.listeners import Listener, inherited, listen, warn_if_public
 from calcd.net.server import Server
 
@@ -174,7 +174,7 @@ class Daemon:
             RATE_LIMIT.report()
             trimmer.on_tick(connections)
 
-        server = Server(listeners, fitting(self._settings), on_tick, self._tls)
+        server = Server(listeners, raise_descriptor_limit(self._settings), on_tick, self._tls)
         log.info("settings in force: %s", server.settings)
         poll = min(_POLL_INTERVAL, watchdog.interval)
         # A daemon thread: after a bug in this one, it must not serve on alone.
@@ -240,7 +240,7 @@ class Daemon:
         if fixed:
             log.warning("reload: a restart is needed to change %s", ", ".join(fixed))
         kept = {name: getattr(old, name) for name in fixed}
-        server.settings = fitting(replace(new, **kept))
+        server.settings = raise_descriptor_limit(replace(new, **kept))
         log.info("settings in force: %s", server.settings)
         warn_if_public(listeners, server.settings, old)
 

@@ -94,7 +94,7 @@ def _well_below(active: int, limit: int) -> bool:
     return not limit or active <= limit - max(1, limit // 10)
 
 
-def fitting(settings: Settings) -> Settings:
+def raise_descriptor_limit(settings: Settings) -> Settings:
     """Raise the soft limit on descriptors to fit ``max_connections``.
 
     Return the settings, with fewer connections if the hard limit is too low for them.

@@ -141,7 +141,7 @@ class Server(socketserver.ThreadingTCPServer):
         new = False
         for fd, _ in self._poll.poll(seconds):
             if connection := self._in_loop.pop(fd, None):
-                self._serve_prompt(connection)
+                self._serve_in_loop(connection)
                 continue
             listener = self._by_fd.get(fd)
             if listener and listener.endpoint.udp:
@@ -155,7 +155,7 @@ class Server(socketserver.ThreadingTCPServer):
                 os.eventfd_read(fd)
         return new
 
-    def _serve_prompt(self, connection: Connection) -> None:
+    def _serve_in_loop(self, connection: Connection) -> None:
         """Serve a client without waiting; it stays in the loop if it waits to ask the next."""
         try:
             wait = connection.step(_LOOP_READ)
@@ -273,7 +273,7 @@ class Server(socketserver.ThreadingTCPServer):
             self._hand_over(connection, _READ)
         else:
             self._poll.register(request, select.EPOLLIN)
-            self._serve_prompt(connection)
+            self._serve_in_loop(connection)
 
     # The end of a connection
 

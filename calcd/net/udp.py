@@ -88,13 +88,13 @@ class Datagrams:
         if session.pending:
             self._hand_over(sender, partial(self._finish, session, send))
         else:
-            send(session.reply)
+            send(session.answer)
 
     def _finish(self, session: DatagramSession, send: Callable[[bytes], None]) -> None:
         while session.pending:
             with self._turns.take(session.budget.expensive):
                 session.resume(TURN_LIMIT)
-        send(session.reply)
+        send(session.answer)
 
     def _hand_over(self, sender: Any, job: Callable[[], None]) -> None:
         """Do a job in a thread; ``DropError`` if there is none for it."""
@@ -134,7 +134,7 @@ class Datagrams:
 
 
 def _begin(data: bytes, sender: Any, settings: Settings) -> DatagramSession:
-    """Return a session that has computed as much of a reply as the serving loop may."""
+    """Return a session that has computed as much of its answer as the serving loop may."""
     arithmetic = Arithmetic(settings.precision, settings.rounding)
     loggers = request_loggers("datagram", sender)
     session = DatagramSession(data, arithmetic, settings.max_line, *loggers)
@@ -142,11 +142,11 @@ def _begin(data: bytes, sender: Any, settings: Settings) -> DatagramSession:
     return session
 
 
-def _send(sock: socket.socket, ancillary: list[Ancillary], sender: Any, reply: bytes) -> None:
-    """Send a reply from the address that was asked, unless it is empty."""
-    if reply:
+def _send(sock: socket.socket, ancillary: list[Ancillary], sender: Any, answer: bytes) -> None:
+    """Send an answer from the address that was asked, unless it is empty."""
+    if answer:
         try:
-            sock.sendmsg((reply,), reply_pktinfo(ancillary), 0, sender)
+            sock.sendmsg((answer,), reply_pktinfo(ancillary), 0, sender)
         except OSError as error:  # the network's or the system's doing, such as a full queue
             reason = (error.strerror or str(error)).lower()
             raise DropError(f"cannot send the answer: {reason}") from None

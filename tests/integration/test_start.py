@@ -127,9 +127,10 @@ def test_the_soft_limit_is_raised_to_fit(
 ) -> None:
     printed = run_python(
         "import resource\n"
-        "from calcd.config.settings import Settings; from calcd.net.limits import fitting\n"
+        "from calcd.config.settings import Settings\n"
+        "from calcd.net.limits import raise_descriptor_limit\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
-        f"fit = fitting(Settings(max_connections={wanted})).max_connections\n"
+        f"fit = raise_descriptor_limit(Settings(max_connections={wanted})).max_connections\n"
         "print(fit, *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     assert printed == f"{fitting} {raised} {hard}\n"

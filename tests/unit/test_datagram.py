@@ -26,7 +26,7 @@ def reply_to(
     datagram = DatagramSession(asked, Arithmetic(precision, rounding), max_line)
     while datagram.pending:
         datagram.resume()
-    return datagram.reply
+    return datagram.answer
 
 
 # Replies
@@ -218,7 +218,7 @@ def test_a_datagram_is_answered_in_calls_that_do_little_but_for_an_expensive_lin
         datagram.resume()
     assert calls.count(True) == 2
     assert not calls[0]
-    assert re.fullmatch(rb"PONG\n(1\.13\d+\n){2}PONG\n", datagram.reply)
+    assert re.fullmatch(rb"PONG\n(1\.13\d+\n){2}PONG\n", datagram.answer)
 
 
 def test_a_datagram_that_costs_too_much_has_no_reply() -> None:
