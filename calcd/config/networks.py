@@ -66,7 +66,7 @@ def is_loopback(host: str) -> bool:
 
 
 def counted_as(host: str) -> str:
-    """Return what a client's address counts as: itself, or its /64 network for IPv6.
+    """Return the host that a client's address counts as: itself, or its /64 network for IPv6.
 
     A scope (``%eth0``) is kept: a link-local address is not unique without it.
     """

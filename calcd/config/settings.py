@@ -165,7 +165,7 @@ def read_settings(
 
 
 def read_rows(path: str | None, options: Mapping[str, str]) -> tuple[list[Row], list[ConfigError]]:
-    """Return what the file and then the options set, and what is wrong with the file."""
+    """Return the rows of the file and then of the options, and the errors of the file."""
     file = DEFAULT_FILE if path is None else path
     rows: list[Row] = []
     errors: list[ConfigError] = []

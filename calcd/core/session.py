@@ -183,7 +183,7 @@ class Session:
         return self._reply_to_lines(lines.decode("latin-1"), plain)
 
     def _end_read(self) -> str:
-        """Do what follows the complete lines of a read, once they have replies."""
+        """End the session if it is time, once all complete lines of a read have replies."""
         if self.pending or self.close_reason:
             return ""
         self.close_reason = self._closing

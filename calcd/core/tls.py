@@ -40,9 +40,10 @@ def _wrap(
 
     TLS 1.2 resumes sessions by id (RFC 5246, section 7.3) without asking for the certificate
     again, so an expired one would be accepted. Python cannot turn OpenSSL's session cache off.
-    But the cache is that of the context that a connection is made with, even after it was given
-    another context: made with a context of its own, it has an empty cache. Without client
-    certificates sessions may be resumed: that is as safe, and costs less.
+    But the cache belongs to the context that a connection is made with, even if the connection
+    gets another context afterwards. So each connection is made with a context of its own, whose
+    cache is empty. Without client certificates sessions may be resumed: that is as safe, and
+    costs less.
     """
     if context.verify_mode == ssl.CERT_NONE:
         return context.wrap_bio(incoming, outgoing, server_side=True)

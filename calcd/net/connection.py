@@ -26,7 +26,7 @@ access_log = logging.getLogger("calcd.access")  # never rate-limited
 CHUNK = 1 << 16  # bytes of one read
 _NOW = int(socket.MSG_DONTWAIT)  # an int: flags as enums cost time with each call
 _MAX_UNSENT = 1 << 14  # bytes of replies that are sent before more are worked out
-_SEND_CHECKS = 8  # within send_timeout, at what the client has taken
+_SEND_CHECKS = 8  # within send_timeout: whether the client has taken something
 
 
 class Wait(enum.Enum):
@@ -65,7 +65,7 @@ class Connection:
         self._stop_fd, self.tls = stop_fd, tls
         self._unsent = b""
         self._no_progress = False  # the last read produced no reply
-        self._filled = False  # the last read brought all it may: there is more
+        self._filled = False  # the last read was full: more may have arrived
         self._closing = False
         self._rejected = False  # got BUSY, which the session did not count
         self._end = ""  # how the connection ended, where the session did not end it
@@ -74,7 +74,7 @@ class Connection:
         self._line_opened = 0.0
         self._lines_seen = 0
         self._requests = 0  # of the session, when something was last sent
-        self._replying = False  # what is unsent has a reply in it
+        self._replying = False  # the unsent bytes hold a reply
 
     def step(self, size: int = CHUNK) -> Wait | None:
         """Read at most ``size`` bytes, answer and write; return what to wait for, None at the end.
@@ -266,7 +266,7 @@ class Connection:
         return self._settings.message_wait > 0 and self._session.partial_line_is_request
 
     def _time_out(self, wait: Wait) -> None:
-        """Do what follows when the client has let its time pass."""
+        """Flush or refuse the partial line, or end the connection: the client's time is over."""
         session = self._session
         if wait is _WRITE:
             self.end("unread")

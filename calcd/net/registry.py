@@ -53,7 +53,7 @@ class Registry:
         for left, stop_fd in zip(range(len(self._stop_fds), 0, -1), self._stop_fds, strict=True):
             os.eventfd_write(stop_fd, 1)
             woken = [sock for sock in self._sockets() if self.stop_fd(sock) == stop_fd]
-            # Half of the time is for those that are busy.
+            # Half of the time is kept for connections that are busy.
             self._wait_for(woken, min(_GROUP_PAUSE, (deadline - monotonic()) / 2 / left))
         cut = self._wait_for(self._sockets(), deadline - monotonic())
         for connection in cut:
@@ -71,7 +71,7 @@ class Registry:
             return [sock for sock in self._connections if sock.fileno() >= 0]
 
     def _wait_for(self, sockets: Collection[socket.socket], seconds: float) -> list[Connection]:
-        """Wait until these have ended; return those that have not in ``seconds``."""
+        """Wait until these connections have ended; return those still open after ``seconds``."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._connections.keys().isdisjoint(sockets), max(0.0, seconds)

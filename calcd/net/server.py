@@ -128,7 +128,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._loop_ended.wait()
 
     def handle_request(self) -> None:
-        """Serve what is ready, or what comes within ``timeout`` seconds; None: wait for ever."""
+        """Serve what is ready; wait for it ``timeout`` seconds, or for ever if that is None."""
         self._serve_ready(-1 if self.timeout is None else self.timeout)
 
     def service_actions(self) -> None:
@@ -171,7 +171,7 @@ class Server(socketserver.ThreadingTCPServer):
             self._leave_loop(connection, wait)
 
     def _evict_idle(self, before: float) -> None:
-        """Give threads to the clients of the loop that have asked nothing since then."""
+        """Move clients of the loop to threads if their last request was ``before`` that time."""
         while self._in_loop:
             fd, connection = next(iter(self._in_loop.items()))
             if connection.idle_since > before:

@@ -32,7 +32,7 @@ class DropError(Exception):
 
 
 class Datagrams:
-    """Answers datagrams in the serving loop's thread, and those that ask much in threads.
+    """Answers datagrams in the serving loop, and large or expensive ones in threads.
 
     A datagram that is not answered is dropped, as the network may drop any: its client asks again.
     """
@@ -61,7 +61,7 @@ class Datagrams:
         return came
 
     def _try(self, sender: Any, job: Callable[[], None]) -> None:
-        """Do what a datagram needs, and count it if it is dropped."""
+        """Run a job for a datagram; count the datagram if the job drops it."""
         try:
             job()
         except DropError as error:
@@ -74,7 +74,7 @@ class Datagrams:
     def _answer(
         self, data: bytes, sender: Any, settings: Settings, send: Callable[[bytes], None]
     ) -> None:
-        """Answer a datagram, or have a thread do what it asks beyond the loop's share."""
+        """Answer a datagram; in a thread if it is large, or costs more than the loop's share."""
         if not settings.allow.allows(host_of(sender)):
             # No FORBIDDEN: the sender may be forged, and the error would hit another.
             raise DropError("sender is not allowed")

@@ -78,7 +78,7 @@ def identity(path: str) -> tuple[int, int] | None:
 
 @contextmanager
 def _descriptor(path: str) -> Iterator[int]:
-    """Open what is at ``path``, a link itself and not its target; give the descriptor."""
+    """Yield a descriptor of the file at ``path``; of a link itself, not of its target."""
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         yield fd
