@@ -20,8 +20,8 @@ class Budget:
     """What one call may cost, and each line in it.
 
     ``spent`` is the cost of the call so far. Once it exceeds ``limit``, the remaining lines have
-    to wait for another call. ``expensive`` tells that the next line needs a call of its own, which
-    is the next one, and ``full_line`` that this call is for such a line.
+    to wait for another call. ``expensive`` says that the next call is for one line that costs much,
+    and ``full_line`` that the present line is such a line, and may cost ``LINE_LIMIT``.
     """
 
     __slots__ = ("_allow_full_line", "_line_end", "expensive", "full_line", "limit", "spent")
@@ -42,12 +42,9 @@ class Budget:
 
     def start_line(self, cost: float) -> None:
         """Set the limit of the next line, and charge ``cost`` to it."""
-        spent = self.spent
-        self.full_line = self._allow_full_line and spent == 0
-        self._line_end = LINE_LIMIT if self.full_line else spent + CHEAP_LINE_LIMIT
-        if spent + cost > self._line_end:
-            raise BudgetExceeded
-        self.spent = spent + cost
+        self.full_line = self._allow_full_line and self.spent == 0
+        self._line_end = LINE_LIMIT if self.full_line else self.spent + CHEAP_LINE_LIMIT
+        self.charge(cost)
 
     def charge(self, cost: float) -> None:
         """Add to ``spent``; raise ``BudgetExceeded`` instead if the line may not cost so much."""

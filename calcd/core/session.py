@@ -1,4 +1,9 @@
-"""One client's conversation: bytes in, bytes out, and no I/O in between."""
+"""One client's conversation: bytes in, bytes out, and no I/O in between.
+
+Bytes become lines in one of three ways. Whole lines of plain bytes, as most clients send, are taken
+as they are. Other text is searched for Ctrl-D and a partial line. From the first telnet command on,
+commands are stripped first. Plain lines get their replies in ``batch``, all others one by one.
+"""
 
 import enum
 import re

@@ -1,4 +1,4 @@
-"""One client: its name, its session, how it is refused, and the log lines of its requests."""
+"""A client's name, session and refusal, and the log lines of its requests."""
 
 import logging
 import socket
