@@ -5,15 +5,13 @@ import os
 from calcd.client.endpoint import Endpoint
 from calcd.client.protocol import MAX_TIMEOUT, STATE_LOST, ClientError, ReplySplitter, SessionState
 from calcd.client.streams import printable
-from calcd.client.transport import connect, exchange
+from calcd.client.transport import Transport, connect, exchange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable
     from decimal import Decimal
-
-    from calcd.client.transport import Transport
 
 
 class CalculatorError(Exception):
@@ -121,7 +119,7 @@ class Calculator:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _connect(self) -> "Transport":
+    def _connect(self) -> Transport:
         self._used = False  # no request was sent on the connection
         try:
             return connect(self._endpoint)

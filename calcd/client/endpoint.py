@@ -5,9 +5,8 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from typing import TypeAlias
 
-    Address: TypeAlias = tuple[int, str | tuple[object, ...]]  # with its family first
+Address = tuple[int, str | tuple[object, ...]]  # family, and the address as connect(2) takes it
 
 
 class Endpoint:

@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 
 from calcd.client import transport
+from calcd.client.endpoint import Endpoint
 from calcd.client.protocol import (
     CHUNK,
     CLOSED,
@@ -19,11 +20,6 @@ from calcd.client.protocol import (
     describe,
 )
 from calcd.client.streams import STDIN, Output, warn, write_output
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from calcd.client.endpoint import Endpoint
-    from calcd.client.transport import Transport
 
 try:
     import readline
@@ -40,7 +36,7 @@ NUMBER, OPERATION = r"[-+]?[0-9.]+(E[-+]?[0-9]+)?", r"\b[A-Z][A-Z0-9]+\b"  # in 
 WORD_DELIMITERS = " \t\n*/%^(),=<>!"
 
 
-def run_prompt(server: "Transport", endpoint: "Endpoint") -> int:
+def run_prompt(server: transport.Transport, endpoint: Endpoint) -> int:
     """Send each line that is typed, and write its reply. Return the exit status."""
     counter = ReplyCounter()
     state = SessionState()
@@ -96,7 +92,12 @@ def run_prompt(server: "Transport", endpoint: "Endpoint") -> int:
 
 
 def exchange(
-    server: "Transport", requests: bytes, count: int, endpoint: "Endpoint", *, reused: bool = False
+    server: transport.Transport,
+    requests: bytes,
+    count: int,
+    endpoint: Endpoint,
+    *,
+    reused: bool = False,
 ) -> bytes:
     """Return the replies to `count` requests, fewer if the server has closed the connection.
 
@@ -115,7 +116,7 @@ def exchange(
     return b"\n".join([*replies, bytes(splitter.rest)])
 
 
-def fetch_operations(endpoint: "Endpoint") -> list[str]:
+def fetch_operations(endpoint: Endpoint) -> list[str]:
     """Return the operations that the server's HELP lists, empty if it does not reply in time.
 
     They are fetched on a connection of their own: a late reply then disturbs no other request.
@@ -145,7 +146,7 @@ class Completer:
     replaces it by the one before.
     """
 
-    def __init__(self, endpoint: "Endpoint", state: SessionState) -> None:
+    def __init__(self, endpoint: Endpoint, state: SessionState) -> None:
         self._endpoint = endpoint
         self._state = state
         self._operations: list[str] | None = None  # not fetched yet

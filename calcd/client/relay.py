@@ -2,21 +2,19 @@
 
 import select
 
+from calcd.client.endpoint import Endpoint
 from calcd.client.protocol import CHUNK, CLOSED, ClientError, ReplyCounter, describe
 from calcd.client.streams import STDIN, STDOUT, Output, read_input
-from calcd.client.transport import SHUT_WR
+from calcd.client.transport import SHUT_WR, UDP, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from calcd.client.endpoint import Endpoint
-    from calcd.client.transport import UDP, Stream
-
 
 def relay(
-    server: "Stream",
-    endpoint: "Endpoint",
+    server: Stream,
+    endpoint: Endpoint,
     requests: bytes,
     linger: float | None,
     counter: ReplyCounter,
@@ -74,7 +72,7 @@ def relay(
 
 
 def relay_datagrams(
-    server: "UDP", endpoint: "Endpoint", requests: bytes, counter: ReplyCounter, output: Output
+    server: UDP, endpoint: Endpoint, requests: bytes, counter: ReplyCounter, output: Output
 ) -> int:
     """Send one request after the other, and write the replies. Return the exit status."""
     for lines in [requests] if requests else input_lines(endpoint):
@@ -85,7 +83,7 @@ def relay_datagrams(
     return counter.exit_status(endpoint.name, "no more datagrams")
 
 
-def input_lines(endpoint: "Endpoint") -> "Iterator[bytes]":
+def input_lines(endpoint: Endpoint) -> "Iterator[bytes]":
     """Yield standard input, cut after a newline. A last line without a newline gets one.
 
     Raise ClientError if a line is too long for a datagram.

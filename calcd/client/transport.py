@@ -10,6 +10,7 @@ import _socket
 import os
 import select
 
+from calcd.client.endpoint import Address, Endpoint
 from calcd.client.protocol import (
     BLANKS,
     CHUNK,
@@ -24,12 +25,9 @@ from calcd.client.streams import warn
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import TypeAlias, TypeVar
-
-    from calcd.client.endpoint import Address, Endpoint
+    from typing import TypeVar
 
     T = TypeVar("T")
-    Transport: TypeAlias = "Stream | UDP"
 
 Stream = _socket.socket
 SHUT_WR = _socket.SHUT_WR
@@ -37,7 +35,7 @@ UDP_TRIES, UDP_TIMEOUT = 3, 5.0  # datagrams sent for a reply, and seconds in al
 FAMILIES = {"": _socket.AF_UNSPEC, "-4": _socket.AF_INET, "-6": _socket.AF_INET6}
 
 
-def connect(endpoint: "Endpoint", addresses: "list[Address] | None" = None) -> "Transport":
+def connect(endpoint: Endpoint, addresses: list[Address] | None = None) -> "Transport":
     """Connect to the server. Raise ClientError with the reason if that fails.
 
     The name of the server is not resolved if its addresses are given.
@@ -65,7 +63,7 @@ def connect(endpoint: "Endpoint", addresses: "list[Address] | None" = None) -> "
     return server
 
 
-def resolve(endpoint: "Endpoint") -> "list[Address]":
+def resolve(endpoint: Endpoint) -> list[Address]:
     """Return the addresses of the server."""
     if endpoint.path is not None:
         return [(_socket.AF_UNIX, endpoint.path)]
@@ -80,7 +78,7 @@ def resolve(endpoint: "Endpoint") -> "list[Address]":
     return [(family, address) for family, _, _, _, address in found]
 
 
-def at_first_address(endpoint: "Endpoint", attempt: "Callable[[Endpoint, Address], T]") -> "T":
+def at_first_address(endpoint: Endpoint, attempt: "Callable[[Endpoint, Address], T]") -> "T":
     """Return what `attempt` returns at the first address where it succeeds, and keep that address.
 
     Raise ClientError if there is none.
@@ -99,7 +97,7 @@ def at_first_address(endpoint: "Endpoint", attempt: "Callable[[Endpoint, Address
     raise ClientError(f"{endpoint.name}: {', '.join(reasons)}{hint}") from errors[-1]
 
 
-def connect_stream(endpoint: "Endpoint", address: "Address") -> Stream:
+def connect_stream(endpoint: Endpoint, address: Address) -> Stream:
     """Connect to an address."""
     server = _socket.socket(address[0], _socket.SOCK_STREAM)
     try:
@@ -118,7 +116,7 @@ def exchange(
     server: "Transport",
     requests: bytes,
     splitter: ReplySplitter,
-    endpoint: "Endpoint",
+    endpoint: Endpoint,
     *,
     reused: bool = False,
 ) -> "Iterator[bytes]":
@@ -169,7 +167,7 @@ class UDP:
     socket is connected, so that the kernel drops datagrams from other addresses.
     """
 
-    def __init__(self, endpoint: "Endpoint") -> None:
+    def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
     def replies(self, requests: bytes) -> "Iterator[bytes]":
@@ -181,7 +179,7 @@ class UDP:
     def request(self, request: bytes) -> bytes:
         """Return the reply to a request. Raise ClientError if none arrives."""
 
-        def attempt(endpoint: "Endpoint", address: "Address") -> bytes:
+        def attempt(endpoint: Endpoint, address: Address) -> bytes:
             server = _socket.socket(address[0], _socket.SOCK_DGRAM)
             try:
                 server.connect(address[1])
@@ -201,3 +199,6 @@ class UDP:
 
     def close(self) -> None:
         """Do nothing: no socket is open between two requests."""
+
+
+Transport = Stream | UDP
