@@ -282,4 +282,4 @@ def test_a_call_with_a_higher_limit_does_more() -> None:
     datagram = DatagramSession(b"SOMA 2 2\n" * 500, Arithmetic())
     datagram.resume(1e6)
     assert not datagram.pending
-    assert datagram.reply == b"4\n" * 500
+    assert datagram.answer == b"4\n" * 500
