@@ -4,10 +4,10 @@ import importlib.util
 import os
 import select
 import signal
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from calcd.config.converters import absolute
 from calcd.config.errors import ConfigError
@@ -72,15 +72,18 @@ def _check_pidfile(path: str) -> None:
 
 def _check_log(path: str, account: Account | None) -> None:
     _check_writable("log_to", path, account)
-    if Path(path).is_fifo():
-        # Only opening it tells whether a process reads it. A reader that waits for its first
-        # writer then meets an end of file, as it does at each restart of the daemon.
-        try:
+    try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            # Only opening it tells whether a process reads it. A reader that waits for its first
+            # writer then meets an end of file, as it does at each restart of the daemon.
             with _running_as(account):
                 os.close(open_file(path))
-        except NoReaderError as error:
-            reason = f"'{path}': {error.strerror}"
-            raise ConfigError(reason, "start its reader first", setting="log_to") from None
+    except FileNotFoundError:  # the daemon creates it
+        return
+    except OSError as error:  # such as a name that is too long
+        is_unread = isinstance(error, NoReaderError)
+        hint = "start its reader first" if is_unread else "choose another path"
+        raise ConfigError(f"'{path}': {error.strerror}", hint, setting="log_to") from None
 
 
 def _check_writable(setting: str, path: str, account: Account | None = None) -> None:

@@ -111,6 +111,18 @@ def test_the_log_that_is_a_fifo_without_a_reader(tmp_path: Path) -> None:
         os.close(reader)
 
 
+def test_the_log_that_cannot_be_created(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 256)
+    assert faults("--log-to", str(path)) == [
+        f"--log-to: '{path}': File name too long: choose another path"
+    ]
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    assert faults("--log-to", str(loop)) == [
+        f"--log-to: '{loop}': Too many levels of symbolic links: choose another path"
+    ]
+
+
 def test_the_pidfiles_directory_is_made_by_the_daemon(tmp_path: Path) -> None:
     assert_right("--pidfile", str(tmp_path / "calcd" / "calcd.pid"))
 
