@@ -11,6 +11,7 @@ import socket
 import stat
 
 STALL_CHECK = 0.1  # seconds
+_MAX_DATAGRAM = 1 << 16  # bytes: the kernel refuses one that its buffer of about 200 KB cannot hold
 _NEW_FILE_MODE = 0o640  # the log has clients' addresses, and at debug their requests
 
 
@@ -54,7 +55,7 @@ class FileSink:
 
 
 class SyslogSink:
-    """The syslog's socket, which gets each line as a datagram.
+    """The syslog's socket, which gets each line as a datagram. A line of more than 64 KiB is cut.
 
     If the syslog is missing or was restarted, the next ``send`` connects again.
     """
@@ -69,13 +70,13 @@ class SyslogSink:
 
     def send(self, data: bytes, start: int) -> int:
         """Send the line at the index ``start``; return its size, with its end."""
-        line = data[start : data.index(self.end, start)]
+        end = data.index(self.end, start)
         try:
-            self._send(line)
+            self._send(data[start : min(end, start + _MAX_DATAGRAM)])
         except BlockingIOError:
             is_writable(self.fd, STALL_CHECK)
             return 0
-        return len(line) + len(self.end)
+        return end + len(self.end) - start
 
     def _send(self, line: bytes) -> None:
         try:

@@ -237,6 +237,16 @@ def test_syslog_gets_each_line_with_its_priority(syslog: Path) -> None:
         assert listener.recv(1000).decode() == f"<27>calcd[{os.getpid()}]: x\n| KeyError: 'y'"
 
 
+def test_a_line_that_is_too_long_for_syslog_is_cut(syslog: Path) -> None:
+    """The settings are one line, and may have thousands of networks."""
+    with syslogd(syslog) as listener:
+        open_log("syslog", "info")
+        log.info("x" * 300_000)
+        log.info("next")
+        assert listener.recv(1 << 20).endswith(b"x" * 65_000)
+        assert listener.recv(1000).endswith(b"]: next")
+
+
 def test_a_missing_syslog_is_reported_on_stderr_and_lost_lines_to_the_next_syslog(
     syslog: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
