@@ -1,7 +1,9 @@
 """Networks of clients: which may connect, and which addresses count as one host."""
 
 import socket
+from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,15 +28,31 @@ class Networks:
         """Return True if ``host`` may connect; ``""``, a client of a Unix socket, always may."""
         if not self.networks or not host:
             return True
-        from ipaddress import ip_address  # slow to import, seldom needed
+        address = packed(host)
+        number = int.from_bytes(address)
+        return any(
+            length == len(address) and number >> host_bits in prefixes
+            for (length, host_bits), prefixes in self._prefixes.items()
+        )
 
-        address = ip_address(packed(host))
-        return any(address in network for network in self.networks)
+    @cached_property
+    def _prefixes(self) -> dict[tuple[int, int], set[int]]:
+        """Prefixes as integers, by address length in bytes and number of host bits.
+
+        A look-up takes as long as there are prefix lengths, not networks: who is refused may ask
+        for it many times a second.
+        """
+        found = defaultdict(set)
+        for network in self.networks:
+            host_bits = network.max_prefixlen - network.prefixlen
+            prefix = int(network.network_address) >> host_bits
+            found[network.max_prefixlen // 8, host_bits].add(prefix)
+        return found
 
 
 def parse_network(text: str) -> "Network":
     """Parse a network, or an address as one. A ``ValueError`` says what was expected."""
-    from ipaddress import IPv4Network, ip_interface
+    from ipaddress import IPv4Network, ip_interface  # slow to import, seldom needed
 
     if "%" in text:
         raise ValueError("an address without %: it is allowed on every interface")
