@@ -147,6 +147,14 @@ def test_a_handshake_that_is_not_finished_in_time_gets_no_words(clients: Clients
     assert client.session.close() == b""
 
 
+def test_who_speaks_tls_wrongly_gets_an_alert_and_no_plain_text(clients: Clients) -> None:
+    session = clients().session
+    alert = session.receive(b"\x16\x03\x01\x00\x05wrong")
+    assert alert[:3] == b"\x15\x03\x03"  # RFC 8446, 5.1: an alert's record
+    assert session.close_word
+    assert session.close_word.startswith("tls-")
+
+
 def test_who_does_not_speak_tls_is_told_so_in_plain_text(clients: Clients) -> None:
     session = clients().session
     assert session.receive(b"SOMA 2 2\n") == b"ERR FORBIDDEN this endpoint accepts only TLS\n"

@@ -286,9 +286,15 @@ CLOSE = "expected an operator or a parenthesis"
         ("= 1%0", "DIVISION-BY-ZERO division by zero"),
         ("= 0/0", "DIVISION-UNDEFINED 0 divided by 0 is undefined"),
         ("= 9e6144*9", "OVERFLOW the result is too large: it must be below 1E+6145"),
+        ("= sqrt(-1)", "INVALID-OPERATION RAIZ has no result of 34 digits or fewer for -1"),
+        ("= (-2)^0.5", "INVALID-OPERATION POT has no result of 34 digits or fewer for -2 0.5"),
         (
             "= " + "(" * 51 + "1" + ")" * 51,
             "SYNTAX column 53: more than 50 nested parentheses or powers",
+        ),
+        (
+            "= (1)+(1)+" + "(" * 51 + "1" + ")" * 51,
+            "SYNTAX column 61: more than 50 nested parentheses or powers",
         ),
         (
             "= " + "^".join(52 * ["1"]),

@@ -300,6 +300,14 @@ def test_half_a_request_is_not_complete(request_: bytes) -> None:
     assert not half.partial_line_is_request
 
 
+def test_a_long_request_after_a_telnet_command_is_complete() -> None:
+    silent = session()
+    assert silent.receive(b"\xff\xf1SOMA 1" + b"0" * 600 + b" 1") == b""
+    assert not silent.pending
+    assert silent.partial_line_is_request
+    assert silent.flush_partial_line() == b"1.000000000000000000000000000000000E+600\n"
+
+
 def test_a_telnets_sign_of_life_leaves_a_request_complete() -> None:
     silent = session()
     silent.receive(b"SOMA 2 2")
