@@ -255,6 +255,11 @@ def test_nothing_is_sent_after_the_last_reply() -> None:
     assert ended.close() == b""
 
 
+def test_a_read_of_many_plain_lines_has_the_reply_to_each() -> None:
+    lines = b"".join(b"SOMA %d %d\n" % (number, number) for number in range(3000))
+    assert answered(session(), lines) == b"".join(b"%d\n" % (2 * number) for number in range(3000))
+
+
 def test_blanks_alone_do_not_start_a_line() -> None:
     blank = session()
     blank.receive(b" \t")
