@@ -9,7 +9,14 @@ from statistics import median
 import pytest
 from certificates import Certificates
 from client_helpers import HOST, calcc
-from helpers import TIMEOUT, Daemons, ask, connect_with_little_room, datagrams_to
+from helpers import (
+    TIMEOUT,
+    Daemons,
+    ask,
+    connect_with_little_room,
+    datagrams_to,
+    wait_until,
+)
 
 from calcd.net.lingering import LingeringCloser
 
@@ -84,6 +91,33 @@ def test_a_lingering_close_ends_soon_after_its_client_has_closed() -> None:
         took.append(time.monotonic() - began)
         assert server.fileno() == -1
     assert median(took) < 0.2
+
+
+@pytest.mark.parametrize("sends", [False, True], ids=["quiet", "sending"])
+def test_a_lingering_close_ends_in_its_time(sends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After ``timeout`` with a quiet client, after LINGER_TIME with one that keeps sending."""
+    most = 0.5
+    closer = LingeringCloser()
+    closer.timeout = TIMEOUT if sends else most
+    monkeypatch.setattr("calcd.net.lingering.LINGER_TIME", most if sends else TIMEOUT)
+    closer.start()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), TIMEOUT)
+        server = listener.accept()[0]
+
+    def closed_on_us() -> bool:
+        if sends:
+            with suppress(ConnectionError):
+                client.sendall(b"x")
+        return server.fileno() == -1
+
+    with client:
+        began = time.monotonic()
+        closer.close(server)
+        wait_until(closed_on_us, "the server to close")
+        took = time.monotonic() - began
+    closer.finish(TIMEOUT)
+    assert 0.9 * most < took < most + 1.5
 
 
 def test_datagrams_do_not_wait_while_connections_have_no_room(start_daemon: Daemons) -> None:

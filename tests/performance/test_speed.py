@@ -229,3 +229,17 @@ def test_a_text_is_read_in_linear_time(run: Callable[[str], object]) -> None:
 
     for before, unit, last in itertools.product(FUNCTIONS[run], UNITS, LASTS):
         assert_linear(attempt, partial(repeated, before, unit, last))
+
+
+@pytest.mark.parametrize("byte", [b" ", b"1", b"x", b"\xff\xf1", b"\r"])
+def test_a_line_that_grows_byte_by_byte_takes_linear_time(byte: bytes) -> None:
+    def seconds(count: int) -> float:
+        slow = new_session(max_line=1 << 20)
+        begun = time.thread_time()
+        for number in range(count):
+            slow.receive(byte)
+            assert not slow.partial_line_is_request or number == 0
+        return time.thread_time() - begun
+
+    few = min(seconds(SMALL) for _ in range(3))
+    assert min(seconds(LARGE) for _ in range(3)) < MOST_GROWTH * few

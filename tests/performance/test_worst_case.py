@@ -1,10 +1,15 @@
 """How long one client can make the others wait: by one line, and by one read."""
 
 import re
+import time
+from decimal import Decimal
 
 import pytest
 from sessions import answered, new_session
 
+from calcd.core.decimal128 import Arithmetic
+from calcd.core.errors import RequestError
+from calcd.core.operations import ARITHMETIC, Operation
 from tests.performance import worst_case
 
 # Seconds of this thread's own time, so that a busy machine does not matter much. Without a limit
@@ -12,6 +17,7 @@ from tests.performance import worst_case
 MOST_FOR_LINE = 0.5
 MOST_FOR_CALL = 0.01
 READ = 1 << 16
+UNIT = 0.05e-6  # seconds that a cost of 1 stands for
 
 
 @pytest.mark.speed
@@ -22,6 +28,45 @@ def test_no_line_and_no_read_takes_long() -> None:
     assert found[0].expensive < MOST_FOR_LINE, found[0]
     worst = max(found, key=lambda each: each.cheap)
     assert worst.cheap < MOST_FOR_CALL, worst
+
+
+@pytest.mark.speed
+def test_a_logarithm_that_is_nearly_half_way_takes_no_longer_than_a_line_may() -> None:
+    session = new_session(1000)
+    begun = time.thread_time()
+    replies = answered(session, b"LN 0." + 999 * b"9" + b"\n")
+    took = time.thread_time() - begun
+    assert replies == b"-1." + 998 * b"0" + b"1E-999\n"
+    assert took < MOST_FOR_LINE
+
+
+OPERANDS = {
+    1: ["2", "1.{}", "0.{}", "{}", "1e-9", "450"],
+    2: ["{} {}", "1.{} 0.{}", "1.{} 12345", "{} 3", "1.0000000001 1e10", "1e900 7", "2 5"],
+}
+
+
+@pytest.mark.speed
+@pytest.mark.parametrize("operation", ARITHMETIC, ids=lambda operation: operation.names[0])
+def test_no_estimate_of_cost_is_far_too_low(operation: Operation) -> None:
+    for precision in (34, 100, 300, 1000):
+        for length in (precision, 1000):
+            for operands in OPERANDS[operation.min_operands]:
+                numbers = [Decimal(each.format(length * "7")) for each in operands.split()]
+                arithmetic = Arithmetic(precision)
+                took = []
+                for _ in range(3):
+                    arithmetic.budget.start_call()
+                    begun = time.thread_time()
+                    try:
+                        arithmetic.run(operation, numbers)
+                    except RequestError:
+                        continue
+                    took.append(time.thread_time() - begun)
+                # Twice is what is meant; the rest is for a machine that does other things.
+                if took:
+                    most = 20e-6 + 5 * UNIT * arithmetic.budget.spent
+                    assert min(took) < most, (precision, operands)
 
 
 def test_a_line_that_would_be_too_expensive_is_refused() -> None:

@@ -2,7 +2,6 @@
 
 import decimal
 import math
-import time
 from decimal import Context, Decimal
 
 import pytest
@@ -11,10 +10,9 @@ from hypothesis import strategies as st
 
 from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS, Arithmetic
 from calcd.core.errors import RequestError
-from calcd.core.operations import ARITHMETIC, Operation
+from calcd.core.operations import ARITHMETIC
 
 NAMED = {name: operation for operation in ARITHMETIC for name in operation.names}
-UNIT = 0.05e-6  # seconds
 
 
 def calculate(arithmetic: Arithmetic, name: str, *operands: str) -> str:
@@ -43,12 +41,10 @@ def test_the_logarithm_near_one_is_the_decimal_modules(
     assert Decimal(result).as_tuple() == expected.as_tuple()
 
 
-def test_a_logarithm_that_is_nearly_half_way_is_rounded_right_and_soon() -> None:
+def test_a_logarithm_that_is_nearly_half_way_is_rounded_right() -> None:
     arithmetic = Arithmetic(1000)
     near = "0." + 999 * "9"
-    begun = time.thread_time()
     result = calculate(arithmetic, "LN", near)
-    assert time.thread_time() - begun < 0.5
     # -1e-999 - 5e-1999 - 3.3e-2998: half a unit, and then some more
     assert Decimal(result) == Decimal(f"-1.{998 * '0'}1E-999")
 
@@ -91,37 +87,6 @@ def test_factorials_are_exact_or_none(precision: int) -> None:
 )
 def test_rounding_to_places(number: str, places: str, result: str) -> None:
     assert calculate(Arithmetic(), "ARRED", number, places) == result
-
-
-OPERANDS = {
-    1: ["2", "1.{}", "0.{}", "{}", "1e-9", "450"],
-    2: ["{} {}", "1.{} 0.{}", "1.{} 12345", "{} 3", "1.0000000001 1e10", "1e900 7", "2 5"],
-}
-
-
-@pytest.mark.parametrize("operation", ARITHMETIC, ids=lambda operation: operation.names[0])
-def test_no_estimate_of_cost_is_far_too_low(operation: Operation) -> None:
-
-    for precision in (34, 100, 300, 1000):
-        for length in (precision, 1000):
-            for operands in OPERANDS[operation.min_operands]:
-                numbers = [Decimal(each.format(length * "7")) for each in operands.split()]
-                arithmetic = Arithmetic(precision)
-                took = []
-                for _ in range(3):
-                    arithmetic.budget.start_call()
-                    begun = time.thread_time()
-                    try:
-                        arithmetic.run(operation, numbers)
-                    except RequestError:
-                        continue
-                    took.append(time.thread_time() - begun)
-                # Twice is what is meant; the rest is for a machine that does other things.
-                if took:
-                    assert min(took) < 20e-6 + 5 * UNIT * arithmetic.budget.spent, (
-                        precision,
-                        operands,
-                    )
 
 
 LONG = "7" * 1000

@@ -47,31 +47,33 @@ def test_the_last_word_arrives_however_much_is_unread(closer: LingeringCloser) -
         assert read_all(client) == b"the last word"
 
 
-def test_it_ends_when_the_client_closes(closer: LingeringCloser) -> None:
-    closer.timeout = TIMEOUT
+def test_it_ends_when_the_client_closes(
+    closer: LingeringCloser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calcd.net.lingering.LINGER_TIME", 2 * TIMEOUT)
+    closer.timeout = 2 * TIMEOUT
     client, server = connected()
     closer.close(server)
     client.close()
-    began = time.monotonic()
-    closer.finish(TIMEOUT)
-    assert time.monotonic() - began < 2
-    assert server.fileno() == -1
+    wait_until(lambda: server.fileno() == -1, "the server to close")
 
 
-def test_it_ends_when_the_client_has_been_quiet(closer: LingeringCloser) -> None:
+def test_it_ends_when_the_client_has_been_quiet(
+    closer: LingeringCloser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calcd.net.lingering.LINGER_TIME", 2 * TIMEOUT)
     closer.timeout = 0.2
     client, server = connected()
     with client:
-        began = time.monotonic()
         closer.close(server)
-        closer.finish(TIMEOUT)
-        assert 0.15 < time.monotonic() - began < 5
+        wait_until(lambda: server.fileno() == -1, "the server to close")
 
 
-def test_it_ends_in_its_time_although_the_client_keeps_sending(
+def test_it_ends_although_the_client_keeps_sending(
     closer: LingeringCloser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("calcd.net.lingering.LINGER_TIME", 0.3)
+    closer.timeout = 2 * TIMEOUT
     client, server = connected()
 
     def closed_on_us() -> bool:
@@ -82,10 +84,8 @@ def test_it_ends_in_its_time_although_the_client_keeps_sending(
         return False
 
     with client:
-        began = time.monotonic()
         closer.close(server)
         wait_until(closed_on_us, "the server to close")
-        assert 0.2 < time.monotonic() - began < 2
 
 
 def test_the_oldest_makes_way(closer: LingeringCloser) -> None:

@@ -1,7 +1,6 @@
 """The session: bytes in, bytes out, whatever the bytes and wherever they are cut."""
 
 import re
-import time
 
 import pytest
 from hypothesis import example, given
@@ -539,21 +538,6 @@ def test_a_call_that_is_not_for_an_expensive_line_does_little(data: bytes, digit
 
 def test_a_sum_of_many_powers_is_no_nesting() -> None:
     assert ask(b"+".join(60 * [b"2^2"]) + b"\n") == b"240\n"
-
-
-@pytest.mark.speed
-@pytest.mark.parametrize("byte", [b" ", b"1", b"x", b"\xff\xf1", b"\r"])
-def test_a_line_that_grows_byte_by_byte_takes_linear_time(byte: bytes) -> None:
-    def seconds(count: int) -> float:
-        slow = session(max_line=1 << 20)
-        begun = time.thread_time()
-        for number in range(count):
-            slow.receive(byte)
-            assert not slow.partial_line_is_request or number == 0
-        return time.thread_time() - begun
-
-    few = min(seconds(1 << 13) for _ in range(3))
-    assert min(seconds(1 << 16) for _ in range(3)) < 12 * few
 
 
 def test_whether_a_long_line_is_complete_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
