@@ -1,16 +1,15 @@
-"""Buffers that are full: what is sent later is whole, and nobody spins meanwhile."""
+"""Buffers that are full: what is sent later is whole."""
 
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from certificates import Certificates
 from client_helpers import HOST, Servers, calcc, echo
-from helpers import TIMEOUT, Daemons, ask, connect_with_little_room, read_all, wait_until
+from helpers import TIMEOUT, Daemons, connect_with_little_room, read_all
 
 MUCH = b"".join(b"%0127d\n" % number for number in range(1 << 16))  # 8 MiB
 A_MOMENT = 0.3  # seconds, in which a client fills what is between it and a server
@@ -84,34 +83,3 @@ def test_no_reply_is_lost_where_the_serving_loop_finds_no_room_for_it(
         replies = read_all(client)
         sending.join()
     assert replies == b"".join(b"%06d" % number + size * b"A" + b"\n" for number in range(count))
-
-
-def read_nothing(client: socket.socket) -> None:
-    """Ask for more than the kernel holds, and leave more to be read."""
-    client.sendall(600 * (b"UPPER " + 1000 * b"a" + b"\n"))
-
-
-def begin_a_line(client: socket.socket) -> None:
-    client.sendall(b"SOMA 2 ")
-
-
-@pytest.mark.parametrize("do", [read_nothing, begin_a_line])
-def test_nobody_spins_beside_a_client_that_has_a_thread(
-    start_daemon: Daemons, do: Callable[[socket.socket], None]
-) -> None:
-    daemon = start_daemon()
-
-    def is_quiet() -> bool:
-        used = daemon.cpu_seconds()
-        time.sleep(A_MOMENT)
-        return daemon.cpu_seconds() - used < 0.05
-
-    with connect_with_little_room((daemon.host, daemon.port)) as client:
-        assert ask(client, b"PING\n") == b"PONG\n"
-        before = daemon.count_threads()
-        do(client)
-        wait_until(lambda: daemon.count_threads() > before, "its thread")
-        wait_until(is_quiet, "the requests to be answered")
-        used = daemon.cpu_seconds()
-        time.sleep(1)
-        assert daemon.cpu_seconds() - used < 0.1

@@ -4,6 +4,7 @@ import os
 import re
 import select
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from helpers import TIMEOUT, Daemon, wait_until
+from helpers import TIMEOUT, Daemon, ask, datagrams_to, wait_until
 
 from calcd.net.threads import KEPT
 
@@ -152,6 +153,109 @@ def flooders(daemon: Daemon, count: int, seconds: float) -> Iterator[None]:
         in_threads(daemon, count)
         yield
         process.kill()  # whatever is left of its time
+
+
+# Of the last three addresses one is not allowed; each of the others has its limit.
+FLOOD_LIMITS = (
+    *("--max-connections", "40", "--max-connections-per-host", "20", "--allow", "127.0.0.0/29"),
+)
+
+
+class ConnectionFlood(threading.Thread):
+    """Connections that meet FLOOD_LIMITS, one after the other; those that are served stay."""
+
+    def __init__(self, daemon: Daemon, stack: ExitStack) -> None:
+        super().__init__()
+        self.came = {"4": 0, "ERR BUSY": 0, "ERR FORBIDDEN": 0}
+        self._daemon, self._stack = daemon, stack
+
+    def run(self) -> None:
+        for number in range(2400):
+            client = connect(self._daemon, f"127.0.0.{(1, 2, 9)[number % 3]}")
+            client.sendall(b"SOMA 2 2\n")
+            reply = client.recv(200).decode()
+            self.came[next(kind for kind in self.came if reply.startswith(kind))] += 1
+            if reply == "4\n":
+                self._stack.enter_context(client)
+            else:
+                client.close()
+
+
+@contextmanager
+def connection_flood(daemon: Daemon) -> Iterator[ConnectionFlood]:
+    """Run a flood of connections to its end."""
+    with ExitStack() as stack:
+        flood = ConnectionFlood(daemon, stack)
+        flood.start()
+        try:
+            yield flood
+        finally:
+            flood.join()
+
+
+@contextmanager
+def few_descriptors(directory: Path) -> Iterator[Daemon]:
+    """Give a daemon with a hard limit of 64 descriptors."""
+    command = f"ulimit -n 64 && exec {sys.executable} -m calcd -l tcp://127.0.0.1:0"
+    daemon = Daemon(["bash", "-c", command], directory / "daemon.log")
+    try:
+        yield daemon
+    finally:
+        assert daemon.stop() == 0
+
+
+@contextmanager
+def flood_past_all_descriptors(daemon: Daemon) -> Iterator[list[socket.socket]]:
+    """Give the 32 clients that a daemon with few descriptors serves, while 400 others wait."""
+    with ExitStack() as stack:
+        inside = [stack.enter_context(connect(daemon)) for _ in range(32)]
+        for client in inside:
+            assert ask(client, b"PING\n") == b"PONG\n"
+        for _ in range(400):
+            stack.enter_context(connect(daemon))
+        daemon.logs("limit reached: cannot accept: Too many open files: clients wait")
+        yield inside
+
+
+@contextmanager
+def datagram_flood(daemon: Daemon, asked: bytes) -> Iterator[None]:
+    """Send datagrams as fast as it goes, and look at no answer."""
+    over = threading.Event()
+
+    def send() -> None:
+        with datagrams_to(daemon) as client:
+            while not over.is_set():
+                client.send(asked)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def client_hello() -> bytes:
+    """Return the first message of a TLS client."""
+    outgoing = ssl.MemoryBIO()
+    tls = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="a.b")
+    with suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+@contextmanager
+def half_done_handshakes(daemon: Daemon, count: int) -> Iterator[list[socket.socket]]:
+    """Give so many clients of each kind: silent, with a whole ClientHello, with one that drips."""
+    hello, port = client_hello(), daemon.port_of("tls")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(daemon, port=port)) for _ in range(3 * count)]
+        for client in clients[1::3]:
+            client.sendall(hello)
+        rest = {client: iter(hello[:-1]) for client in clients[2::3]}
+        with dripping(list(rest), lambda client: client.send(bytes([next(rest[client])])), 0.1):
+            yield clients
 
 
 def in_threads(daemon: Daemon, count: int) -> None:
