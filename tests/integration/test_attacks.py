@@ -1,4 +1,4 @@
-"""The daemon under attack: what it costs everyone else, and what is left of it afterwards."""
+"""The daemon under attack: who is still answered, and what is left of it afterwards."""
 
 import os
 import re
@@ -240,7 +240,7 @@ def test_floods_of_the_refused_and_of_bad_requests_fill_the_log_at_the_rate_that
         count["closed"] += 1
     daemon.logs("how=closed")
     size = len(daemon.log) - before
-    seconds = time.monotonic() - began  # all that the limit had to let lines through
+    seconds = time.monotonic() - began  # taken last: no line came later
     assert daemon.stop() == 0
     report(f"{sum(count.values())} connections in {seconds:.0f} s, {size / 1024:.0f} KiB of log")
     assert size < 2 * (BURST + RATE * (seconds + 1)) * 120

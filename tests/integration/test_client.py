@@ -13,7 +13,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -549,9 +548,7 @@ def test_after_the_end_of_input_the_wait_may_be_shorter(serve: Servers) -> None:
         serve.silent(connection)
 
     port = serve(script)
-    started = time.monotonic()
     done = calcc("-q", "1.5", "-w", "60", HOST, port, stdin=b"a\nb\n")
-    assert time.monotonic() - started < TIMEOUT
     assert (done.stdout, done.returncode) == (b"1\n", 3)
     assert "requests without a reply: 1 of 2" in error_message(done)
 

@@ -3,7 +3,6 @@
 import re
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,9 +149,7 @@ def test_a_server_whose_list_of_operations_never_ends(
         screen.expect(PROMPT)
         path.unlink()
         serve(lambda connection: drip(connection, start), at=str(path))
-        began = time.monotonic()
         press_tab(screen, "SO", "\x07")
-        assert time.monotonic() - began < prompt.HELP_TIMEOUT + 5
         screen.type("\r")
         screen.expect("\n1\n" + PROMPT)
         screen.type(CTRL_D)

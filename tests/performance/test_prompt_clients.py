@@ -1,5 +1,6 @@
 """What a client that asks and reads promptly waits for, whatever others do meanwhile."""
 
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from statistics import median
 
 import pytest
 from certificates import Certificates
-from helpers import Daemon, Daemons, ask, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, ask, datagrams_to, wait_until
 from hostile_clients import (
     FLOOD_LIMITS,
     MOST_SLOWER,
@@ -99,6 +100,19 @@ def test_prompt_clients_do_not_wait_while_others_wait_for_descriptors(daemon: Da
         assert time.monotonic() - began < 4
 
 
+def test_datagrams_do_not_wait_while_connections_have_no_room(start_daemon: Daemons) -> None:
+    """Accepting pauses for 0.1 s at a time."""
+    daemon = start_daemon("-l", "tcp://127.0.0.1:0", "-l", "udp://127.0.0.1:0")
+    daemon.take_free_descriptors()
+    with daemon.connect(), datagrams_to(daemon) as datagrams:
+        daemon.logs("limit reached: cannot accept")
+        began = time.monotonic()
+        for number in range(50):
+            datagrams.send(b"SOMA %d 1\n" % number)
+            assert datagrams.recv(100) == b"%d\n" % (number + 1)
+        assert time.monotonic() - began < 1
+
+
 def test_hundreds_of_half_done_handshakes_slow_nobody_else(
     tls_daemon: Daemon, report: Report
 ) -> None:
@@ -120,6 +134,25 @@ def test_half_done_handshakes_delay_no_other_handshake(
         with trusted.wrap_socket(plain, server_hostname="localhost") as connection:
             assert ask(connection, b"SOMA 2 2\n") == b"4\n"
         assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_handshake_waits_for_no_delayed_acknowledgement(
+    version: ssl.TLSVersion, tls_daemon: Daemon, certificates: Certificates
+) -> None:
+    """A client with Nagle's algorithm would wait for it 0.04 s."""
+    trusted = ssl.create_default_context(cafile=certificates.authority.cert)
+    trusted.minimum_version = trusted.maximum_version = version
+    address = "127.0.0.1", tls_daemon.port_of("tls")
+    took = []
+    for _ in range(15):
+        with socket.create_connection(address, TIMEOUT) as plain:
+            began = time.monotonic()
+            with trusted.wrap_socket(plain, server_hostname="localhost") as connection:
+                connection.sendall(b"SOMA 2 2\n")
+                assert connection.recv(100) == b"4\n"
+            took.append(time.monotonic() - began)
+    assert median(took) < 0.03
 
 
 @pytest.mark.parametrize("asked", [b"SOMA 2 2\n", b"X\n" * 200, b"X\n" * 30_000])

@@ -204,7 +204,7 @@ def drip(connection: socket.socket, start: bytes = b"") -> None:
     """Send this, and then a byte each tenth of a second, for longer than any timeout."""
     with suppress(OSError):
         connection.sendall(start)
-        for _ in range(int(TIMEOUT / 2 / 0.1)):
+        for _ in range(int(2 * TIMEOUT / 0.1)):
             connection.sendall(b"A")
             time.sleep(0.1)
 

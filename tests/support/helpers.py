@@ -12,7 +12,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TIMEOUT = 20.0  # seconds that anything may take before a test calls it lost
@@ -91,6 +91,32 @@ def clean_environment(**more: str) -> dict[str, str]:
         if name not in systemds and not name.startswith(("LISTEN_", "WATCHDOG_", "CALCD_"))
     }
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **more}
+
+
+def drip_until_closed(connection: socket.socket, data: bytes, pause: float) -> bytes:
+    """Send ``data`` a byte at a time, over and over, until the server closes."""
+    connection.settimeout(pause)
+    received = b""
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
+        for byte in data:
+            try:
+                connection.send(bytes([byte]))
+                part = connection.recv(1000)
+            except TimeoutError:
+                continue
+            if not part:
+                return received
+            received += part
+    raise AssertionError("the server never closed")
+
+
+def send_until_nothing_moves(connection: socket.socket) -> None:
+    """Ask and read nothing, until nothing has moved for half a second or the server has closed."""
+    connection.settimeout(0.5)
+    with suppress(TimeoutError, ConnectionError):
+        while True:
+            connection.send(b"DIV 1 3\n" * 10_000)
 
 
 class NotifySocket:
@@ -246,6 +272,22 @@ def daemons_in(directory: Path) -> Iterator[Daemons]:
         yield daemons
     finally:
         daemons.stop()
+
+
+@contextmanager
+def changed_daemon(
+    directory: Path, code: str, *options: str, **environment: str
+) -> Iterator[Daemon]:
+    """Run a daemon in whose process this code has been run first; its log may have tracebacks."""
+    code = f"import sys\n{code}\nimport calcd.daemon.main\nsys.exit(calcd.daemon.main.main())"
+    command = [sys.executable, "-c", code, "-l", "tcp://127.0.0.1:0", *options]
+    daemon = Daemon(command, directory / "changed.log", **environment)
+    try:
+        yield daemon
+        assert daemon.stop() == 0
+    finally:
+        daemon.process.kill()
+        daemon.stop()
 
 
 def run_calcd(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
