@@ -90,6 +90,13 @@ def test_datagrams_are_answered_each_by_one(both: Daemon) -> None:
     assert both.ask(b"SOMA 2 2\n") == b"4\n"
 
 
+def test_the_servers_precision_and_rounding_hold_over_tcp_and_udp(start_daemon: Daemons) -> None:
+    daemon = start_daemon(*BOTH, "--precision", "5", "--rounding", "up")
+    assert daemon.ask(b"DIV 1 3\nROUNDING\n") == b"0.33334\nup\n"
+    with Client(daemon) as client:
+        assert client.ask(b"DIV 1 3\n") == b"0.33334\n"
+
+
 def test_nothing_is_kept_between_datagrams(both: Daemon) -> None:
     with Client(both) as client:
         assert client.ask(b"SOMA 2 2\nQUIT\nPING\n") == b"4\nBYE\n"

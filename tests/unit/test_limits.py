@@ -98,6 +98,15 @@ def test_a_hosts_limit_is_logged_once_each_way(caplog: pytest.LogCaptureFixture)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
+@pytest.mark.parametrize("limit", [(1, 0), (9, 1)])
+def test_at_a_limit_a_client_is_told_busy(limit: tuple[int, int]) -> None:
+    limiter = ConnectionLimiter()
+    limiter.acquire("a", limits(*limit))
+    with pytest.raises(RequestError) as caught:
+        limiter.acquire("a", limits(*limit))
+    assert caught.value.code == "BUSY"
+
+
 def test_nothing_is_kept_for_a_host_that_has_left() -> None:
     limiter = ConnectionLimiter()
     for number in range(300):
