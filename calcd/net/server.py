@@ -155,7 +155,7 @@ class Server(socketserver.ThreadingTCPServer):
                 os.eventfd_read(fd)
         return new
 
-    def _serve_in_loop(self, connection: Connection) -> None:
+    def _serve_in_loop(self, connection: Connection, new: bool = False) -> None:
         """Serve a client without waiting; it stays in the loop if it waits to ask the next."""
         try:
             wait = connection.step(_LOOP_READ)
@@ -166,7 +166,12 @@ class Server(socketserver.ThreadingTCPServer):
             connection.end("bug")
             wait = None
         if wait is _READ and connection.is_prompt:
-            self._in_loop[connection.sock.fileno()] = connection
+            fd = connection.sock.fileno()
+            if new:  # one that does not stay need not be registered
+                self._poll.register(fd, select.EPOLLIN)
+            self._in_loop[fd] = connection
+        elif new:
+            self._hand_over(connection, wait)
         else:
             self._leave_loop(connection, wait)
 
@@ -261,7 +266,9 @@ class Server(socketserver.ThreadingTCPServer):
         settings = self.settings  # a connection keeps those that it began with
         tls = self.tls if self._listener.endpoint.tls else None
         try:
-            log.debug("connection %s opened: open=%d", name_of(client_address), self.limiter.active)
+            if log.isEnabledFor(logging.DEBUG):  # a name takes time
+                name, active = name_of(client_address), self.limiter.active
+                log.debug("connection %s opened: open=%d", name, active)
             session = new_session(client_address, settings, tls)
             stop_fd = self.registry.stop_fd(request)
             connection = Connection(request, client_address, session, settings, stop_fd, bool(tls))
@@ -272,8 +279,7 @@ class Server(socketserver.ThreadingTCPServer):
         if tls:
             self._hand_over(connection, _READ)
         else:
-            self._poll.register(request, select.EPOLLIN)
-            self._serve_in_loop(connection)
+            self._serve_in_loop(connection, new=True)
 
     # The end of a connection
 
