@@ -156,7 +156,10 @@ class Server(socketserver.ThreadingTCPServer):
         return new
 
     def _serve_in_loop(self, connection: Connection, new: bool = False) -> None:
-        """Serve a client without waiting; it stays in the loop if it waits to ask the next."""
+        """Serve a client without waiting; it stays in the loop if it waits to ask the next.
+
+        A ``new`` one is not registered with epoll yet.
+        """
         try:
             wait = connection.step(_LOOP_READ)
             if wait is _READ and connection.is_within_line:
@@ -167,7 +170,7 @@ class Server(socketserver.ThreadingTCPServer):
             wait = None
         if wait is _READ and connection.is_prompt:
             fd = connection.sock.fileno()
-            if new:  # one that does not stay need not be registered
+            if new:
                 self._poll.register(fd, select.EPOLLIN)
             self._in_loop[fd] = connection
         elif new:

@@ -30,6 +30,7 @@ from helpers import (
     send_until_nothing_moves,
     wait_until,
 )
+from hostile_clients import waiting_for_descriptors
 from listening import listening, needs_ipv6
 from serving import serving
 
@@ -474,13 +475,7 @@ def test_without_descriptors_clients_wait(daemon: Daemon) -> None:
 
 def test_a_stop_without_descriptors_ends(start_daemon: Daemons) -> None:
     daemon = start_daemon("--drain-timeout", "2")
-    with ExitStack() as open_ones:
-        first = open_ones.enter_context(daemon.connect())
-        assert ask(first, b"PING\n") == b"PONG\n"
-        daemon.take_free_descriptors()
-        for _ in range(20):
-            open_ones.enter_context(daemon.connect())
-        daemon.logs("limit reached: cannot accept")
+    with waiting_for_descriptors(daemon):
         assert daemon.stop() == 0
 
 

@@ -23,7 +23,7 @@ from helpers import (
     send_until_nothing_moves,
     wait_until,
 )
-from hostile_clients import half_done_handshakes, until_closed
+from hostile_clients import half_done_handshakes, until_closed, waiting_for_descriptors
 from service import Report
 
 from calcd.client import cli, prompt
@@ -255,13 +255,7 @@ def test_a_client_that_keeps_sending_does_not_stretch_the_stop(start_daemon: Dae
 
 def test_a_stop_without_descriptors_keeps_its_time(start_daemon: Daemons) -> None:
     daemon = start_daemon("--drain-timeout", "2")
-    with ExitStack() as open_ones:
-        first = open_ones.enter_context(daemon.connect())
-        assert ask(first, b"PING\n") == b"PONG\n"
-        daemon.take_free_descriptors()
-        for _ in range(20):
-            open_ones.enter_context(daemon.connect())
-        daemon.logs("limit reached: cannot accept")
+    with waiting_for_descriptors(daemon):
         began = time.monotonic()
         assert daemon.stop() == 0
         assert time.monotonic() - began < 2 + 3

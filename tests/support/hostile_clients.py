@@ -236,6 +236,19 @@ def datagram_flood(daemon: Daemon, asked: bytes) -> Iterator[None]:
         thread.join()
 
 
+@contextmanager
+def waiting_for_descriptors(daemon: Daemon, count: int = 20) -> Iterator[None]:
+    """Let clients wait for a daemon that has no free descriptor, beside one that it serves."""
+    with ExitStack() as stack:
+        served = stack.enter_context(daemon.connect())
+        assert ask(served, b"PING\n") == b"PONG\n"
+        daemon.take_free_descriptors()
+        for _ in range(count):
+            stack.enter_context(daemon.connect())
+        daemon.logs("limit reached: cannot accept")
+        yield
+
+
 def client_hello() -> bytes:
     """Return the first message of a TLS client."""
     outgoing = ssl.MemoryBIO()
