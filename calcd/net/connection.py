@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from calcd.config.settings import Settings
-from calcd.core.budget import TURN_LIMIT
+from calcd.core.budget import CALL_LIMIT, TURN_LIMIT
 from calcd.core.errors import RequestError
 from calcd.core.session import CloseReason, Session
 from calcd.net.clients import Address, name_of, refuse
@@ -76,15 +76,21 @@ class Connection:
         self._requests = 0  # of the session, when something was last sent
         self._replying = False  # the unsent bytes hold a reply
 
-    def step(self, size: int = CHUNK) -> Wait | None:
+    def step(self, size: int = CHUNK, limit: float = CALL_LIMIT) -> Wait | None:
         """Read at most ``size`` bytes, answer and write; return what to wait for, None at the end.
 
-        Connection errors end the connection; any other exception is a bug.
+        What has been read before is answered first. ``limit`` is what the replies may cost, in
+        the units of ``Budget``. Connection errors end the connection; any other exception is a
+        bug.
         """
         session = self._session
         try:
-            if not (self._unsent or self._end or session.close_reason or session.pending):
-                self._read(size)
+            if not (self._end or self._closing):
+                if session.pending:
+                    if len(self._unsent) < _MAX_UNSENT:
+                        self._unsent += session.resume(limit)
+                elif not (self._unsent or session.close_reason):
+                    self._read(size, limit)
             return self._write()
         except BlockingIOError:
             if self._to_read is not None and not self._unsent:
@@ -116,12 +122,10 @@ class Connection:
         """Serve the client to its end, in a thread that may block."""
         wait = self._next()
         while wait is not None:
-            if wait is _TURN:
-                with turns.take(self._session.budget.expensive):
-                    self._unsent += self._session.resume(TURN_LIMIT)
-            elif not self._block(wait):
+            if wait is not _TURN and not self._block(wait):
                 self._time_out(wait)
-            wait = self.step()
+            with turns.take(self._session.budget.expensive):
+                wait = self.step(CHUNK, TURN_LIMIT)
 
     def reject(self, error: RequestError) -> None:
         """End the connection because there is no thread for it."""
@@ -156,7 +160,7 @@ class Connection:
             self._end or session.close_word or "bug",
         )
 
-    def _read(self, size: int) -> None:
+    def _read(self, size: int, limit: float) -> None:
         """Read once and answer; raise BlockingIOError if nothing has come."""
         if self._to_read is not None:
             size = min(size, self._to_read)
@@ -167,7 +171,7 @@ class Connection:
         if self._to_read is not None:
             self._to_read -= len(data)  # recv(2) ends before a byte that was sent as urgent
         self._filled = len(data) == size
-        self._unsent = self._session.receive(data)
+        self._unsent = self._session.receive(data, limit)
         self._no_progress = not (self._unsent or self._session.pending)
 
     def _read_end(self) -> None:

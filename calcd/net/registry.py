@@ -50,11 +50,14 @@ class Registry:
 
         ``deadline`` is in seconds of ``monotonic``. Return how many were cut.
         """
-        for left, stop_fd in zip(range(len(self._stop_fds), 0, -1), self._stop_fds, strict=True):
+        half = monotonic() + (deadline - monotonic()) / 2  # the rest is for busy connections
+        woken: set[socket.socket] = set()
+        for stop_fd in self._stop_fds:
             os.eventfd_write(stop_fd, 1)
-            woken = [sock for sock in self._sockets() if self.stop_fd(sock) == stop_fd]
-            # Half of the time is kept for connections that are busy.
-            self._wait_for(woken, min(_GROUP_PAUSE, (deadline - monotonic()) / 2 / left))
+            woken |= {sock for sock in self._sockets() if self.stop_fd(sock) == stop_fd}
+            if len(woken) >= _GROUP:
+                self._wait_for(woken, min(_GROUP_PAUSE, half - monotonic()))
+                woken.clear()
         cut = self._wait_for(self._sockets(), deadline - monotonic())
         for connection in cut:
             connection.cut()

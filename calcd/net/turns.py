@@ -1,4 +1,4 @@
-"""Turns to compute, which threads get in the order of arrival."""
+"""Turns to work, which threads get in the order of arrival."""
 
 import threading
 from collections import deque
@@ -7,21 +7,22 @@ from contextlib import contextmanager
 from time import monotonic, sleep
 
 
-class FairLock:
-    """A lock that waiting threads get in the order of arrival.
+class FairSemaphore:
+    """A semaphore that waiting threads get in the order of arrival.
 
-    ``threading.Lock`` may be taken again at once by the thread that has just released it.
+    ``threading.Semaphore`` may be taken again at once by the thread that has just released it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, value: int = 1) -> None:
+        """Let ``value`` threads in at the same time."""
         self._lock = threading.Lock()  # for the two below
-        self._held = False
+        self._free = value
         self._waiting: deque[threading.Lock] = deque()  # each is released to wake its thread
 
     def __enter__(self) -> None:
         with self._lock:
-            if not self._held:
-                self._held = True
+            if self._free:
+                self._free -= 1
                 return
             turn = threading.Lock()
             turn.acquire()
@@ -31,26 +32,29 @@ class FairLock:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             if self._waiting:
-                self._waiting.popleft().release()  # and the lock stays held, by that thread
+                self._waiting.popleft().release()  # that thread has the place from now on
             else:
-                self._held = False
+                self._free += 1
 
 
+# Each thread that works competes with the serving loop for the GIL. A second one may compute while
+# the first is in a system call or does TLS's cryptography, which need no GIL.
+_AT_ONCE = 2
 _MAX_REST = 0.005  # seconds
 
 
 class Turns:
-    """Turns for threads that have much to compute. The serving loop never waits for one.
+    """Turns for the threads of connections and datagrams. The serving loop never waits for one.
 
-    Only one thread has a turn, so that the serving loop shares the GIL with one other, however
-    many clients send much work. Expensive lines are computed one at a time: the queue for a turn
-    holds one of them at most, so that a cheap line never waits for several. A rest follows each.
-    libmpdec holds the GIL, and without a rest every request would wait for such a line.
+    Few threads have a turn at the same time, so that the serving loop shares the GIL with few,
+    however many clients send much work. Expensive lines are computed one at a time: the queue for
+    a turn holds one of them at most, so that a cheap line never waits for several. A rest follows
+    each. libmpdec holds the GIL, and without a rest every request would wait for such a line.
     """
 
     def __init__(self) -> None:
-        self._turn = FairLock()
-        self._expensive = FairLock()
+        self._turn = FairSemaphore(_AT_ONCE)
+        self._expensive = FairSemaphore()
 
     @contextmanager
     def take(self, expensive: bool) -> Iterator[None]:

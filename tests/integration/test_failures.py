@@ -40,7 +40,7 @@ def test_a_stop_under_load_answers_what_had_arrived_and_resets_nobody(
     answers: int, start_daemon: Daemons
 ) -> None:
     """Half of the clients are answered by the serving loop, half 1,000 deep by threads."""
-    daemon = start_daemon()
+    daemon = start_daemon("--drain-timeout", "60")
     questions = [sums.calcd(each) for each in sums.random_sums(1000, seed=answers)]
     pairs = [(request.encode(), reply.encode()) for request, reply in questions]
     with ExitStack() as stack:

@@ -24,6 +24,7 @@ from helpers import (
     wait_until,
 )
 from hostile_clients import half_done_handshakes, until_closed, waiting_for_descriptors
+from load_client import LoadClient, run_clients
 from service import Report
 
 from calcd.client import cli, prompt
@@ -234,6 +235,26 @@ def test_the_drain_ends_in_time_beside_clients_that_do_not_read(
         took = time.monotonic() - began
     assert "stopped: 19 connections cut" in daemon.log
     assert 1.9 < took < 3.5
+
+
+def test_a_stop_beside_a_hundred_busy_clients_takes_as_long_as_their_last_requests(
+    start_daemon: Daemons,
+) -> None:
+    daemon = start_daemon("--drain-timeout", "60")
+    pairs = [(b"SOMA 2 2\n", b"4\n")]
+    with ExitStack() as stack:
+        clients = [
+            LoadClient(stack.enter_context(daemon.connect()), pairs, deep=number % 2 == 1)
+            for number in range(100)
+        ]
+        run_clients(clients, until=lambda: sum(client.answered for client in clients) > 50_000)
+        began = time.monotonic()
+        daemon.process.terminate()
+        run_clients(clients, until=lambda: all(client.ended for client in clients))
+        assert daemon.process.wait(TIMEOUT) == 0
+        took = time.monotonic() - began
+    assert daemon.logs("stopped: 0 connections cut")
+    assert took < 1.5  # 0.3 s; it was 2 to 9 while threads took no turns to read and write
 
 
 def test_a_client_that_keeps_sending_does_not_stretch_the_stop(start_daemon: Daemons) -> None:

@@ -52,11 +52,12 @@ def test_hundreds_of_slow_clients_slow_nobody_else(
     wait_until(lambda: Usage.of(daemon).is_back_at(before), "what they had to be given back")
 
 
-def test_dozens_that_ask_a_great_deal_do_not_keep_a_prompt_client_waiting(
-    daemon: Daemon, report: Report
+@pytest.mark.parametrize("many", [50, MANY])
+def test_hundreds_that_ask_a_great_deal_do_not_keep_a_prompt_client_waiting(
+    many: int, daemon: Daemon, report: Report
 ) -> None:
     waits = []
-    with flooders(daemon, 50, 10), daemon.connect() as connection:
+    with flooders(daemon, many, 10), daemon.connect() as connection:
         until = time.monotonic() + 3
         while time.monotonic() < until:
             began = time.monotonic()
@@ -65,9 +66,10 @@ def test_dozens_that_ask_a_great_deal_do_not_keep_a_prompt_client_waiting(
     waits.sort()
     usual, most = waits[len(waits) // 2] * 1e3, waits[-1] * 1e3
     report(
-        f"50 of them; {len(waits)} answers in 3 s, mostly after {usual:.2f} ms, {most:.0f} at most"
+        f"{many} of them; {len(waits)} answers in 3 s, "
+        f"mostly after {usual:.2f} ms, {most:.0f} at most"
     )
-    assert usual < 1
+    assert usual < 3
     assert most < 1000
 
 

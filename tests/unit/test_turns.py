@@ -6,52 +6,59 @@ from functools import partial
 
 from helpers import wait_until
 
-from calcd.net.turns import FairLock, Turns
+from calcd.net.turns import FairSemaphore, Turns
 
 
-def waits_behind(lock: FairLock, others: int) -> bool:
-    return len(lock._waiting) > others
+def waits_behind(semaphore: FairSemaphore, others: int) -> bool:
+    return len(semaphore._waiting) > others
 
 
-def in_order(lock: FairLock, names: str, held: Callable[[], object]) -> list[str]:
-    """Let threads of these names wait for a lock, one after the other; tell who had it when."""
+def in_order(semaphore: FairSemaphore, names: str, held: Callable[[], object]) -> list[str]:
+    """Let threads of these names wait for it, one after the other; tell who had it when."""
     had: list[str] = []
 
     def take(name: str) -> None:
-        with lock:
+        with semaphore:
             had.append(name)
 
     threads = [threading.Thread(target=take, args=(name,)) for name in names]
-    with lock:
+    with semaphore:
         for number, thread in enumerate(threads):
             thread.start()
-            wait_until(partial(waits_behind, lock, number), "the thread to wait")
+            wait_until(partial(waits_behind, semaphore, number), "the thread to wait")
         held()
     for thread in threads:
         thread.join()
     return had
 
 
-def test_a_lock_is_given_in_the_order_of_arrival() -> None:
-    lock = FairLock()
+def test_a_semaphore_is_given_in_the_order_of_arrival() -> None:
+    semaphore = FairSemaphore()
     for _ in range(3):
-        assert in_order(lock, "abcdefgh", lambda: None) == list("abcdefgh")
-    with lock:  # and is free again
+        assert in_order(semaphore, "abcdefgh", lambda: None) == list("abcdefgh")
+    with semaphore:  # and is free again
         pass
 
 
-def test_who_has_just_had_a_lock_waits_behind_the_others() -> None:
-    lock, had = FairLock(), list[str]()
+def test_a_semaphore_lets_so_many_in_at_the_same_time() -> None:
+    semaphore = FairSemaphore(2)
+    for _ in range(2):
+        with semaphore:
+            assert in_order(semaphore, "abcd", lambda: None) == list("abcd")
+
+
+def test_who_has_just_had_a_semaphore_waits_behind_the_others() -> None:
+    semaphore, had = FairSemaphore(), list[str]()
 
     def twice() -> None:
         for _ in range(2):
-            with lock:
+            with semaphore:
                 had.append("twice")
                 if len(had) == 1:
-                    wait_until(lambda: len(lock._waiting) == 1, "the other to wait")
+                    wait_until(lambda: len(semaphore._waiting) == 1, "the other to wait")
 
     def once() -> None:
-        with lock:
+        with semaphore:
             had.append("once")
 
     first = threading.Thread(target=twice)
@@ -64,7 +71,7 @@ def test_who_has_just_had_a_lock_waits_behind_the_others() -> None:
     assert had == ["twice", "once", "twice"]
 
 
-def test_an_exception_gives_the_lock_back() -> None:
+def test_an_exception_gives_the_turn_back() -> None:
     turns = Turns()
     for expensive in (True, False, True):
         try:
@@ -83,7 +90,7 @@ def test_a_cheap_turn_waits_for_one_expensive_line_at_the_most() -> None:
         with turns.take(name == "expensive"):
             had.append(name)
 
-    with turns.take(True):
+    with turns.take(False), turns.take(True):
         expensive = [threading.Thread(target=take, args=("expensive",)) for _ in range(5)]
         for thread in expensive:
             thread.start()
