@@ -9,8 +9,10 @@ import os
 import select
 import socket
 import stat
+from time import sleep
 
 STALL_CHECK = 0.1  # seconds
+_PAUSE = 0.01  # seconds after a write that would have blocked although poll(2) said otherwise
 _MAX_DATAGRAM = 1 << 16  # bytes: the kernel refuses one that its buffer of about 200 KB cannot hold
 _NEW_FILE_MODE = 0o640  # the log has clients' addresses, and at debug their requests
 
@@ -46,7 +48,10 @@ class FileSink:
             end = data.rfind(self.end, start, end) + 1 or end
         try:
             return os.write(self.fd, data[start:end])
-        except BlockingIOError:  # another process has filled the pipe meanwhile
+        except BlockingIOError:
+            # Another process has filled the pipe meanwhile, or it is a device that poll(2) calls
+            # writable at any time, such as a printer, or the master of a closed terminal.
+            sleep(_PAUSE)
             return 0
 
     def close(self) -> None:

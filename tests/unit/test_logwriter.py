@@ -9,7 +9,7 @@ import pytest
 from helpers import TIMEOUT, wait_until
 
 from calcd.daemon import logwriter as module
-from calcd.daemon.logsinks import SyslogSink
+from calcd.daemon.logsinks import FileSink, SyslogSink
 from calcd.daemon.logwriter import LogWriter
 
 
@@ -134,3 +134,20 @@ def test_a_count_can_still_be_written_at_the_end(writer: LogWriter, sink: Sink) 
     sink.error = None
     assert writer.close(TIMEOUT) == 0
     assert lines(sink) == ["1 lost"]
+
+
+def test_a_device_that_is_full_although_poll_calls_it_writable_is_tried_after_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("calcd.daemon.logsinks.sleep", pauses.append)
+    master, slave = os.openpty()
+    os.close(slave)  # so that poll(2) always reports the master, with POLLHUP
+    os.set_blocking(master, False)
+    sink = FileSink(master)
+    try:
+        while sink.send(99 * b"x" + b"\n", 0):
+            assert not pauses
+        assert len(pauses) == 1
+    finally:
+        sink.close()
