@@ -1,6 +1,5 @@
 """What calcd does instead of serving: test the configuration (-t), act on the daemon (-s)."""
 
-import importlib.util
 import os
 import select
 import signal
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from calcd.config.converters import absolute
 from calcd.config.errors import ConfigError
 from calcd.config.settings import BACKGROUND_PIDFILE, SETTINGS, Settings, read_rows
-from calcd.daemon.detach import Account, find_account
+from calcd.daemon.detach import Account, daemon_context, find_account
 from calcd.daemon.log import print_error
 from calcd.daemon.logsinks import NoReaderError, open_file
 from calcd.daemon.pidfile import confirm_holder, find_holder
@@ -33,8 +32,9 @@ def configuration_errors(settings: Settings, background: bool = False) -> list[C
     """
     errors: list[ConfigError] = []
     account = None
-    if background and importlib.util.find_spec("daemon") is None:
-        errors.append(ConfigError("-d needs python-daemon", "pip install python-daemon"))
+    if background:
+        with _collected(errors):
+            daemon_context()
     for endpoint in settings.listen:
         with _collected(errors):
             listeners.check(endpoint, settings.reuse_port)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from calcd.config.errors import ConfigError
 from calcd.daemon.log import print_error
@@ -100,22 +101,28 @@ def find_account(user: str, group: str) -> Account | None:
     return Account(entry.pw_name, entry.pw_uid, gid)
 
 
-def detach(keep: Iterable[int], account: Account | None) -> None:
-    """Become a daemon that runs as ``account`` and keeps only the descriptors ``keep``.
-
-    Raise ``ConfigError`` if that fails, or if python-daemon is not installed.
-    """
+def daemon_context() -> Any:
+    """Return python-daemon's ``DaemonContext``; raise ``ConfigError`` if it is not installed."""
     try:
         from daemon import DaemonContext
     except ImportError:
         raise ConfigError(
             "-d needs python-daemon", "pip install python-daemon, or leave -d out"
         ) from None
+    return DaemonContext
+
+
+def detach(keep: Iterable[int], account: Account | None) -> None:
+    """Become a daemon that runs as ``account`` and keeps only the descriptors ``keep``.
+
+    Raise ``ConfigError`` if that fails, or if python-daemon is not installed.
+    """
+    context = daemon_context()
     try:
         if account:
             # python-daemon's own initgroups=True leaves the group unchanged.
             os.initgroups(account.name, account.gid)
-        DaemonContext(
+        context(
             files_preserve=list(keep),
             uid=account.uid if account else None,
             gid=account.gid if account else None,

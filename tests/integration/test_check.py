@@ -161,6 +161,14 @@ def test_no_such_user_and_no_such_group() -> None:
     ]
 
 
+def test_missing_python_daemon_is_an_error_with_d_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "daemon", None)
+    settings = read_settings(None, {"listen": "tcp://127.0.0.1:0", "log_to": "stderr"})
+    assert configuration_errors(settings) == []
+    (error,) = configuration_errors(settings, background=True)
+    assert str(error) == "-d needs python-daemon: pip install python-daemon, or leave -d out"
+
+
 def test_a_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
