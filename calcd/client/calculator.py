@@ -39,7 +39,8 @@ class Calculator:
 
     An ERR reply raises ``CalculatorError``. A failed connection raises what the standard library
     does: ``ConnectionError``, ``TimeoutError``, another ``OSError``. A request that is blank or has
-    more than one line raises ``ValueError``, and so does any request after `close`.
+    more than one line raises ``ValueError``, and so does any request after `close`. An argument of
+    a wrong type raises ``TypeError``, one out of range ``ValueError``.
 
     A lost connection is renewed once, and requests without a reply are sent again. The server may
     have closed it because it was idle. Names, settings and ``ans`` are lost with a connection.
@@ -61,8 +62,24 @@ class Calculator:
         tls: "ssl.SSLContext | None" = None,
         servername: str | None = None,
     ) -> None:
+        if path is None:
+            if not isinstance(host, str):
+                raise TypeError(f"host must be a str, not {host!r}")
+            if not isinstance(port, int | str):
+                raise TypeError(f"port must be an int, not {port!r}")
+            port = int(port)
+            if not 0 < port < 65536:  # getaddrinfo takes a larger one modulo 65536
+                raise ValueError(f"port must be 1 to 65535, not {port}")
         if timeout is not None and not 0 < timeout <= MAX_TIMEOUT:
-            raise ValueError(f"a timeout is more than 0 seconds, not {timeout}")
+            limit = f"more than 0 seconds, and at most {MAX_TIMEOUT:.0f}"
+            raise ValueError(f"timeout must be {limit}, not {timeout}")
+        if tls is not None:
+            from ssl import SSLContext
+
+            if not isinstance(tls, SSLContext):
+                raise TypeError(f"tls must be an ssl.SSLContext, not {tls!r}")
+        elif servername is not None:
+            raise ValueError("servername is only meaningful with tls")
         self._endpoint = Endpoint(host, str(port), None if path is None else os.fspath(path))
         self._endpoint.timeout = timeout
         self._endpoint.tls = tls
@@ -95,6 +112,8 @@ class Calculator:
         """Return the replies to many requests as text, as `evaluate_many` does."""
         if self._closed:
             raise ValueError("the calculator is closed")
+        if isinstance(lines, str):  # each of its letters would be a request
+            raise TypeError(f"requests must be a list of str, not {lines!r}")
         requests = list(lines)
         encoded = [encode_request(request) for request in requests]
         replies: list[str] = []
@@ -161,7 +180,12 @@ class Calculator:
 
 
 def encode_request(line: str) -> bytes:
-    """Return a request as it is sent. Raise ValueError if it would not get exactly one reply."""
+    """Return a request as it is sent.
+
+    Raise ValueError if it would not get exactly one reply, TypeError if it is not a str.
+    """
+    if not isinstance(line, str):
+        raise TypeError(f"a request must be a str, not {line!r}")
     if "\n" in line or "\r" in line:
         raise ValueError(f"a request is one line: {line!r}")
     if not line.strip(" \t"):

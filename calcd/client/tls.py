@@ -92,7 +92,7 @@ class TLS(socket.socket):
     ) -> None:
         name = endpoint.servername
         if context.check_hostname and not name:  # `wrap_bio` would check no name
-            raise ValueError("check_hostname requires server_hostname")
+            raise ValueError("check_hostname requires servername")
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         self._endpoint = endpoint

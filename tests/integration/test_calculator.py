@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 from termios import FIONREAD
+from typing import Any
 
 import pytest
 from certificates import Certificates
@@ -193,7 +194,7 @@ def test_a_tls_endpoint(start_daemon: Daemons, certificates: Certificates) -> No
 def test_a_certificate_is_never_accepted_without_a_name(serve: Servers, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     serve(serve.silent, at=str(path))
-    with pytest.raises(ValueError, match="server_hostname"):
+    with pytest.raises(ValueError, match="servername"):
         Calculator(path=path, tls=ssl.create_default_context())
 
 
@@ -275,6 +276,47 @@ def test_an_unreachable_server(tmp_path: Path) -> None:
 def test_an_invalid_timeout(timeout: float) -> None:
     with pytest.raises(ValueError, match="more than 0 seconds"):
         Calculator(timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [
+        ({"host": None}, TypeError, "host must be a str, not None"),
+        ({"host": b"localhost"}, TypeError, "host must be a str, not b'localhost'"),
+        ({"port": None}, TypeError, "port must be an int, not None"),
+        ({"port": 1.5}, TypeError, r"port must be an int, not 1\.5"),
+        ({"port": 0}, ValueError, "port must be 1 to 65535, not 0"),
+        ({"port": -1}, ValueError, "port must be 1 to 65535, not -1"),
+        ({"port": 65536 + 12000}, ValueError, "port must be 1 to 65535, not 77536"),
+        ({"port": "abc"}, ValueError, "'abc'"),
+        ({"path": 5}, TypeError, "not int"),
+        ({"timeout": "5"}, TypeError, "'str'"),
+        ({"timeout": 2e6}, ValueError, "at most 1000000, not 2000000"),
+        ({"tls": True}, TypeError, r"tls must be an ssl\.SSLContext, not True"),
+        ({"servername": "calcd.example"}, ValueError, "servername is only meaningful with tls"),
+    ],
+)
+def test_a_wrong_argument_is_named_before_anything_is_connected(
+    wrong: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        Calculator(**wrong)
+
+
+def test_what_is_not_a_str_is_not_sent(shared_daemon: Daemon) -> None:
+    with connect(shared_daemon.port) as calculator:
+        for request in None, b"SOMA 2 2", 4, ["SOMA 2 2"]:
+            with pytest.raises(TypeError, match="a request must be a str"):
+                calculator.request(request)  # type: ignore[arg-type]
+        for many in calculator.evaluate_many, calculator.request_many:
+            with pytest.raises(TypeError, match="requests must be a list of str, not '2'"):
+                many("2")
+        assert calculator.evaluate("SOMA 2 2") == 4
+
+
+def test_a_port_may_be_a_string_of_digits(shared_daemon: Daemon) -> None:
+    with connect(str(shared_daemon.port)) as calculator:  # type: ignore[arg-type]
+        assert calculator.evaluate("SOMA 2 2") == 4
 
 
 # -- Timeouts ------------------------------------------------------------------------------------
