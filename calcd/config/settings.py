@@ -66,7 +66,7 @@ class Settings:
         to.seconds(), "10", "seconds a client may leave its replies unread"
     )
     drain_timeout: float = _setting(
-        to.seconds(0), "5", "seconds to finish at a stop, before connections are cut"
+        to.seconds(0), "5", "seconds to drain connections at shutdown, before they are cut"
     )
     max_line: int = _setting(to.integer(1, 1 << 20), "1024", "maximum bytes of a line")
     max_connections: int = _setting(

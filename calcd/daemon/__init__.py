@@ -1,1 +1,1 @@
-"""The process: start, log, signals, reload, stop."""
+"""The process: start, log, signals, reload, shutdown."""

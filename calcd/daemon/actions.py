@@ -20,7 +20,7 @@ from calcd.net import listeners
 ACTIONS = ("stop", "reload", "status")
 _PAUSE = 0.02  # seconds between two looks at the pidfile of a daemon that is starting
 _ATTEMPTS = 50
-_STOP_MARGIN = 5.0  # seconds that a stop may take beyond drain_timeout
+_STOP_MARGIN = 5.0  # seconds that -s stop waits beyond drain_timeout
 
 # -t
 

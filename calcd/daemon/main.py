@@ -1,4 +1,4 @@
-"""The daemon: settings, sockets, detaching, log, threads, signals and stop, in this order."""
+"""The daemon: settings, sockets, detaching, log, threads, signals, shutdown, in this order."""
 
 import logging
 import os
@@ -96,7 +96,7 @@ def _print_errors(error: SettingsError) -> None:
 
 
 class Daemon:
-    """A daemon that starts, serves until it is told to stop, and stops."""
+    """A daemon that starts, serves until it is told to stop, and shuts down."""
 
     def __init__(self, command_line: CommandLine, settings: Settings) -> None:
         self._command_line = command_line
@@ -115,7 +115,7 @@ class Daemon:
                 notifier = at_end.enter_context(closing(Notifier()))
                 server = self._serve(listeners, notifier)
                 received = self._reload_until_told_to_stop(server, listeners, notifier)
-                self._stop(server, notifier, received)
+                self._shut_down(server, notifier, received)
             return COULD_NOT_RUN if self._loop_died else DONE
         except ConfigError as error:
             error.locate(self._settings.sources)
@@ -244,8 +244,8 @@ class Daemon:
         log.info("settings in force: %s", server.settings)
         warn_if_public(listeners, server.settings, old)
 
-    def _stop(self, server: Server, notifier: Notifier, received: signal.Signals) -> None:
-        # Further signals are ignored: the stop has a time limit, and some senders repeat them.
+    def _shut_down(self, server: Server, notifier: Notifier, received: signal.Signals) -> None:
+        # Further signals are ignored: the drain has a time limit, and some senders repeat them.
         seconds = server.settings.drain_timeout
         log.info("stopping: %s, done in %g s at most", received.name, seconds)
         notifier.send("STOPPING=1")
