@@ -14,7 +14,7 @@ from helpers import ROOT, daemons_in
 from .attacks import ROWS, Row, Target
 from .prompt import BEAT, waits_beside
 
-_HEAD = "| # | attack | it saw | prompt client: median | 99% | worst | longest beat |"
+_HEAD = "| # | attack | it saw | fast client waits: median | 99% | worst | longest beat |"
 
 
 def main() -> int:
@@ -68,7 +68,7 @@ def _attacked(row: Row, directory: Path, options: argparse.Namespace) -> str:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python3 -m tests.attacks",
-        description="Attack a daemon, and measure what a prompt client waits for beside it.",
+        description="Attack a daemon, and measure how long a fast client waits beside it.",
     )
     parser.add_argument("rows", nargs="*", metavar="NUMBER", help="of the attacks; else all")
     parser.add_argument("--seconds", type=float, default=5, help="of each attack (5)")

@@ -434,7 +434,7 @@ def malicious_server(target: Target) -> str:
 
 
 def quiet(target: Target) -> str:
-    """Do nothing: what a prompt client waits for when it is alone."""
+    """Do nothing: how long a fast client waits when it is alone."""
     time.sleep(target.seconds)
     return ""
 

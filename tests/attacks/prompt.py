@@ -1,4 +1,4 @@
-"""What everybody else sees of an attack: the waits of a prompt client, and the watchdog's beat."""
+"""What everybody else sees of an attack: the waits of a fast client, and the watchdog's beat."""
 
 import select
 import socket
