@@ -1,0 +1,149 @@
+"""Registry: the stop wakes connections in groups, waits for their end, and cuts the rest."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from time import monotonic
+from typing import Any, cast
+
+import pytest
+from helpers import TIMEOUT
+
+from calcd.net import registry as module
+from calcd.net.connection import Connection
+from calcd.net.registry import Registry
+
+NOW = 1000.0  # what the clock of a test says
+
+
+class Open:
+    """An open connection, as far as a registry knows it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.was_cut = False
+
+    def cut(self) -> None:
+        self.was_cut = True
+
+
+class Group(Registry):
+    """A registry of two groups that takes down what a drain waits for, and for how long."""
+
+    def __init__(self) -> None:
+        super().__init__(2 * module._GROUP)
+        self.waits: list[tuple[set[socket.socket], float]] = []
+
+    def _wait_for(self, sockets: Any, seconds: float) -> list[Connection]:
+        self.waits.append((set(sockets), seconds))
+        return super()._wait_for(sockets, 0)
+
+
+@pytest.fixture
+def opened() -> Iterator[list[Open]]:
+    """Give four open connections."""
+    with ExitStack() as undo:
+        yield [Open(undo.enter_context(socket.socket())) for _ in range(4)]
+
+
+def registered(registry: Registry, connections: list[Open]) -> Registry:
+    for each in connections:
+        registry.add(cast("Connection", each))
+    return registry
+
+
+def is_woken(stop_fd: int) -> bool:
+    os.set_blocking(stop_fd, False)
+    try:
+        return os.eventfd_read(stop_fd) == 1
+    except BlockingIOError:
+        return False
+
+
+@pytest.mark.parametrize(("expected", "groups"), [(0, 1), (63, 1), (64, 2), (1 << 20, 128)])
+def test_there_are_groups_enough_for_those_expected(expected: int, groups: int) -> None:
+    with closing(Registry(expected)) as registry:
+        assert len(registry._stop_fds) == groups
+
+
+def test_a_drain_wakes_all_and_waits_until_they_are_removed(opened: list[Open]) -> None:
+    with closing(registered(Registry(64), opened)) as registry:
+
+        def end(connection: Open) -> None:
+            os.eventfd_read(registry.stop_fd(connection.sock))
+            os.eventfd_write(registry.stop_fd(connection.sock), 1)  # for the next of its group
+            registry.remove(connection.sock)
+
+        threads = [threading.Thread(target=end, args=(each,)) for each in opened]
+        for thread in threads:
+            thread.start()
+        deadline = monotonic() + TIMEOUT
+        cut = registry.drain(deadline)
+        for thread in threads:
+            thread.join()
+        assert cut == 0
+        assert not any(each.was_cut for each in opened)
+
+
+def test_a_drain_whose_time_is_over_cuts_without_waiting(
+    opened: list[Open], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_wait(seconds: float | None = None) -> bool:
+        assert seconds == 0
+        return False
+
+    with closing(registered(Registry(0), opened)) as registry:
+        registry.remove(opened[0].sock)
+        opened[1].sock.close()  # as good as removed
+        monkeypatch.setattr(registry._changed, "wait", no_wait)
+        monkeypatch.setattr(module, "monotonic", lambda: NOW)
+        assert registry.drain(NOW - 1) == 2
+        assert [each.was_cut for each in opened] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(("seconds", "pause"), [(10.0, 0.05), (0.06, 0.03)])
+def test_each_full_group_has_a_pause_of_at_most_half_the_time(
+    opened: list[Open], monkeypatch: pytest.MonkeyPatch, seconds: float, pause: float
+) -> None:
+    with closing(Group()) as registry:
+        registered(registry, opened)
+        monkeypatch.setattr(module, "_GROUP", 1)
+        monkeypatch.setattr(module, "monotonic", lambda: NOW)
+        assert registry.drain(NOW + seconds) == 4
+        groups = [
+            {each.sock for each in opened if registry.stop_fd(each.sock) == fd}
+            for fd in registry._stop_fds
+        ]
+        everyone = {each.sock for each in opened}
+        assert [sockets for sockets, _ in registry.waits] == [*filter(None, groups), everyone]
+        *pauses, last = [waited for _, waited in registry.waits]
+        assert pauses == [pytest.approx(pause)] * len(pauses)
+        assert last == pytest.approx(seconds)
+        assert all(is_woken(fd) for fd in registry._stop_fds)
+
+
+def test_groups_that_are_not_full_are_woken_together(
+    opened: list[Open], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Group()) as registry:
+        registered(registry, opened)
+        monkeypatch.setattr(module, "_GROUP", len(opened))
+        registry.drain(monotonic())
+        everyone = {each.sock for each in opened}
+        assert [sockets for sockets, _ in registry.waits] == [everyone, everyone]
+
+
+def test_a_connection_is_found_by_its_socket_until_it_is_removed(opened: list[Open]) -> None:
+    with closing(registered(Registry(0), opened)) as registry:
+        first = opened[0]
+        assert registry.get(first.sock) is cast("Connection", first)
+        registry.remove(first.sock)
+        assert registry.get(first.sock) is None
+        registry.remove(first.sock)  # which may be told twice
+
+
+def test_it_may_be_closed_twice() -> None:
+    with closing(Registry(0)) as registry:
+        registry.close()
