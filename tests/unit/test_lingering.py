@@ -145,3 +145,43 @@ def test_the_end_is_seen_whenever_it_is_told() -> None:
         short.start()
         short.finish(TIMEOUT)
         assert not short.is_alive()
+
+
+def test_it_does_not_hold_up_the_exit() -> None:
+    closer = LingeringCloser()
+    assert (closer.name, closer.daemon) == ("lingering", True)
+
+
+def test_it_sleeps_until_there_is_something_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in this thread, with a clock that only its waits move on."""
+    clock, reads, waits, closer = [1000.0], [], [], LingeringCloser()
+    client, server = connected()
+
+    def stop() -> None:
+        closer._end_at = clock[0] + 10
+
+    events = [  # what happens during each wait
+        lambda: closer.close(server),
+        lambda: client.sendall(b"more"),
+        stop,
+        lambda: None,  # a connection that lingers holds up the end
+        client.close,
+    ]
+
+    def wait(seconds: float | None = None) -> None:
+        waits.append((seconds, server.fileno() == -1))
+        clock[0] += seconds or 0
+        events.pop(0)()
+
+    def now() -> float:
+        reads.append(clock[0])
+        assert len(reads) < 100, "it spins"
+        return clock[0]
+
+    monkeypatch.setattr("calcd.net.lingering.monotonic", now)
+    monkeypatch.setattr("calcd.net.lingering._CHECK", 0.25)
+    monkeypatch.setattr(closer._changed, "wait", wait)
+    closer.run()
+    assert not events
+    assert waits == [(None, False), *4 * [(0.25, False)]]
+    assert server.fileno() == -1
