@@ -257,6 +257,17 @@ def test_a_call_takes_a_few_of_many_records(precise: Client) -> None:
     assert 10 <= min(each[:-1]) <= max(each) <= CALL_LIMIT / 100
 
 
+def test_a_call_costs_no_more_than_its_caller_allows(client: Client) -> None:
+    session = client.session
+    client.take(session.receive(client.sealed(50 * b"PING\n"), 101))
+    assert 0 < session.counters.requests < 25
+    before = session.counters.requests
+    client.take(session.resume(1))
+    assert before < session.counters.requests < 50
+    client.take(session.resume())
+    assert session.counters.requests == 50
+
+
 def test_a_call_for_an_expensive_line_takes_no_record_after_it(precise: Client) -> None:
     session = precise.session
     records = [precise.sealed(EXPENSIVE), *(precise.sealed(b"PING\n") for _ in range(9))]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calcd.core import elementary
 from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS, Arithmetic
 from calcd.core.errors import RequestError
 from calcd.core.operations import ARITHMETIC
@@ -47,6 +48,19 @@ def test_a_logarithm_that_is_nearly_half_way_is_rounded_right() -> None:
     result = calculate(arithmetic, "LN", near)
     # -1e-999 - 5e-1999 - 3.3e-2998: half a unit, and then some more
     assert Decimal(result) == Decimal(f"-1.{998 * '0'}1E-999")
+
+
+def test_near_one_the_decimal_module_takes_no_logarithm() -> None:
+    """It would take seconds."""
+
+    class Refusing(Context):
+        def ln(self, _: object) -> Decimal:
+            raise AssertionError
+
+    near = "0." + 999 * "9"
+    assert elementary.ln(Refusing(prec=10), Decimal(near)) == Decimal("-1.000000000E-999")
+    with pytest.raises(AssertionError):
+        elementary.ln(Refusing(prec=10), Decimal(2))
 
 
 def test_exact_knows_that_a_logarithm_near_one_is_rounded() -> None:

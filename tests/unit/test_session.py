@@ -169,6 +169,12 @@ def test_a_bug_is_reported_and_costs_its_request_alone(monkeypatch: pytest.Monke
     assert not buggy.close_reason
 
 
+@pytest.mark.parametrize(("length", "shown"), [(40, "'{}'"), (41, "'{:.40}...'")])
+def test_an_error_repeats_at_most_forty_characters(length: int, shown: str) -> None:
+    name = "A" + (length - 1) * "B"
+    assert shown.format(name) + ":" in ask(f"{name}\n".encode()).decode()
+
+
 # Lines that are too long
 
 
@@ -257,6 +263,20 @@ def test_nothing_is_sent_after_the_last_reply() -> None:
 def test_a_read_of_many_plain_lines_has_the_reply_to_each() -> None:
     lines = b"".join(b"SOMA %d %d\n" % (number, number) for number in range(3000))
     assert answered(session(), lines) == b"".join(b"%d\n" % (2 * number) for number in range(3000))
+
+
+@pytest.mark.parametrize("length", [1000, 5000, 10_000])
+def test_plain_lines_of_any_length_have_their_replies(length: int) -> None:
+    """A line may be longer than a block of lines that are split together."""
+    line = b"SOMA 1 " + b"2".zfill(length) + b"\n"
+    whole = b"SOMA 1 1\n" + line + b"SOMA 2 2\n"
+    assert ask(whole, max_line=20_000) == b"2\n3\n4\n"
+
+
+def test_a_character_starts_a_line_also_after_another() -> None:
+    started = session()
+    assert started.receive(b"PING\nX") == b"PONG\n"
+    assert started.has_partial_line
 
 
 def test_blanks_alone_do_not_start_a_line() -> None:
