@@ -26,6 +26,7 @@ from helpers import (
     datagrams_to,
     drip_until_closed,
     read_all,
+    request_all,
     reset_on_close,
     send_until_nothing_moves,
     wait_until,
@@ -609,6 +610,7 @@ def test_a_lower_limit_holds_from_the_reload_on(tmp_path: Path, start_daemon: Da
 def test_a_thread_that_the_system_refuses_is_a_polite_busy(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     with serving() as (server, connect):
         with connect() as first:
             first.sendall(b"PIN")  # who has begun a line has a thread
@@ -634,6 +636,8 @@ def test_a_thread_that_the_system_refuses_is_a_polite_busy(
             assert [ask(fourth, b"PING\n") for _ in range(2)] == 2 * [b"PONG\n"]
         wait_until(lambda: server.limiter.active == 0, "the connections to be counted out")
     assert "can't start new thread" in caplog.text
+    ends = [line for line in caplog.messages if line.endswith(" how=busy")]
+    assert any(" ended: requests=0 errors=1 " in line for line in ends)
 
 
 # Bugs
@@ -671,6 +675,21 @@ def test_a_bug_outside_requests_ends_its_connection_alone(
             assert ask(connection, b"PING\n") == b"PONG\n"
         wait_until(lambda: server.limiter.active == 0, "the connections to be counted out")
     assert "a bug ended it" in caplog.text
+
+
+def test_a_bug_in_the_line_of_the_log_keeps_no_place(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: Connection) -> None:
+        raise AssertionError("a bug")
+
+    monkeypatch.setattr(Connection, "log_end", broken)
+    with serving() as (server, connect):
+        with connect() as connection:
+            name = "{}:{}".format(*connection.getsockname())
+            assert request_all(connection, b"PING\n") == b"PONG\n"
+        wait_until(lambda: server.limiter.active == 0, "the connection to be counted out")
+    assert f"connection {name}: a bug ended it" in caplog.text
 
 
 def test_what_a_session_knows_ends_with_its_connection(shared_daemon: Daemon) -> None:

@@ -17,7 +17,13 @@ from background_daemon import USER, Background
 from certificates import Certificates, Pair, stored
 from client_helpers import COMMAND
 from helpers import TIMEOUT, Daemon, Daemons, clean_environment, read_all, wait_until
+from serving import serving
 from sessions import answered, new_session
+
+from calcd.config.endpoints import parse_endpoint
+from calcd.core.tls import refusal
+from calcd.net.certificates import load_context
+from calcd.net.listeners import listen
 
 EXPENSIVE = b"EXP 0.1234\n"  # with 1000 digits
 
@@ -368,6 +374,20 @@ def test_who_is_refused_is_told_by_an_alert(
         with pytest.raises(ssl.SSLError, match=reason):
             secure.connect()
     secure.daemon.logs(f"requests=0 errors=1 seconds=0.000 how={how}")
+
+
+def test_who_gets_no_thread_is_told_by_an_alert(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pair = stored("server")
+    listeners, _ = listen([parse_endpoint("tls://127.0.0.1:0")])
+    with serving(*listeners) as (server, connect):
+        server.tls = load_context(str(pair.cert), str(pair.key), "")
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with connect() as client:
+                assert read_all(client) == refusal("BUSY")
 
 
 # -- Reload --------------------------------------------------------------------------------------

@@ -208,6 +208,15 @@ def test_a_server_is_not_answered(start_daemon: Daemons) -> None:
     daemon.logs(f"{len(ports)} datagrams dropped: source port is reserved")
 
 
+def test_ports_from_1024_on_are_those_of_clients() -> None:
+    with serving() as (answering, listener), socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.bind(("127.0.0.2", 1024))
+        client.settimeout(TIMEOUT)
+        client.sendto(b"PING", listener.socket.getsockname())
+        assert answering.serve(listener, DEFAULTS)
+        assert client.recv(100) == b"PONG\n"
+
+
 # Endpoints
 
 
@@ -378,12 +387,31 @@ def test_a_bug_costs_an_answer_and_is_logged(
 
     with serving() as (answering, listener):
         monkeypatch.setattr(DatagramSession, "resume", broken)
-        ask(listener, asked).close()
+        with ask(listener, asked) as client:
+            port = client.getsockname()[1]
         assert answering.serve(listener, DEFAULTS)
         answering.finish(time.monotonic() + TIMEOUT)
     (record,) = caplog.records
     assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
-    assert "a bug lost its answer" in record.getMessage()
+    assert record.getMessage() == f"datagram 127.0.0.1:{port}: a bug lost its answer"
+
+
+def test_a_bug_in_a_request_is_logged_and_answered(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    for path in ("run", "calculate_unchecked"):
+        monkeypatch.setattr(f"calcd.core.decimal128.Arithmetic.{path}", broken)
+    with serving() as (answering, listener), ask(listener, b"SOMA 2 2") as client:
+        port = client.getsockname()[1]
+        assert answering.serve(listener, DEFAULTS)
+        assert client.recv(2000).startswith(b"ERR INTERNAL ")
+    (record,) = caplog.records
+    assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
+    told = f"datagram 127.0.0.1:{port}: a bug, met at the request 'SOMA 2 2'"
+    assert record.getMessage() == told
 
 
 def test_what_the_serving_loop_has_begun_a_thread_goes_on_with(
@@ -427,11 +455,18 @@ def test_no_more_than_some_large_ones_are_answered_at_once(
     assert told.startswith("2 datagrams dropped: too many large ones at once (last from ")
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("can't start new thread"), "can't start new thread"),
+        (MemoryError(), "no memory"),
+    ],
+)
 def test_without_a_thread_what_asks_much_is_dropped(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception, reason: str
 ) -> None:
     def no_thread(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+        raise error
 
     with serving() as (answering, listener):
         monkeypatch.setattr(threading.Thread, "start", no_thread)
@@ -440,7 +475,7 @@ def test_without_a_thread_what_asks_much_is_dropped(
             answering.serve(listener, DEFAULTS)
         answering.finish(time.monotonic() + TIMEOUT)
     (told,) = caplog.messages
-    assert told.startswith("10 datagrams dropped: can't start new thread (last from ")
+    assert told.startswith(f"10 datagrams dropped: {reason} (last from ")
 
 
 # Datagrams at their limits

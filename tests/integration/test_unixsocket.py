@@ -274,6 +274,8 @@ def test_a_group_of_others_is_an_error_and_no_file_is_left(
     )
     assert failure(url) == told
     assert not path.exists()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    check(parse_endpoint(url), reuse_port=False)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(ConfigError, match=re.escape(told)):
         check(parse_endpoint(url), reuse_port=False)

@@ -98,13 +98,21 @@ def test_a_hosts_limit_is_logged_once_each_way(caplog: pytest.LogCaptureFixture)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
-@pytest.mark.parametrize("limit", [(1, 0), (9, 1)])
-def test_at_a_limit_a_client_is_told_busy(limit: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("host", "limit", "reply"),
+    [
+        ("192.0.2.1", (1, 0), "ERR BUSY 1 connections are open, the server's limit"),
+        ("192.0.2.1", (9, 1), "ERR BUSY 1 connections are open from your address, its limit"),
+        ("2001:db8::1", (9, 1), "ERR BUSY 1 connections are open from your /64 network, its limit"),
+    ],
+)
+def test_at_a_limit_a_client_is_told_busy(host: str, limit: tuple[int, int], reply: str) -> None:
     limiter = ConnectionLimiter()
-    limiter.acquire("a", limits(*limit))
+    limiter.acquire(host, limits(*limit))
     with pytest.raises(RequestError) as caught:
-        limiter.acquire("a", limits(*limit))
+        limiter.acquire(host, limits(*limit))
     assert caught.value.code == "BUSY"
+    assert str(caught.value) == reply
 
 
 def test_nothing_is_kept_for_a_host_that_has_left() -> None:
