@@ -35,10 +35,12 @@ class CommandContext:
     """What a command reads and changes: the state of one session.
 
     The names of ``variables`` are in lower case. ``answer`` is the last result, as it was replied.
+    ``more_variables`` is how many the session has beside these.
     """
 
     arithmetic: Arithmetic
     variables: dict[str, Decimal] = field(default_factory=dict)
+    more_variables: int = 0
     answer: str = ""
     language: Language = ENGLISH
     counters: Counters = field(default_factory=Counters)

@@ -14,6 +14,7 @@ from calcd.core.commands import fixed_replies
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError
 from calcd.core.interpreter import Interpreter
+from calcd.core.job import Job, Outcome
 from calcd.core.session import Session
 
 MAX_SIZE = 65_507  # bytes of a datagram over IPv4
@@ -24,6 +25,7 @@ _MIN_ROOM = 1232
 # of 34 digits, but not for an error to each of many lines of one byte.
 _AMPLIFICATION = 10
 _DATAGRAM_LIMIT = 20_000_000  # cost of a whole datagram: about a second
+_MAX_JOBS = 8  # expensive lines of a datagram
 
 _TOO_LONG = str(RequestError("REPLY-TOO-LONG", "use TCP"))  # short, as there may be many
 _NOT_OVER_UDP = RequestError("NOT-OVER-UDP", "this reply could be taken for a request: use TCP")
@@ -35,8 +37,9 @@ _MAX_REPLY = 4096  # bytes: longer than any number, and than HELP
 class DatagramSession:
     """Computes the answer to one datagram, in a session of its own.
 
-    Call ``resume`` as long as it is ``pending``; then ``answer`` is the datagram to send, ``b""``
-    for none. ``on_request`` and ``on_bug`` are those of ``Interpreter``.
+    Call ``resume`` as long as it is ``pending``, or ``complete`` if there is a ``job``; then
+    ``answer`` is the datagram to send, ``b""`` for none. ``on_request`` and ``on_bug`` are those
+    of ``Interpreter``.
     """
 
     def __init__(
@@ -57,11 +60,25 @@ class DatagramSession:
         self._input = [] if is_answer(data) else [b"", data]  # reads, the next one last
         self._replies = b""
         self._cost = 0.0
+        self._jobs = 0
 
     @property
     def pending(self) -> bool:
         """Whether ``resume`` is to be called."""
         return bool(self._input) or self._session.pending
+
+    @property
+    def job(self) -> Job | None:
+        """An expensive line, if that is next."""
+        return self._session.job
+
+    def complete(self, outcome: Outcome) -> None:
+        """Take the outcome of the job, and process more; raise ``BudgetExceeded`` as ``resume``."""
+        self._replies += self._session.complete(outcome)
+        self._cost += self.budget.spent
+        self._jobs += 1
+        if self.job and self._jobs == _MAX_JOBS:
+            raise BudgetExceeded
 
     def resume(self, limit: float = CALL_LIMIT) -> None:
         """Process more; raise ``BudgetExceeded`` if the whole datagram costs too much."""

@@ -1,6 +1,6 @@
-"""Functions that need more than one call of the decimal module, and estimates of their cost.
+"""Functions that need more than one call of the decimal module.
 
-Natural logarithm, rounding to decimal places and factorial. Costs are in units of about 0.05 µs.
+Natural logarithm, rounding to decimal places and factorial.
 """
 
 import decimal
@@ -60,62 +60,8 @@ def digits_of(number: Decimal) -> int:
     return len(str(number))
 
 
-def _digits_like_one(number: Decimal) -> int:
-    """Return in how many digits a number agrees with 1: a logarithm needs that many more."""
-    return max(0, -_ONE_DIGIT.copy().subtract(number, Decimal(1)).adjusted())
-
-
 def _digits_per_term(precision: int, number: Decimal) -> int:
     """Return how many digits each term of the series of ``ln`` adds; 0: do not use the series."""
-    digits = _digits_like_one(number) - 1
+    # One less than those in which the number agrees with 1.
+    digits = -_ONE_DIGIT.copy().subtract(number, Decimal(1)).adjusted() - 1
     return digits if digits > 0 and 10 * digits >= precision and number != 1 else 0
-
-
-def _cost_of_retries(first: int, last: int) -> float:
-    """Estimate the cost of a result that is computed with more and more digits.
-
-    The decimal module adds 19 digits each time, until it can round correctly. In the worst case
-    that takes all digits of the operand, and an operand can be chosen so.
-    """
-    last = max(first, last)
-    return first**2 + (last**3 - first**3) / (3 * 19)
-
-
-def cost_of_sqrt(precision: int, number: Decimal) -> float:
-    """Estimate the cost of ``Context.sqrt``."""
-    return 0.006 * max(precision, digits_of(number)) ** 2
-
-
-def cost_of_exp(precision: int, number: Decimal) -> float:
-    """Estimate the cost of ``Context.exp``."""
-    return 200 + 0.2 * _cost_of_retries(precision, digits_of(number))
-
-
-def cost_of_ln(precision: int, number: Decimal) -> float:
-    """Estimate the cost of ``ln``."""
-    digits, near = digits_of(number), _digits_like_one(number)
-    if digits_per_term := _digits_per_term(precision, number):
-        return 400 + 1.6 * (precision + digits) ** 2 / digits_per_term
-    return 400 + 0.2 * _cost_of_retries(precision + near, digits + 2 * near)
-
-
-def cost_of_log10(precision: int, number: Decimal) -> float:
-    """Estimate the cost of ``Context.log10``."""
-    near = _digits_like_one(number)
-    return 400 + 0.26 * _cost_of_retries(precision + near, digits_of(number))
-
-
-def cost_of_power(precision: int, base: Decimal, exponent: Decimal) -> float:
-    """Estimate the cost of ``Context.power``."""
-    near = _digits_like_one(base)
-    if exponent != exponent.to_integral_value():  # by logarithms, with all digits of the base
-        digits = max(precision, digits_of(base)) + near
-        return 1000 + 0.5 * _cost_of_retries(digits, digits + near)
-    # By squaring. A long exponent overflows at once unless the base is near 1.
-    length = min(max(0, exponent.adjusted()), near + 5) + 1
-    return 100 + 0.0014 * length * (precision + length) ** 2
-
-
-def cost_of_factorial(_: int, number: Decimal) -> float:
-    """Estimate the cost of ``factorial``."""
-    return 3.0 * int(min(max(number, Decimal(0)), Decimal(_MAX_FACTORIAL)))

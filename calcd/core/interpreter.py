@@ -7,7 +7,7 @@ and only UPPER decodes its operand as UTF-8.
 from collections.abc import Callable
 from decimal import Decimal
 
-from calcd.core.budget import LINE_LIMIT, Budget, BudgetExceeded
+from calcd.core.budget import Budget, BudgetExceeded
 from calcd.core.commands import ANSWER, BY_NAME, CONSTANTS, Command, CommandContext, operation_named
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError, printable
@@ -19,6 +19,7 @@ CHARACTER_COST = 0.1  # of each character of a line: to decode, match, split, sh
 BLANK_LINE_COST = 3
 _LINE_COST = 80  # of any line, and again if it is an error
 _OPERAND_COST = 30
+_SYNTAX_LIMIT = 4_000_000  # of ``is_request``
 _LOG_COST = 400  # of a line that ``on_request`` logs
 
 
@@ -45,9 +46,10 @@ class Interpreter:
     def reply(self, request: str) -> str | None:
         """Return the reply to a line without its line end; None if the line is blank.
 
-        Raise ``BudgetExceeded`` if the line is expensive and the call is not for such a line.
+        Raise ``BudgetExceeded`` if the line costs more than the budget allows; or MemoryError.
         """
         budget = self.budget
+        before = budget.spent
         try:
             budget.start_line(_LINE_COST + CHARACTER_COST * len(request))
             name, rest = split_request(request)
@@ -55,11 +57,10 @@ class Interpreter:
                 return None
             reply = self._result(request, name, rest)
         except BudgetExceeded:
-            if not budget.full_line:
-                budget.expensive = True
-                raise
-            template = "the request takes too long: use fewer digits, or split it"
-            reply = self.fail("INVALID-OPERATION", template)
+            budget.spent = before  # the line is not done
+            raise
+        except MemoryError:
+            raise
         except RequestError as error:
             self.counters.errors += 1
             budget.spent += _LINE_COST
@@ -110,7 +111,8 @@ class Interpreter:
             template = "{} is a reserved name: choose another"
             raise RequestError("SYNTAX", template, printable(name))
         variables = self.context.variables
-        if name.lower() not in variables and len(variables) >= MAX_VARIABLES:
+        count = len(variables) + self.context.more_variables
+        if name.lower() not in variables and count >= MAX_VARIABLES:
             template = "there are already {} variables: CLEAR removes them"
             raise RequestError("TOO-MANY-NAMES", template, MAX_VARIABLES)
 
@@ -140,7 +142,9 @@ def is_request(line: str) -> bool:
     begin, _ = _find_expression(line, name, rest)
     if begin >= 0:
         try:
-            parse(line, begin, Arithmetic(budget=Budget(LINE_LIMIT)))
+            budget = Budget(_SYNTAX_LIMIT)
+            budget.start_line(0)
+            parse(line, begin, Arithmetic(budget=budget))
         except UnfinishedError:
             return False
         except (RequestError, BudgetExceeded):

@@ -70,8 +70,17 @@ _PORTUGUESE = {
         "coluna {}: variável desconhecida {}: atribua um valor primeiro"
     ),
     "ANS has no value yet": "ANS ainda não tem valor",
-    "the request takes too long: use fewer digits, or split it": (
-        "o pedido demora demais: use menos dígitos ou divida-o em partes"
+    "the request takes more than {} s of CPU time: use fewer digits, or split it": (
+        "o pedido gasta mais de {} s de tempo de CPU: use menos dígitos ou divida-o em partes"
+    ),
+    "the request takes too much memory: split it": (
+        "o pedido gasta memória demais: divida-o em partes"
+    ),
+    "the process that worked on it was ended: ask again": (
+        "o processo que o calculava foi encerrado: tente de novo"
+    ),
+    "too many expensive requests wait: ask again later": (
+        "há pedidos demorados demais na fila: tente de novo mais tarde"
     ),
     "a line has at most {} bytes": "uma linha tem no máximo {} bytes",
     "the line was not completed in time: end it with a newline": (

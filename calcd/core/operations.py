@@ -16,6 +16,7 @@ from calcd.core import elementary
 from calcd.core.errors import RequestError
 
 _BLANKS = " \t"
+_SLOW_COST = 950  # of an operation with few enough digits, beyond a pass over them
 _FIELD = re.compile(r"[^ \t]+")
 
 
@@ -26,8 +27,8 @@ class Operation:
     ``names`` are in upper case; help shows the first. ``operands`` are their names in help:
     ``[x]`` is optional, ``[x...]`` may be repeated any number of times, and ``x...`` is the rest
     of the line. ``function`` takes the context and the operands. ``example`` is a request, and
-    ``example_reply`` its reply in a new session. ``extra_cost`` estimates what the function costs
-    beyond a pass over the digits, from the precision and the operands.
+    ``example_reply`` its reply in a new session. An operation that takes more than a pass over the
+    digits has ``cheap_digits``: with more it is expensive.
     """
 
     names: tuple[str, ...]
@@ -36,11 +37,11 @@ class Operation:
     example: str
     example_reply: str
     function: Callable[..., Any]
-    extra_cost: Callable[..., float] | None = None
+    cheap_digits: int | None = None
 
     @classmethod
     def from_help(
-        cls, line: str, function: Callable[..., Any], extra_cost: Callable[..., float] | None = None
+        cls, line: str, function: Callable[..., Any], cheap_digits: int | None = None
     ) -> Self:
         """Make a row from a line such as ``ADD|PLUS x [y...]: the sum; ADD 1 2 -> 3``."""
         usage, _, rest = line.partition(": ")
@@ -48,7 +49,7 @@ class Operation:
         example, _, reply = rest.partition(" -> ")
         names, *operands = usage.split()
         return cls(
-            tuple(names.split("|")), tuple(operands), text, example, reply, function, extra_cost
+            tuple(names.split("|")), tuple(operands), text, example, reply, function, cheap_digits
         )
 
     @cached_property
@@ -72,10 +73,12 @@ class Operation:
         return self.names[0], *self.operands
 
     def cost(self, precision: int, numbers: Sequence[Decimal]) -> float:
-        """Estimate the cost of the operation on these numbers, in units of about 0.05 µs."""
+        """Return the cost of the operation on these numbers, in the units of ``Budget``."""
         digits = max(precision, *map(elementary.digits_of, numbers))
         cost = (60 + 0.3 * digits) * max(1, len(numbers) - 1)
-        return cost + self.extra_cost(precision, *numbers) if self.extra_cost else cost
+        if self.cheap_digits is None:
+            return cost
+        return cost + _SLOW_COST if digits <= self.cheap_digits else math.inf
 
     def split(self, rest: str) -> list[str]:
         """Split what follows the name into operands, without counting them."""
@@ -142,7 +145,7 @@ DIVIDE = _row(
 POWER = _row(
     "POT|POW base exponent: the first number to the power of the second; POT 2 10 -> 1024",
     Context.power,
-    elementary.cost_of_power,
+    50,
 )
 REMAINDER = _row(
     "RESTO|MOD dividend divisor: the remainder of an integer division, with the sign of the "
@@ -153,9 +156,7 @@ QUOTIENT = _row(
     "QUOC|IDIV dividend divisor: the integer part of a division; QUOC 7 2 -> 3",
     Context.divide_int,
 )
-EXP = _row(
-    "EXP exponent: e to the power of the number; EXP 0 -> 1", Context.exp, elementary.cost_of_exp
-)
+EXP = _row("EXP exponent: e to the power of the number; EXP 0 -> 1", Context.exp, 100)
 DIVISIONS = (DIVIDE, REMAINDER, QUOTIENT)
 
 ARITHMETIC = (
@@ -164,9 +165,7 @@ ARITHMETIC = (
     MULTIPLY,
     DIVIDE,
     POWER,
-    _row(
-        "RAIZ|SQRT number: the square root; RAIZ 2.25 -> 1.5", Context.sqrt, elementary.cost_of_sqrt
-    ),
+    _row("RAIZ|SQRT number: the square root; RAIZ 2.25 -> 1.5", Context.sqrt, 300),
     REMAINDER,
     QUOTIENT,
     _row(
@@ -189,16 +188,16 @@ ARITHMETIC = (
         elementary.round_to_places,
     ),
     EXP,
-    _row("LN number: the natural logarithm; LN 1 -> 0", elementary.ln, elementary.cost_of_ln),
+    _row("LN number: the natural logarithm; LN 1 -> 0", elementary.ln, 50),
     _row(
         "LOG|LOG10 number: the logarithm to base 10; LOG 0.001 -> -3",
         Context.log10,
-        elementary.cost_of_log10,
+        100,
     ),
     _row(
         "FAT|FACT number: the factorial, if it is exact; FAT 20 -> 2432902008176640000",
         elementary.factorial,
-        elementary.cost_of_factorial,
+        1000,
     ),
 )
 

@@ -11,6 +11,7 @@ import re
 from calcd.core.batch import PLAIN, SHORT_LINE, reply_to_block
 from calcd.core.budget import CALL_LIMIT, BudgetExceeded
 from calcd.core.interpreter import BLANK_LINE_COST, CHARACTER_COST, Interpreter, is_request
+from calcd.core.job import Job, Outcome, failure, job_of, update
 from calcd.core.telnet import IAC, TelnetFilter
 
 _LF = ord("\n")
@@ -44,7 +45,7 @@ class Session:
 
     Give ``receive`` the bytes of each read; send what it returns. No call takes long: what is
     left over is ``pending``. Then call ``resume`` until nothing is, before anything else. If the
-    next line is ``budget.expensive``, that call may take as long as a line may.
+    next line is expensive, it is in ``job``: have it done, and call ``complete`` instead.
 
     ``has_partial_line``, ``partial_line_is_request`` and ``counters.lines`` tell how long to wait
     for more bytes; when that time is over, call ``flush_partial_line`` or ``time_out``.
@@ -60,6 +61,8 @@ class Session:
         self.has_partial_line = False  # a line without its end, of more than blanks
         self._max_line = max_line
         self._max_fast_line = min(max_line, SHORT_LINE)
+        self.job: Job | None = None
+        self._job_end = ""  # the line end of the job's line; "" if that has none
         self._lines = ""  # that have no reply yet
         self._lines_are_plain = False
         self._input = b""  # the part of the last read that is not processed yet
@@ -77,7 +80,7 @@ class Session:
     @property
     def pending(self) -> bool:
         """Whether input that has arrived still waits for its reply."""
-        return bool(self._lines or self._input)
+        return bool(self._lines or self._input or self.job)
 
     @property
     def partial_line_is_request(self) -> bool:
@@ -111,19 +114,43 @@ class Session:
         return self._take_telnet(data, False)
 
     def resume(self, limit: float = CALL_LIMIT) -> bytes:
-        """Process more of what is pending; return the replies.
-
-        If the first line is ``expensive``, it may cost ``LINE_LIMIT``, whatever ``limit`` is.
-        """
+        """Process more of what is pending, unless there is a job; return the replies."""
+        if self.job:
+            return b""
         self.budget.start_call(limit)
         lines, self._lines = self._lines, ""
         replies = self._reply_to_lines(lines, self._lines_are_plain) if lines else ""
         data, self._input = self._input, b""
         if data and self.close_reason is None:
-            if not (self._lines or self.budget.exhausted):
+            if not (self.pending or self.budget.exhausted):
                 return replies.encode("latin-1") + self._take_telnet(data, True)
             self._input = data
         return (replies + self._end_read()).encode("latin-1")
+
+    def complete(self, outcome: Outcome | None, limit: float = CALL_LIMIT) -> bytes:
+        """Take the outcome of the job, and process more; return the replies.
+
+        Without an outcome the reply is an error: the job was refused.
+        """
+        job, self.job = self.job, None
+        if job is None:
+            return self.resume(limit)
+        if outcome is None:
+            template = "too many expensive requests wait: ask again later"
+            outcome = failure(job, "OVERLOADED", template)
+        interpreter = self.interpreter
+        self.counters.lines += self._job_end != ""
+        update(interpreter.context, job, outcome)
+        if outcome.reply is None:
+            return self.resume(limit)
+        self.counters.requests += 1
+        if interpreter.on_request is not None:
+            interpreter.on_request(job.line, outcome.reply)
+        if outcome.quit:
+            self.close_reason = CloseReason.QUIT
+            self._lines, self._input = "", b""
+        reply = (outcome.reply + (self._job_end or "\n")).encode("latin-1")
+        return reply + self.resume(limit)
 
     def flush_partial_line(self) -> bytes:
         """Process the partial line as if it had ended, because its client waits."""
@@ -150,7 +177,7 @@ class Session:
         """Take bytes that may have telnet commands, in pieces, until the budget is exhausted."""
         replies = ""
         begin = 0
-        while begin < len(data) and not (self._closing or self._lines or self.close_reason):
+        while begin < len(data) and not (self._closing or self.pending or self.close_reason):
             if begin and self.budget.exhausted:
                 break
             piece = data[begin : begin + _TELNET_PIECE]
@@ -218,7 +245,7 @@ class Session:
             replies.append(self._reply_to_block(text[begin:end]))
             if self.close_reason:
                 break
-            if self._lines:
+            if self._lines or self.job:
                 self._lines += text[end:]
                 break
         return "".join(replies)
@@ -228,6 +255,9 @@ class Session:
         if found is None:
             return self._reply_by_rules(text)
         replies, self._lines = found
+        if self._lines and not self.budget.exhausted:  # the first of them is expensive
+            lines, self._lines = self._lines, ""
+            return replies + self._reply_by_rules(lines)
         return replies
 
     def _reply_by_rules(self, text: str) -> str:
@@ -257,7 +287,9 @@ class Session:
             try:
                 reply = interpreter.reply(request)
             except BudgetExceeded:
-                self._lines = text[begin:]
+                self.job = job_of(request, interpreter.context)
+                self._job_end = text[begin + len(request) : end + 1] if has_end else ""
+                self._lines = text[end + 1 :]
                 break
             self.counters.lines += has_end
             if reply is None:

@@ -4,6 +4,7 @@ import ssl
 from contextlib import suppress
 
 from calcd.core.budget import CALL_LIMIT
+from calcd.core.job import Job, Outcome
 from calcd.core.session import CloseReason, Session
 
 _RECORD = 1 << 14  # bytes, at most, of a record (RFC 8446, section 5.1)
@@ -94,6 +95,11 @@ class TlsSession:
         return self._session.partial_line_is_request
 
     @property
+    def job(self) -> Job | None:
+        """An expensive line, if that is next."""
+        return self._session.job
+
+    @property
     def pending(self) -> bool:
         """Whether input that has arrived still waits to be decrypted or for its reply."""
         return self._has_records or self._session.pending
@@ -144,6 +150,11 @@ class TlsSession:
                 fail = self._session.interpreter.fail
                 return (fail("FORBIDDEN", "this endpoint accepts only TLS") + "\n").encode()
         return self._outgoing.read()
+
+    def complete(self, outcome: Outcome | None, limit: float = CALL_LIMIT) -> bytes:
+        """Take the outcome of the job, as ``Session`` does; return the bytes to send."""
+        self._encrypt(self._session.complete(outcome, limit))
+        return self._read(limit - self.budget.spent)
 
     def flush_partial_line(self) -> bytes:
         """Process the partial line as if it had ended, because its client waits."""

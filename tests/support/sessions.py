@@ -5,6 +5,7 @@ from typing import Protocol
 
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.interpreter import Interpreter
+from calcd.core.job import Job, Outcome, run
 from calcd.core.session import Session
 
 
@@ -26,9 +27,14 @@ class Resumable(Protocol):
     @property
     def pending(self) -> bool: ...
 
+    @property
+    def job(self) -> Job | None: ...
+
     def receive(self, data: bytes) -> bytes: ...
 
     def resume(self) -> bytes: ...
+
+    def complete(self, outcome: Outcome | None) -> bytes: ...
 
 
 def answered(session: Resumable, *reads: bytes) -> bytes:
@@ -36,6 +42,18 @@ def answered(session: Resumable, *reads: bytes) -> bytes:
     replies = b""
     for read in reads:
         replies += session.receive(read)
-        while session.pending:
+        replies += finished(session)
+    return replies
+
+
+def finished(session: Resumable) -> bytes:
+    """Let a session process all that is pending, and do its jobs; return its replies."""
+    replies = b""
+    while session.pending:
+        if job := session.job:
+            # As another process does it.
+            outcome = run(Job.from_json(job.to_json()))
+            replies += session.complete(Outcome.from_json(outcome.to_json()))
+        else:
             replies += session.resume()
     return replies

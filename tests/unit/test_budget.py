@@ -1,8 +1,10 @@
 """Budgets of calls and lines, and an interpreter that keeps to its own."""
 
+import math
+
 import pytest
 
-from calcd.core.budget import CALL_LIMIT, CHEAP_LINE_LIMIT, LINE_LIMIT, Budget, BudgetExceeded
+from calcd.core.budget import CALL_LIMIT, CHEAP_LINE_LIMIT, Budget, BudgetExceeded
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.interpreter import Interpreter
 
@@ -31,17 +33,12 @@ def test_a_line_may_not_cost_more_than_a_cheap_one() -> None:
         budget.start_line(CHEAP_LINE_LIMIT + 1)
 
 
-def test_only_the_first_line_of_a_call_may_be_expensive() -> None:
-    budget = Budget()
-    budget.expensive = True
+def test_a_budget_without_a_limit_allows_any_line() -> None:
+    budget = Budget(math.inf)
     budget.start_call()
-    budget.start_line(LINE_LIMIT)
-    assert budget.full_line
-    with pytest.raises(BudgetExceeded):
-        budget.charge(1)
-    with pytest.raises(BudgetExceeded):
-        budget.start_line(LINE_LIMIT)
-    assert not budget.full_line
+    budget.start_line(1e9)
+    budget.charge(1e9)
+    assert budget.spent == 2e9
 
 
 def test_one_line_has_one_reply_and_a_blank_one_has_none() -> None:
@@ -53,13 +50,11 @@ def test_one_line_has_one_reply_and_a_blank_one_has_none() -> None:
     assert interpreter.counters.errors == 1
 
 
-def test_an_expensive_line_needs_a_call_of_its_own() -> None:
+def test_an_expensive_line_gets_no_reply_and_costs_nothing() -> None:
     interpreter = Interpreter(Arithmetic(1000))
     budget = interpreter.budget
     budget.start_call()
     with pytest.raises(BudgetExceeded):
         interpreter.reply("EXP 1")
-    assert budget.expensive
-    budget.start_call()
-    assert (interpreter.reply("EXP 1") or "").startswith("2.71828")
-    assert not budget.expensive
+    assert (budget.spent, interpreter.counters.errors) == (0, 0)
+    assert interpreter.reply("SOMA 1 2") == "3"

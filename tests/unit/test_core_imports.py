@@ -9,7 +9,7 @@ from helpers import ROOT
 
 ORDER = [
     *("errors", "messages", "budget", "elementary", "operations", "decimal128", "expressions"),
-    *("commands", "interpreter", "batch", "telnet", "session", "tls", "datagram"),
+    *("commands", "interpreter", "batch", "job", "telnet", "session", "tls", "datagram"),
 ]
 FORBIDDEN = {
     *("socket", "select", "selectors", "threading", "time", "os", "logging", "subprocess"),

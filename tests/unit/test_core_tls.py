@@ -12,6 +12,7 @@ from sessions import answered, new_session
 from tls_client import Client
 
 from calcd.core.budget import CALL_LIMIT
+from calcd.core.job import run
 from calcd.core.session import CloseReason
 from calcd.core.tls import TlsSession, refusal, server_context
 from calcd.net.certificates import load_context
@@ -268,14 +269,23 @@ def test_a_call_costs_no_more_than_its_caller_allows(client: Client) -> None:
     assert session.counters.requests == 50
 
 
-def test_a_call_for_an_expensive_line_takes_no_record_after_it(precise: Client) -> None:
+def test_records_behind_an_expensive_line_wait_for_its_outcome(precise: Client) -> None:
     session = precise.session
     records = [precise.sealed(EXPENSIVE), *(precise.sealed(b"PING\n") for _ in range(9))]
     precise.take(session.receive(b"".join(records)))
-    precise.take(session.resume())
-    assert (session.counters.requests, session.pending) == (1, True)
-    precise.take(session.resume())
+    assert session.job
+    assert (session.counters.requests, session.pending) == (0, True)
+    precise.take(session.complete(run(session.job)))
     assert (session.counters.requests, session.pending) == (10, False)
+
+
+def test_the_outcome_of_a_job_takes_part_of_the_call_that_goes_on(precise: Client) -> None:
+    session = precise.session
+    records = [precise.sealed(EXPENSIVE), *(precise.sealed(b"PING\n") for _ in range(500))]
+    precise.take(session.receive(b"".join(records)))
+    assert session.job
+    precise.take(session.complete(run(session.job)))
+    assert 1 < session.counters.requests <= CALL_LIMIT / 100
 
 
 def test_the_end_that_follows_an_expensive_line_in_the_same_read_is_seen(precise: Client) -> None:

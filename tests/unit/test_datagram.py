@@ -11,6 +11,7 @@ from calcd.core import datagram as module
 from calcd.core.budget import BudgetExceeded
 from calcd.core.datagram import MAX_SIZE, DatagramSession, fit, room_for
 from calcd.core.decimal128 import Arithmetic
+from calcd.core.job import run
 
 Server = tuple[int, str, int]  # precision, rounding, max_line
 
@@ -25,7 +26,10 @@ def reply_to(
     """Return the reply to a datagram, with time for all of it."""
     datagram = DatagramSession(asked, Arithmetic(precision, rounding), max_line)
     while datagram.pending:
-        datagram.resume()
+        if datagram.job:
+            datagram.complete(run(datagram.job))
+        else:
+            datagram.resume()
     return datagram.answer
 
 
@@ -210,34 +214,37 @@ def test_what_fits_keeps_its_place_and_leaves_room_for_the_rest(
 # Cost
 
 
-def test_a_datagram_is_answered_in_calls_that_do_little_but_for_an_expensive_line() -> None:
+def test_an_expensive_line_of_a_datagram_is_a_job() -> None:
     datagram = DatagramSession(b"PING\n" + b"EXP 0.1234\n" * 2 + b"PING", Arithmetic(400))
-    calls = []
+    jobs = 0
     while datagram.pending:
-        calls.append(datagram.budget.expensive)
-        datagram.resume()
-    assert calls.count(True) == 2
-    assert not calls[0]
+        if datagram.job:
+            datagram.complete(run(datagram.job))
+            jobs += 1
+        else:
+            datagram.resume()
+    assert jobs == 2
     assert re.fullmatch(rb"PONG\n(1\.13\d+\n){2}PONG\n", datagram.answer)
 
 
 def test_a_datagram_that_costs_too_much_has_no_reply() -> None:
     with pytest.raises(BudgetExceeded):
-        reply_to(b"EXP 0.1234\n" * 5000, precision=1000)
+        reply_to(b"EXP 0.1234\n" * 9, precision=1000)
+    assert reply_to(b"EXP 0.1234\n" * 8, precision=1000)
 
 
 def test_a_datagram_is_dropped_once_its_lines_cost_more_than_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    line = b"EXP 0.1234\n"
-    one = DatagramSession(line, Arithmetic(1000))
+    lines = 3000 * b"SOMA 2 2\n"
+    one = DatagramSession(lines, Arithmetic())
     while one.pending:
         one.resume()
-    monkeypatch.setattr(module, "_DATAGRAM_LIMIT", 10.5 * one._cost)
-    # The limit is looked at before each expensive line.
-    assert reply_to(11 * line, precision=1000)
+    monkeypatch.setattr(module, "_DATAGRAM_LIMIT", 0.9 * one._cost)
+    assert reply_to(lines)
+    monkeypatch.setattr(module, "_DATAGRAM_LIMIT", 0.5 * one._cost)
     with pytest.raises(BudgetExceeded):
-        reply_to(12 * line, precision=1000)
+        reply_to(lines)
 
 
 def test_each_request_can_be_watched_as_it_is_replied() -> None:
