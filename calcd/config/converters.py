@@ -17,6 +17,7 @@ MIN_SECONDS = 0.001  # poll() counts in milliseconds
 YEAR = 366 * 24 * 60 * 60
 
 _DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
+_MAX_WORKERS = 256
 _COUNT = re.compile(r"[0-9]{1,9}")
 _SWITCHES = {
     **dict.fromkeys(("yes", "on", "true", "1"), True),
@@ -64,6 +65,15 @@ def integer(minimum: int, maximum: int) -> Callable[[str], int]:
         raise _unexpected(text, f"a whole number from {minimum} to {maximum}, in digits")
 
     return convert
+
+
+def workers(text: str) -> int:
+    """Convert a number of processes; ``auto`` is one for each core that this process may use."""
+    if text == "auto":
+        return len(os.sched_getaffinity(0))
+    if _COUNT.fullmatch(text) and int(text) <= _MAX_WORKERS:
+        return int(text)
+    raise _unexpected(text, f"auto, or a whole number from 0 to {_MAX_WORKERS}")
 
 
 def choice(*choices: str) -> Callable[[str], str]:

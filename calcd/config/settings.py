@@ -82,6 +82,14 @@ class Settings:
     reuse_port: bool = _setting(
         to.switch, "no", "share the port with other instances that also set this", restart=True
     )
+    workers: int = _setting(
+        to.workers,
+        "auto",
+        "processes for expensive lines; auto: one for each core; 0: none, and no time limit",
+    )
+    line_cpu_timeout: float = _setting(
+        to.seconds(), "0.25", "seconds of CPU time that an expensive line may take"
+    )
     precision: int = _setting(to.integer(1, MAX_PRECISION), "34", "significant digits of a result")
     rounding: str = _setting(
         to.choice(*ROUNDINGS), "half-even", f"rounding of a result: {', '.join(ROUNDINGS)}"

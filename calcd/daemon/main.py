@@ -25,6 +25,7 @@ from calcd.daemon.systemd import Notifier, Watchdog
 from calcd.net.limits import raise_descriptor_limit
 from calcd.net.listeners import Listener, inherited, listen, warn_if_public
 from calcd.net.server import Server
+from calcd.net.workers import warn_without_workers
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -162,6 +163,7 @@ class Daemon:
         for note in notes:
             log.warning("%s", note)
         warn_if_public(listeners, settings)
+        warn_without_workers(settings)
         return listeners
 
     def _serve(self, listeners: list[Listener], notifier: Notifier) -> Server:
@@ -243,6 +245,7 @@ class Daemon:
         server.settings = raise_descriptor_limit(replace(new, **kept))
         log.info("settings in force: %s", server.settings)
         warn_if_public(listeners, server.settings, old)
+        warn_without_workers(server.settings)
 
     def _shut_down(self, server: Server, notifier: Notifier, received: signal.Signals) -> None:
         # Further signals are ignored: the drain has a time limit, and some senders repeat them.

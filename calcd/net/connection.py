@@ -10,12 +10,13 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from calcd.config.settings import Settings
-from calcd.core.budget import CALL_LIMIT, TURN_LIMIT
+from calcd.core.budget import TURN_LIMIT
 from calcd.core.errors import RequestError
+from calcd.core.job import Job, Outcome
 from calcd.core.session import CloseReason, Session
 from calcd.net.clients import Address, name_of, refuse
+from calcd.net.semaphore import FairSemaphore
 from calcd.net.sockopt import acknowledge_now, bytes_readable, bytes_unacked
-from calcd.net.turns import Turns
 
 if TYPE_CHECKING:  # a daemon without TLS need not import ssl
     from calcd.core.tls import TlsSession
@@ -34,11 +35,12 @@ class Wait(enum.Enum):
 
     READ = select.POLLIN
     WRITE = select.POLLOUT
-    TURN = 0  # to compute: see ``Turns``
+    TURN = 0  # to answer more of what was read
+    JOB = -1  # for the outcome of ``Connection.job``
 
 
 # Looked up once: an attribute of an enum costs a call of a function each time (CPython 3.11).
-_READ, _WRITE, _TURN = Wait
+_READ, _WRITE, _TURN, _JOB = Wait
 _CLOSED = CloseReason.CLOSED
 
 
@@ -67,6 +69,7 @@ class Connection:
         self._no_progress = False  # the last read produced no reply
         self._filled = False  # the last read was full: more may have arrived
         self._closing = False
+        self.waits_for_job = False  # neither the loop nor a thread serves it
         self._rejected = False  # got BUSY, which the session did not count
         self._end = ""  # how the connection ended, where the session did not end it
         self._to_read: int | None = None  # at the stop: bytes that have arrived, yet unread
@@ -76,21 +79,19 @@ class Connection:
         self._requests = 0  # of the session, when something was last sent
         self._replying = False  # the unsent bytes hold a reply
 
-    def step(self, size: int = CHUNK, limit: float = CALL_LIMIT) -> Wait | None:
+    def step(self, size: int = CHUNK) -> Wait | None:
         """Read at most ``size`` bytes, answer and write; return what to wait for, None at the end.
 
-        What has been read before is answered first. ``limit`` is what the replies may cost, in
-        the units of ``Budget``. Connection errors end the connection; any other exception is a
-        bug.
+        What is left over of an earlier read is answered first. Connection errors end the
+        connection; any other exception is a bug.
         """
         session = self._session
         try:
             if not (self._end or self._closing):
-                if session.pending:
-                    if len(self._unsent) < _MAX_UNSENT:
-                        self._unsent += session.resume(limit)
-                elif not (self._unsent or session.close_reason):
-                    self._read(size, limit)
+                if self._can_answer:
+                    self._unsent += session.resume(TURN_LIMIT)
+                elif not (self._unsent or session.pending or session.close_reason):
+                    self._read(size)
             return self._write()
         except BlockingIOError:
             if self._to_read is not None and not self._unsent:
@@ -118,14 +119,29 @@ class Connection:
         # Under TLS, close_notify is the end of its input, and not that of the connection.
         return self._session.close_reason is _CLOSED and not (self._unsent or self.tls)
 
-    def run(self, turns: Turns) -> None:
-        """Serve the client to its end, in a thread that may block."""
+    def run(self, turns: FairSemaphore) -> Job | None:
+        """Serve the client in a thread that may block; return a job, or None at the end.
+
+        Between waits the thread has one of the ``turns``.
+        """
         wait = self._next()
         while wait is not None:
+            if wait is _JOB:
+                return self.job
             if wait is not _TURN and not self._block(wait):
                 self._time_out(wait)
-            with turns.take(self._session.budget.expensive):
-                wait = self.step(CHUNK, TURN_LIMIT)
+            with turns:
+                wait = self.step()
+        return None
+
+    @property
+    def job(self) -> Job | None:
+        """An expensive line that the client waits for."""
+        return self._session.job
+
+    def complete(self, outcome: Outcome | None) -> None:
+        """Take the outcome of the job; None: it was refused. Then call ``step``."""
+        self._unsent += self._session.complete(outcome)
 
     def reject(self, error: RequestError) -> None:
         """End the connection because there is no thread for it."""
@@ -160,7 +176,7 @@ class Connection:
             self._end or session.close_word or "bug",
         )
 
-    def _read(self, size: int, limit: float) -> None:
+    def _read(self, size: int) -> None:
         """Read once and answer; raise BlockingIOError if nothing has come."""
         if self._to_read is not None:
             size = min(size, self._to_read)
@@ -171,7 +187,7 @@ class Connection:
         if self._to_read is not None:
             self._to_read -= len(data)  # recv(2) ends before a byte that was sent as urgent
         self._filled = len(data) == size
-        self._unsent = self._session.receive(data, limit)
+        self._unsent = self._session.receive(data)
         self._no_progress = not (self._unsent or self._session.pending)
 
     def _read_end(self) -> None:
@@ -189,10 +205,7 @@ class Connection:
     def _write(self) -> Wait | None:
         """Send the replies; return what to wait for."""
         session = self._session
-        more_soon = (
-            session.pending and not session.budget.expensive and len(self._unsent) < _MAX_UNSENT
-        )
-        if self._unsent and not more_soon:
+        if self._unsent and not self._can_answer:
             # Without a new request these are bytes of TLS, such as a KeyUpdate.
             self._replying = self._replying or session.counters.requests != self._requests
             self._requests = session.counters.requests
@@ -204,14 +217,22 @@ class Connection:
             acknowledge_now(self.sock)
         return self._next()
 
+    @property
+    def _can_answer(self) -> bool:
+        """Whether more of what was read can be answered at once, and there is room for replies."""
+        session = self._session
+        return session.pending and not session.job and len(self._unsent) < _MAX_UNSENT
+
     def _next(self) -> Wait | None:
         """Return what to wait for; None if the connection has ended."""
         session = self._session
         if not self._closing:
-            if session.pending and len(self._unsent) < _MAX_UNSENT:
+            if self._can_answer:
                 return _TURN
             if self._unsent:
                 return _WRITE
+            if session.job and not self._end:
+                return _JOB
             if not (session.close_reason or self._end):
                 return _READ
             self._closing = True

@@ -3,7 +3,7 @@
 import os
 import socket
 import threading
-from collections.abc import Collection
+from collections.abc import Callable
 from time import monotonic
 
 from calcd.net.connection import Connection
@@ -20,8 +20,9 @@ class Registry:
 
     def __init__(self, expected: int) -> None:
         """Make enough groups for ``expected`` connections; more may be registered."""
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._connections: dict[socket.socket, Connection] = {}
+        self._on_remove: Callable[[], None] = lambda: None  # while a drain waits
         groups = max(1, min(_MAX_GROUPS, expected // _GROUP))
         self._stop_fds = [os.eventfd(0) for _ in range(groups)]
 
@@ -31,37 +32,42 @@ class Registry:
 
     def add(self, connection: Connection) -> None:
         """Register a connection."""
-        with self._changed:
+        with self._lock:
             self._connections[connection.sock] = connection
 
     def get(self, sock: socket.socket) -> Connection | None:
         """Return the connection of a socket; None if it is not registered."""
-        with self._changed:
+        with self._lock:
             return self._connections.get(sock)
 
     def remove(self, sock: socket.socket) -> None:
         """Remove a connection; until then a drain waits for it."""
-        with self._changed:
+        with self._lock:
             self._connections.pop(sock, None)
-            self._changed.notify_all()
+        self._on_remove()
 
-    def drain(self, deadline: float) -> int:
+    def drain(
+        self, deadline: float, wait: Callable[[float], object], wake: Callable[[], None]
+    ) -> list[Connection]:
         """Wake all connections, wait for their end until ``deadline``, and cut the rest.
 
-        ``deadline`` is in seconds of ``monotonic``. Return how many were cut.
+        ``deadline`` is in seconds of ``monotonic``. ``wait`` waits for so many seconds, or until
+        another thread has called ``wake``. Return the connections that were cut.
         """
+        self._on_remove = wake
         half = monotonic() + (deadline - monotonic()) / 2  # the rest is for busy connections
         woken: set[socket.socket] = set()
         for stop_fd in self._stop_fds:
             os.eventfd_write(stop_fd, 1)
             woken |= {sock for sock in self._sockets() if self.stop_fd(sock) == stop_fd}
             if len(woken) >= _GROUP:
-                self._wait_for(woken, min(_GROUP_PAUSE, half - monotonic()))
+                self._wait_for(woken, min(monotonic() + _GROUP_PAUSE, half), wait)
                 woken.clear()
-        cut = self._wait_for(self._sockets(), deadline - monotonic())
+        self._wait_for(self._sockets(), deadline, wait)
+        cut = [each for sock in self._sockets() if (each := self.get(sock))]
         for connection in cut:
             connection.cut()
-        return len(cut)
+        return cut
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -69,15 +75,16 @@ class Registry:
             os.close(stop_fd)
         self._stop_fds = []
 
-    def _sockets(self) -> list[socket.socket]:
-        with self._changed:
-            return [sock for sock in self._connections if sock.fileno() >= 0]
+    def _sockets(self) -> set[socket.socket]:
+        with self._lock:
+            return {sock for sock in self._connections if sock.fileno() >= 0}
 
-    def _wait_for(self, sockets: Collection[socket.socket], seconds: float) -> list[Connection]:
-        """Wait until these connections have ended; return those still open after ``seconds``."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._connections.keys().isdisjoint(sockets), max(0.0, seconds)
-            )
-            left = self._connections.keys() & set(sockets)
-            return [self._connections[sock] for sock in left]
+    def _wait_for(
+        self, sockets: set[socket.socket], deadline: float, wait: Callable[[float], object]
+    ) -> None:
+        """Wait until these connections have ended, or ``deadline``."""
+        while (left := deadline - monotonic()) > 0:
+            with self._lock:
+                if self._connections.keys().isdisjoint(sockets):
+                    return
+            wait(left)

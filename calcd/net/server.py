@@ -20,15 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 from calcd.config.settings import Settings
 from calcd.core.errors import RequestError
+from calcd.core.job import Job, Outcome
 from calcd.net.clients import Address, host_of, name_of, new_session, refuse
 from calcd.net.connection import Connection, Wait
 from calcd.net.limits import ConnectionLimiter
 from calcd.net.lingering import LingeringCloser
 from calcd.net.listeners import BACKLOG, Listener
 from calcd.net.registry import Registry
+from calcd.net.semaphore import FairSemaphore
 from calcd.net.threads import IdleThreads
-from calcd.net.turns import Turns
 from calcd.net.udp import Datagrams
+from calcd.net.workers import Workers
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -36,7 +38,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_READ = Wait.READ  # looked up once: see Connection
+_READ, _JOB = Wait.READ, Wait.JOB  # looked up once: see Connection
+# Each thread that works competes with the serving loop for the GIL. A second one may compute while
+# the first is in a system call or does TLS's cryptography, which need no GIL.
+_TURNS = 2
 _ACCEPTS = 8  # clients that are accepted before others are served: they come together
 _TICK = 0.05  # seconds between two rounds of housekeeping
 _LOOP_READ = 1 << 14  # bytes of one read: small, so that one client does not delay the others
@@ -72,8 +77,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.settings, self.tls = settings, tls
         self.limiter = ConnectionLimiter()
         self.registry = Registry(settings.max_connections)
-        self.turns = Turns()
-        self._datagrams = Datagrams(self.turns, listeners)
+        self._turns = FairSemaphore(_TURNS)
         self._lingering = LingeringCloser()
         self._threads = IdleThreads("connection")
         self._on_tick = on_tick
@@ -82,14 +86,16 @@ class Server(socketserver.ThreadingTCPServer):
         self._paused = False  # accepting, until the next tick: without a pause the loop would spin
         self._by_fd = {listener.socket.fileno(): listener for listener in listeners}
         self._poll = select.epoll()
-        self._shutdown_fd = os.eventfd(0, os.EFD_NONBLOCK)
-        for fd in (*self._by_fd, self._shutdown_fd):
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        for fd in (*self._by_fd, self._wake_fd):
             self._poll.register(fd, select.EPOLLIN)
+        self._workers = Workers(self._poll)
+        self._datagrams = Datagrams(self._turns, self._workers.submit, listeners)
         self._shutdown_requested = False
         self._loop_ended = threading.Event()
         self._loop_ended.set()
         self._stop_lock = threading.Lock()  # any thread may call drain and server_close
-        self._drained = False
+        self._draining = False
         self._lingering.start()
 
     def fileno(self) -> int:
@@ -103,7 +109,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._loop_ended.clear()
         wait, next_tick = 0.0, 0.0
         try:
-            while not (self._shutdown_requested or self._drained):
+            while not (self._shutdown_requested or self._draining):
                 self._serve_ready(wait)
                 wait = _TICK
                 if (now := monotonic()) >= next_tick:
@@ -124,8 +130,11 @@ class Server(socketserver.ThreadingTCPServer):
         Where it does not run yet, it ends as soon as it is called.
         """
         self._shutdown_requested = True
-        os.eventfd_write(self._shutdown_fd, 1)
+        self._wake()
         self._loop_ended.wait()
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._wake_fd, 1)
 
     def handle_request(self) -> None:
         """Serve what is ready; wait for it ``timeout`` seconds, or for ever if that is None."""
@@ -134,6 +143,7 @@ class Server(socketserver.ThreadingTCPServer):
     def service_actions(self) -> None:
         """Do the housekeeping; called by ``serve_forever`` every 0.05 s while it has clients."""
         self._datagrams.report_dropped()
+        self._workers.adjust(self.settings)
         self._on_tick(self.limiter.active)
 
     def _serve_ready(self, seconds: float) -> bool:
@@ -151,14 +161,16 @@ class Server(socketserver.ThreadingTCPServer):
                 for _ in range(_ACCEPTS):
                     if not self._accept():
                         break
-            elif fd == self._shutdown_fd:
+            elif fd == self._wake_fd:
                 os.eventfd_read(fd)
+            else:
+                self._workers.serve(fd, self.settings)
         return new
 
     def _serve_in_loop(self, connection: Connection, new: bool = False) -> None:
         """Serve a client without waiting; it stays in the loop if it waits to ask the next.
 
-        A ``new`` one is not registered with epoll yet.
+        A ``new`` one is not registered with epoll.
         """
         try:
             wait = connection.step(_LOOP_READ)
@@ -168,7 +180,7 @@ class Server(socketserver.ThreadingTCPServer):
             self.handle_error(connection.sock, connection.address)
             connection.end("bug")
             wait = None
-        if wait is _READ and connection.is_prompt:
+        if wait is _READ and connection.is_prompt and not self._draining:
             fd = connection.sock.fileno()
             if new:
                 self._poll.register(fd, select.EPOLLIN)
@@ -193,10 +205,13 @@ class Server(socketserver.ThreadingTCPServer):
         self._hand_over(connection, wait)
 
     def _hand_over(self, connection: Connection, wait: Wait | None) -> None:
-        """Serve a client in a thread from now on; if ``wait`` is None, close its connection."""
+        """Serve a client in a thread from now on, or have its job done, or close its connection."""
         sock = connection.sock
         if wait is None:
             self.shutdown_request(sock)
+            return
+        if connection.job and wait is _JOB:
+            self._submit(connection, connection.job)
             return
         try:
             self._threads.run(partial(self.process_request_thread, sock, connection.address))
@@ -204,6 +219,22 @@ class Server(socketserver.ThreadingTCPServer):
             log.error("limit reached: %s", str(error) or "no memory")
             connection.reject(RequestError("BUSY", "the server's machine has no thread left"))
             self.shutdown_request(sock)
+
+    def _submit(self, connection: Connection, job: Job) -> None:
+        """Have a connection's job done; until then it costs no thread."""
+        connection.waits_for_job = True
+        done = partial(self._complete, connection)
+        self._workers.submit(host_of(connection.address), job, done)
+
+    def _complete(self, connection: Connection, outcome: Outcome | None) -> None:
+        """Go on with a connection whose job is done."""
+        connection.waits_for_job = False
+        try:
+            connection.complete(outcome)
+        except Exception:
+            self.handle_error(connection.sock, connection.address)
+            connection.end("bug")
+        self._serve_in_loop(connection, new=True)
 
     # Accepting
 
@@ -286,11 +317,18 @@ class Server(socketserver.ThreadingTCPServer):
 
     # The end of a connection
 
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in its thread, to its end; no handler is needed for that."""
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread to its end, or until it has a job."""
         connection = self.registry.get(request)
-        if connection is not None:
-            connection.run(self.turns)
+        if connection is None:
+            return
+        try:
+            if job := connection.run(self._turns):
+                self._submit(connection, job)
+                return
+        except Exception:
+            self.handle_error(request, client_address)
+        self.shutdown_request(request)
 
     def shutdown_request(self, request: Any) -> None:
         """Log a connection's end, release its slot, and close it without a reset."""
@@ -318,27 +356,32 @@ class Server(socketserver.ThreadingTCPServer):
         called from the serving loop's thread. A second call does nothing.
         """
         with self._stop_lock:
-            if self._drained:
+            if self._draining:
                 return 0
-            self._drained = True
+            self._draining = True
             deadline = monotonic() + seconds
             # No new client comes, so none has to make way for the next one that lingers.
             self._lingering.timeout, self._lingering.limit = _LINGER_AT_STOP, math.inf
             self.shutdown()
             self._accept_backlog(deadline)
             self._evict_idle(math.inf)
-            self._datagrams.finish(deadline)
+            # Jobs are still to be done: from now on this thread serves what is ready.
+            self._datagrams.finish(deadline, self._serve_ready)
             for listener in self._by_fd.values():
                 listener.close()
-            cut = self.registry.drain(deadline)
+            cut = self.registry.drain(deadline, self._serve_ready, self._wake)
+            self._workers.close()
+            for connection in cut:
+                if connection.waits_for_job:
+                    self.shutdown_request(connection.sock)
             self._lingering.finish(deadline - monotonic())
             self._threads.end(_LAST_THREADS)
-            return cut
+            return len(cut)
 
     def _accept_backlog(self, deadline: float) -> None:
-        """Accept the clients that the kernel has connected already: closing would reset them.
+        """Accept the clients that the kernel has connected already, and then no more.
 
-        Those of an inherited listener wait for the next instance instead.
+        A close would reset them. Those of an inherited listener wait for the next instance instead.
         """
         for listener in self._by_fd.values():
             if listener.inherited:
@@ -346,6 +389,10 @@ class Server(socketserver.ThreadingTCPServer):
         for _ in range(BACKLOG):
             if not self._serve_ready(0) or self._no_room or monotonic() > deadline:
                 break
+        self._paused = False
+        for listener in self._by_fd.values():
+            if not listener.inherited:
+                self._poll.unregister(listener.socket)
 
     def server_close(self) -> None:
         """Close the listeners, and cut every connection that is still open."""
@@ -353,5 +400,5 @@ class Server(socketserver.ThreadingTCPServer):
         with self._stop_lock:
             if not self._poll.closed:
                 self._poll.close()
-                os.close(self._shutdown_fd)
+                os.close(self._wake_fd)
                 self.registry.close()

@@ -3,27 +3,33 @@
 import logging
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from calcd.config.settings import Settings
 from calcd.core.budget import TURN_LIMIT, BudgetExceeded
 from calcd.core.datagram import DatagramSession
 from calcd.core.decimal128 import Arithmetic
+from calcd.core.job import Outcome
 from calcd.net.clients import host_of, name_of, request_loggers
 from calcd.net.listeners import Listener
+from calcd.net.semaphore import FairSemaphore
 from calcd.net.sockopt import PKTINFO_SPACE, Ancillary, reply_pktinfo
-from calcd.net.turns import Turns
+from calcd.net.workers import Submit
 
 log = logging.getLogger(__name__)
 
 _BUFFER = 1 << 16  # bytes: no datagram has more
 _SLICE = 0.0002  # seconds that datagrams are answered in before the loop serves others
 _LARGE = 512  # bytes: a larger datagram is answered in a thread
-_LARGE_AT_ONCE = 8  # such datagrams, each of which may take some MB
+# Datagrams in threads, each of which may take some MB, and those that wait for a job's outcome.
+_AT_ONCE = {"large": 8, "expensive": 64}
+_TOO_MANY = "too many {} ones at once"
 _RESERVED = 1024  # ports below are those of services, which may answer whatever they get
+_FINISH_CHECK = 0.02  # seconds
 _REPORT = 10.0  # seconds between two log lines about dropped datagrams
 
 
@@ -37,11 +43,13 @@ class Datagrams:
     A datagram that is not answered is dropped, as the network may drop any: its client asks again.
     """
 
-    def __init__(self, turns: Turns, listeners: Collection[Listener]) -> None:
-        self._turns = turns
+    def __init__(
+        self, turns: FairSemaphore, submit: Submit, listeners: Collection[Listener]
+    ) -> None:
+        self._turns, self._submit = turns, submit
         self._ports = {each.endpoint.port for each in listeners if each.endpoint.udp}
-        self._slots = threading.Semaphore(_LARGE_AT_ONCE)
-        self._lock = threading.Lock()  # for the next two
+        self._lock = threading.Lock()  # for the next three
+        self._under_way: Counter[str] = Counter()  # datagrams in threads and with jobs
         self._dropped: dict[str, tuple[int, str]] = {}  # by reason: how many, the last sender
         self._reported = -_REPORT  # when the log was last told
         self._buffer = memoryview(bytearray(_BUFFER))
@@ -82,34 +90,64 @@ class Datagrams:
             raise DropError("source port is reserved")
         begin = partial(_begin, data, sender, settings)
         if len(data) > _LARGE:
-            self._hand_over(sender, lambda: self._finish(begin(), send))
-            return
-        session = begin()
-        if session.pending:
-            self._hand_over(sender, partial(self._finish, session, send))
+            self._hand_over(sender, lambda: self._finish(begin(), sender, send))
         else:
-            send(session.answer)
+            self._go_on(begin(), sender, send)
 
-    def _finish(self, session: DatagramSession, send: Callable[[bytes], None]) -> None:
-        while session.pending:
-            with self._turns.take(session.budget.expensive):
+    def _go_on(self, session: DatagramSession, sender: Any, send: Callable[[bytes], None]) -> None:
+        """Go on with a datagram in the serving loop."""
+        if session.pending and not session.job:
+            self._hand_over(sender, partial(self._finish, session, sender, send))
+        else:
+            self._finish(session, sender, send)
+
+    def _finish(self, session: DatagramSession, sender: Any, send: Callable[[bytes], None]) -> None:
+        """Answer a datagram, or have its job done first."""
+        while session.pending and not session.job:
+            with self._turns:
                 session.resume(TURN_LIMIT)
-        send(session.answer)
+        if not session.job:
+            send(session.answer)
+            return
+        self._take("expensive")
+
+        def complete(outcome: Outcome | None) -> None:
+            self._release("expensive")
+            if outcome is None:
+                raise DropError(_TOO_MANY.format("expensive"))
+            session.complete(outcome)
+            self._go_on(session, sender, send)
+
+        self._submit(
+            host_of(sender),
+            session.job,
+            lambda outcome: self._try(sender, partial(complete, outcome)),
+        )
 
     def _hand_over(self, sender: Any, job: Callable[[], None]) -> None:
         """Do a job in a thread; ``DropError`` if there is none for it."""
-        if not self._slots.acquire(blocking=False):
-            raise DropError("too many large ones at once")
+        self._take("large")
 
         def run() -> None:
             self._try(sender, job)
-            self._slots.release()
+            self._release("large")
 
         try:
             threading.Thread(target=run, name="datagram", daemon=True).start()
         except (RuntimeError, MemoryError) as error:  # the system refuses a thread
-            self._slots.release()
+            self._release("large")
             raise DropError(str(error) or "no memory") from None
+
+    def _take(self, kind: str) -> None:
+        """Count a datagram that takes longer; ``DropError`` if there are too many."""
+        with self._lock:
+            if self._under_way[kind] == _AT_ONCE[kind]:
+                raise DropError(_TOO_MANY.format(kind))
+            self._under_way[kind] += 1
+
+    def _release(self, kind: str) -> None:
+        with self._lock:
+            self._under_way[kind] -= 1
 
     def _drop(self, reason: str, sender: Any) -> None:
         with self._lock:
@@ -126,10 +164,14 @@ class Datagrams:
         for reason, (count, last) in dropped.items():
             log.warning("%d datagrams dropped: %s (last from %s)", count, reason, last)
 
-    def finish(self, deadline: float) -> None:
-        """Wait for the threads' answers, until then at most, and report the last drops."""
-        for _ in range(_LARGE_AT_ONCE):
-            self._slots.acquire(timeout=max(0.0, deadline - monotonic()))
+    def finish(self, deadline: float, wait: Callable[[float], object] = sleep) -> None:
+        """Wait for the answers that are under way, and report the last drops.
+
+        ``deadline`` is in seconds of ``monotonic``; ``wait`` waits for so many seconds, and may
+        serve workers meanwhile.
+        """
+        while self._under_way.total() and monotonic() < deadline:
+            wait(_FINISH_CHECK)
         self.report_dropped(at_once=True)
 
 

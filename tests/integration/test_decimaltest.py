@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from decimaltest import Case, all_cases, directory
-from helpers import TIMEOUT, daemons_in, read_all
+from helpers import ALL_JOBS, TIMEOUT, daemons_in, read_all
 
 from calcd.core.decimal128 import EMAX, EMIN, MAX_PRECISION, ROUNDINGS
 
@@ -78,11 +78,13 @@ _RESTRICTED = re.compile(
 _FINITE = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
-@pytest.fixture(scope="module")
-def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], socket.socket]]:
+@pytest.fixture(scope="module", params=["", ALL_JOBS], ids=["as it is", "by workers"])
+def connect(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], socket.socket]]:
     """Give a daemon that takes long lines, as a way to connect to it."""
     with daemons_in(tmp_path_factory.mktemp("decimaltest")) as start:
-        daemon = start("--max-line", str(MAX_LINE))
+        daemon = start("--max-line", str(MAX_LINE), code=request.param)
         yield daemon.connect
 
 

@@ -332,7 +332,7 @@ def test_the_operations_are_those_of_the_table() -> None:
 
 def test_the_error_codes_are_those_of_the_code() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "calcd").rglob("*.py"))
-    raised = set(re.findall(r'(?:RequestError|UnfinishedError|fail)\(\s*"([A-Z-]+)"', sources))
+    raised = set(re.findall(r'(?:Error|fail|failure)\(\s*(?:job,\s*)?"([A-Z-]+)"', sources))
     assert raised == set(first_cells(PROTOCOL, "code"))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from helpers import Daemon, Daemons, clean_environment, read_all, wait_until
+from helpers import ALL_JOBS, Daemon, Daemons, clean_environment, read_all, wait_until
 from hostile_clients import Usage
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,11 +88,14 @@ def converse(daemon: Daemon, seed: int) -> None:
             assert replies_due(stream) in (None, replies.count(b"\n")), (seed, replies)
 
 
+@pytest.mark.parametrize("code", ["", ALL_JOBS], ids=["as it is", "by workers"])
 def test_a_live_daemon_withstands_thousands_of_such_clients(
-    start_daemon: Daemons, report: Report
+    start_daemon: Daemons, report: Report, code: str
 ) -> None:
     # Without an answer to silence: what a machine takes its time for would be one.
-    daemon = start_daemon("--max-line", str(MAX_LINE), "--message-wait", "0")
+    options = ("--max-line", str(MAX_LINE), "--message-wait", "0", "--workers", "1")
+    daemon = start_daemon(*options, code=code)
+    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"  # by then it has its worker
     before = Usage.of(daemon)
 
     def all_converse(seeds: Iterable[int]) -> None:

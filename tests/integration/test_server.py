@@ -42,7 +42,7 @@ from calcd.core.interpreter import Interpreter
 from calcd.core.session import Session
 from calcd.net.connection import Connection
 from calcd.net.listeners import Listener
-from calcd.net.turns import Turns
+from calcd.net.semaphore import FairSemaphore
 
 
 def networks(text: str) -> Networks:
@@ -90,7 +90,7 @@ def test_one_read_becomes_one_write() -> None:
     with CountingSocket(ours) as sock, theirs:
         theirs.sendall(b"SOMA 1 1\n" * 1000)
         theirs.shutdown(socket.SHUT_WR)
-        Connection(sock, "", Session(Interpreter(Arithmetic())), Settings(), 0).run(Turns())
+        Connection(sock, "", Session(Interpreter(Arithmetic())), Settings(), 0).run(FairSemaphore())
         assert sock.writes == [b"2\n" * 1000]
 
 

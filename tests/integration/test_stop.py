@@ -118,7 +118,7 @@ def test_who_waits_in_an_inherited_queue_is_left_to_the_next_instance() -> None:
             waiting.sendall(b"SOMA 2 2\n")
             drain = threading.Thread(target=server.drain, args=(TIMEOUT,))
             drain.start()
-            wait_until(lambda: server._drained, "the stop to begin")
+            wait_until(lambda: server._draining, "the stop to begin")
             released.set()
             drain.join()
             loop.join()

@@ -31,7 +31,7 @@ from listening import failure, listening, needs_ipv6
 from calcd.config.settings import Settings
 from calcd.core.datagram import MAX_SIZE, DatagramSession
 from calcd.net.listeners import Listener
-from calcd.net.turns import Turns
+from calcd.net.semaphore import FairSemaphore
 from calcd.net.udp import Datagrams
 
 DEFAULTS = Settings()
@@ -340,7 +340,7 @@ def serving(kind: type[socket.socket] = socket.socket) -> Iterator[tuple[Datagra
     """Give what answers datagrams, and a listener for it."""
     with kind(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        yield Datagrams(Turns(), ()), Listener(sock)
+        yield Datagrams(FairSemaphore(), lambda *_: None, ()), Listener(sock)
 
 
 def ask(listener: Listener, asked: bytes) -> socket.socket:
@@ -425,9 +425,9 @@ def test_what_the_serving_loop_has_begun_a_thread_goes_on_with(
         begin(session, *arguments)
 
     monkeypatch.setattr(DatagramSession, "__init__", count)
-    with serving() as (answering, listener), ask(listener, b"POW 2 0.5") as client:
-        assert answering.serve(listener, Settings(precision=1000))
-        assert client.recv(2000).startswith(b"1.414213562373095")
+    with serving() as (answering, listener), ask(listener, b"POW 2 0.5\n" * 30) as client:
+        assert answering.serve(listener, DEFAULTS)
+        assert client.recv(2000).count(b"1.414213562373095") == 30
         answering.finish(time.monotonic() + TIMEOUT)
     assert begun == [threading.current_thread()]
 
@@ -491,7 +491,7 @@ sys.exit(calcd.daemon.main.main())
 def test_after_datagrams_that_ask_too_much_others_are_still_answered(tmp_path: Path) -> None:
     command = [sys.executable, "-c", EASILY_TOO_MUCH, "-l", "udp://127.0.0.1:0"]
     daemon = Daemon(command, tmp_path / "daemon.log")
-    too_much = b"PRECISION 1000\n" + 60 * b"EXP 0.1234\n"
+    too_much = 60 * b"EXP 0.1234\n"
     large = 40 * b"SOMA 0000000002 2\n"  # so that it is answered by a thread as well
     assert len(large) > 512
     try:

@@ -239,6 +239,20 @@ class Daemon:
         return self.process.wait(TIMEOUT)
 
 
+# What makes a job of each line that is not blank, when it is run before a daemon starts.
+ALL_JOBS = """
+from calcd.core import budget, session
+budget.Budget.__init__.__defaults__ = (-1,)
+session.PLAIN = b""
+"""
+
+
+def _command(code: str, python: str = sys.executable) -> list[str]:
+    """Return a command that runs this code, and then calcd."""
+    code = f"import sys\n{code}\nimport calcd.daemon.main\nsys.exit(calcd.daemon.main.main())"
+    return [python, "-c", code]
+
+
 class Daemons:
     """Starts daemons for one test, and stops those that still run at its end."""
 
@@ -246,12 +260,18 @@ class Daemons:
         self._directory = directory
         self._started: list[Daemon] = []
 
-    def __call__(self, *options: str, python: str = sys.executable, **environment: str) -> Daemon:
-        """Start one with these options, on a free port of 127.0.0.1 if none of them is ``-l``."""
+    def __call__(
+        self, *options: str, python: str = sys.executable, code: str = "", **environment: str
+    ) -> Daemon:
+        """Start one with these options, on a free port of 127.0.0.1 if none of them is ``-l``.
+
+        ``code`` is run first in its process.
+        """
         if not {"-l", "--listen", "-c"} & set(options):
             options = ("-l", "tcp://127.0.0.1:0", *options)
         log_file = self._directory / f"daemon-{len(self._started)}.log"
-        daemon = Daemon([python, "-m", "calcd", *options], log_file, **environment)
+        command = _command(code, python) if code else [python, "-m", "calcd"]
+        daemon = Daemon([*command, *options], log_file, **environment)
         self._started.append(daemon)
         return daemon
 
@@ -279,8 +299,7 @@ def changed_daemon(
     directory: Path, code: str, *options: str, **environment: str
 ) -> Iterator[Daemon]:
     """Run a daemon in whose process this code has been run first; its log may have tracebacks."""
-    code = f"import sys\n{code}\nimport calcd.daemon.main\nsys.exit(calcd.daemon.main.main())"
-    command = [sys.executable, "-c", code, "-l", "tcp://127.0.0.1:0", *options]
+    command = [*_command(code), "-l", "tcp://127.0.0.1:0", *options]
     daemon = Daemon(command, directory / "changed.log", **environment)
     try:
         yield daemon

@@ -81,6 +81,25 @@ def test_the_running_daemon(machine: SystemdContainer, service: Service) -> None
     assert len(set(networks)) == 2
 
 
+def test_workers_run_in_the_sandbox_with_a_lower_priority(
+    machine: SystemdContainer, service: Service
+) -> None:
+    line = "= " + "+".join(40 * ["exp(0.1234)+ln(3)"])  # at 34 digits, too many for the loop
+    assert machine.ask(line).startswith("89.19")
+    pid = service.pid
+    children = machine.run(f"cat /proc/{pid}/task/*/children").split()
+    assert len(children) == 1
+    status = machine.run(f"cat /proc/{children[0]}/stat").rpartition(")")[2].split()
+    assert status[16] == "5"  # nice
+    assert machine.run(f"cat /proc/{children[0]}/cgroup") == machine.run(f"cat /proc/{pid}/cgroup")
+    machine.run(f"kill -9 {children[0]}")
+    assert machine.ask(line).startswith("89.19")
+    (worker,) = machine.run(f"cat /proc/{pid}/task/*/children").split()
+    machine.run(f"systemctl stop {UNIT}")
+    assert service.said("^stopped: 0 connections cut$")
+    machine.run(f"test ! -e /proc/{pid}; test ! -e /proc/{worker}")
+
+
 def test_exposure_of_the_running_unit(machine: SystemdContainer, service: Service) -> None:
     machine.ask("PING")
     assert service.show("ActiveState") == "active"

@@ -30,15 +30,18 @@ class Open:
 
 
 class Group(Registry):
-    """A registry of two groups that takes down what a drain waits for, and for how long."""
+    """A registry of two groups that takes down what a drain waits for, and until when."""
 
     def __init__(self) -> None:
         super().__init__(2 * module._GROUP)
         self.waits: list[tuple[set[socket.socket], float]] = []
 
-    def _wait_for(self, sockets: Any, seconds: float) -> list[Connection]:
-        self.waits.append((set(sockets), seconds))
-        return super()._wait_for(sockets, 0)
+    def _wait_for(self, sockets: set[socket.socket], deadline: float, _: Any) -> None:
+        self.waits.append((set(sockets), deadline))
+
+
+def no_wait(_: float = 0) -> None:
+    pytest.fail("there is nothing to wait for")
 
 
 @pytest.fixture
@@ -79,27 +82,28 @@ def test_a_drain_wakes_all_and_waits_until_they_are_removed(opened: list[Open]) 
         threads = [threading.Thread(target=end, args=(each,)) for each in opened]
         for thread in threads:
             thread.start()
+        changed = threading.Semaphore(0)
         deadline = monotonic() + TIMEOUT
-        cut = registry.drain(deadline)
+
+        def wait(seconds: float) -> None:
+            changed.acquire(timeout=seconds)
+
+        cut = registry.drain(deadline, wait, changed.release)
         for thread in threads:
             thread.join()
-        assert cut == 0
+        assert cut == []
         assert not any(each.was_cut for each in opened)
 
 
 def test_a_drain_whose_time_is_over_cuts_without_waiting(
     opened: list[Open], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_wait(seconds: float | None = None) -> bool:
-        assert seconds == 0
-        return False
-
     with closing(registered(Registry(0), opened)) as registry:
         registry.remove(opened[0].sock)
         opened[1].sock.close()  # as good as removed
-        monkeypatch.setattr(registry._changed, "wait", no_wait)
         monkeypatch.setattr(module, "monotonic", lambda: NOW)
-        assert registry.drain(NOW - 1) == 2
+        cut = registry.drain(NOW - 1, no_wait, lambda: None)
+        assert {each.sock for each in cut} == {each.sock for each in opened[2:]}
         assert [each.was_cut for each in opened] == [False, False, True, True]
 
 
@@ -111,14 +115,14 @@ def test_each_full_group_has_a_pause_of_at_most_half_the_time(
         registered(registry, opened)
         monkeypatch.setattr(module, "_GROUP", 1)
         monkeypatch.setattr(module, "monotonic", lambda: NOW)
-        assert registry.drain(NOW + seconds) == 4
+        assert len(registry.drain(NOW + seconds, no_wait, lambda: None)) == 4
         groups = [
             {each.sock for each in opened if registry.stop_fd(each.sock) == fd}
             for fd in registry._stop_fds
         ]
         everyone = {each.sock for each in opened}
         assert [sockets for sockets, _ in registry.waits] == [*filter(None, groups), everyone]
-        *pauses, last = [waited for _, waited in registry.waits]
+        *pauses, last = [until - NOW for _, until in registry.waits]
         assert pauses == [pytest.approx(pause)] * len(pauses)
         assert last == pytest.approx(seconds)
         assert all(is_woken(fd) for fd in registry._stop_fds)
@@ -130,7 +134,7 @@ def test_groups_that_are_not_full_are_woken_together(
     with closing(Group()) as registry:
         registered(registry, opened)
         monkeypatch.setattr(module, "_GROUP", len(opened))
-        registry.drain(monotonic())
+        registry.drain(monotonic(), no_wait, lambda: None)
         everyone = {each.sock for each in opened}
         assert [sockets for sockets, _ in registry.waits] == [everyone, everyone]
 

@@ -1,5 +1,6 @@
 """The settings: sources, values, and errors."""
 
+import os
 import re
 from pathlib import Path
 
@@ -106,6 +107,7 @@ def test_the_defaults_in_force_are_shown_as_the_table_has_them() -> None:
     shown = str(read_settings(None, {"idle_timeout": "86399.999999"}))
     defaults = {row.name: row.metadata["text"] for row in SETTINGS}
     expected = {**defaults, "idle_timeout": "86399.999999", "log_to": "stderr"}
+    expected["workers"] = str(len(os.sched_getaffinity(0)))
     assert shown == " ".join(f"{name}={text}" for name, text in expected.items())
 
 

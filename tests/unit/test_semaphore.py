@@ -1,4 +1,4 @@
-"""Turns: in the order of arrival, and a cheap one never behind several expensive ones."""
+"""The semaphore: in the order of arrival, and so many at the same time."""
 
 import threading
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from functools import partial
 
 from helpers import wait_until
 
-from calcd.net.turns import FairSemaphore, Turns
+from calcd.net.semaphore import FairSemaphore
 
 
 def waits_behind(semaphore: FairSemaphore, others: int) -> bool:
@@ -71,33 +71,13 @@ def test_who_has_just_had_a_semaphore_waits_behind_the_others() -> None:
     assert had == ["twice", "once", "twice"]
 
 
-def test_an_exception_gives_the_turn_back() -> None:
-    turns = Turns()
-    for expensive in (True, False, True):
+def test_an_exception_gives_the_semaphore_back() -> None:
+    semaphore = FairSemaphore()
+    for _ in range(3):
         try:
-            with turns.take(expensive):
+            with semaphore:
                 raise ValueError
         except ValueError:
             pass
-    with turns.take(True):
+    with semaphore:
         pass
-
-
-def test_a_cheap_turn_waits_for_one_expensive_line_at_the_most() -> None:
-    turns, had = Turns(), list[str]()
-
-    def take(name: str) -> None:
-        with turns.take(name == "expensive"):
-            had.append(name)
-
-    with turns.take(False), turns.take(True):
-        expensive = [threading.Thread(target=take, args=("expensive",)) for _ in range(5)]
-        for thread in expensive:
-            thread.start()
-        wait_until(lambda: len(turns._expensive._waiting) == 5, "expensive lines to wait")
-        cheap = threading.Thread(target=take, args=("cheap",))
-        cheap.start()
-        wait_until(lambda: turns._turn._waiting, "the cheap one to wait")
-    for thread in (*expensive, cheap):
-        thread.join()
-    assert had == ["cheap", *5 * ["expensive"]]

@@ -1,0 +1,252 @@
+"""The pool of workers, which do expensive lines as jobs: see ``calcd.core.job``.
+
+libmpdec holds the GIL during an operation, so an expensive line in the daemon would delay all of
+its clients. A process of its own delays nobody, and the kernel ends it when its time is over.
+"""
+
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import calcd
+from calcd.config.settings import Settings
+from calcd.core.job import Job, Outcome, failure
+from calcd.net import worker
+from calcd.net.fairqueue import FairQueue
+
+log = logging.getLogger(__name__)
+
+_MAX_QUEUED, _MAX_QUEUED_OF_HOST = 1024, 256  # jobs that wait for a worker
+_CHUNK = 1 << 16  # bytes of one read
+_DIRECTORY = str(Path(calcd.__file__).parents[1])
+
+
+# What is called with the outcome of a job, or with None if too many jobs wait.
+Done = Callable[[Outcome | None], None]
+Submit = Callable[[str, Job, Done], None]  # see Workers.submit
+
+
+class Task(NamedTuple):
+    """A job, and what to call with its outcome."""
+
+    job: Job
+    done: Done
+
+
+class Worker:
+    """A process, or a thread of the daemon, that does one job at a time.
+
+    ``cpu_limit`` is in seconds for each job; 0 makes it a thread, which has no limit.
+    """
+
+    def __init__(self, cpu_limit: float) -> None:
+        """Start it; raise OSError or RuntimeError if the system refuses that."""
+        self.cpu_limit = cpu_limit
+        self.task: Task | None = None
+        self.pid = 0
+        self._unsent, self._received = b"", bytearray()
+        jobs, self.input = os.pipe()
+        self.output, outcomes = os.pipe()
+        os.set_blocking(self.input, False)
+        os.set_blocking(self.output, False)
+        try:
+            if cpu_limit:
+                self.pid = _spawn(cpu_limit, jobs, outcomes)
+            else:
+                _start_thread(jobs, outcomes)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            if cpu_limit:
+                os.close(jobs)
+                os.close(outcomes)
+
+    def start(self, task: Task) -> bool:
+        """Give it a task; return whether all of it was written."""
+        self.task = task
+        self._unsent = task.job.to_json() + b"\n"
+        return self.write()
+
+    def write(self) -> bool:
+        """Write more of its task; return whether all of it was written."""
+        with suppress(BlockingIOError):
+            try:
+                self._unsent = self._unsent[os.write(self.input, self._unsent) :]
+            except BrokenPipeError:  # its output ends too
+                self._unsent = b""
+        return not self._unsent
+
+    def read(self) -> Outcome | None:
+        """Read; return the outcome if it is complete. Raise EOFError if the worker has ended."""
+        part = os.read(self.output, _CHUNK)
+        if not part:
+            raise EOFError
+        self._received += part
+        if not part.endswith(b"\n"):
+            return None
+        outcome = Outcome.from_json(bytes(self._received))
+        self._received.clear()
+        return outcome
+
+    def close(self) -> int:
+        """End it, whatever it does; return a process's wait status."""
+        os.close(self.input)
+        os.close(self.output)
+        if not self.pid:
+            return 0
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)  # no effect once it has ended
+        return os.waitpid(self.pid, 0)[1]
+
+
+def _spawn(cpu_limit: float, jobs: int, outcomes: int) -> int:
+    """Start a process that reads and writes these descriptors; return its pid."""
+    # Not fork: another thread may hold a lock. The descriptors are closed on exec.
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-S", "-P", "-m", worker.__name__, str(cpu_limit)],
+        {**os.environ, "PYTHONPATH": _DIRECTORY},
+        file_actions=[(os.POSIX_SPAWN_DUP2, jobs, 0), (os.POSIX_SPAWN_DUP2, outcomes, 1)],
+    )
+
+
+def _start_thread(jobs: int, outcomes: int) -> None:
+    def work() -> None:
+        with suppress(BrokenPipeError), open(jobs, "rb") as reader, open(outcomes, "wb") as writer:
+            worker.serve(reader, writer)
+
+    threading.Thread(target=work, name="worker", daemon=True).start()
+
+
+class Workers:
+    """Starts workers when there is something to do, and gives them tasks in a fair order.
+
+    Only ``submit`` may be called by any thread; all else is for the serving loop.
+    """
+
+    def __init__(self, poll: select.epoll) -> None:
+        """Register what is to be served with ``poll``."""
+        self._poll = poll
+        self._workers: dict[int, Worker] = {}  # by the descriptor of their output
+        self._unsent: dict[int, Worker] = {}  # of a task that was not all written; by their input
+        self._queue: FairQueue[Task] = FairQueue(_MAX_QUEUED, _MAX_QUEUED_OF_HOST)
+        self._submitted: deque[tuple[str, Task]] = deque()  # appending is safe in any thread
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        poll.register(self._wake_fd, select.EPOLLIN)
+
+    def submit(self, host: str, job: Job, done: Done) -> None:
+        """Have a job done for a client of ``host``; the serving loop will call ``done``."""
+        self._submitted.append((host, Task(job, done)))
+        os.eventfd_write(self._wake_fd, 1)
+
+    def serve(self, fd: int, settings: Settings) -> None:
+        """Serve a descriptor that is ready, if it is one of these."""
+        if fd == self._wake_fd:
+            os.eventfd_read(fd)
+            while self._submitted:
+                host, task = self._submitted.popleft()
+                if not self._queue.put(host, task):
+                    task.done(None)
+        elif fd in self._unsent:
+            if self._unsent[fd].write():
+                self._poll.unregister(fd)
+                del self._unsent[fd]
+        elif fd in self._workers:
+            self._read(self._workers[fd])
+        self.adjust(settings)
+
+    def adjust(self, settings: Settings) -> None:
+        """Give tasks to idle workers, and keep as many workers as the settings say."""
+        cpu_limit = settings.line_cpu_timeout if settings.workers else 0.0
+        count = settings.workers or 1
+        for each in list(self._workers.values()):
+            if not each.task and (each.cpu_limit != cpu_limit or len(self._workers) > count):
+                self._remove(each)
+        idle = [each for each in self._workers.values() if not each.task]
+        while self._queue and (idle or len(self._workers) < count):
+            if idle:
+                chosen = idle.pop()
+            else:
+                try:
+                    chosen = Worker(cpu_limit)
+                except (OSError, RuntimeError, MemoryError) as error:
+                    log.error("cannot start a worker: %s", error)
+                    if not self._workers:
+                        self._refuse_all()
+                    return
+                self._workers[chosen.output] = chosen
+                self._poll.register(chosen.output, select.EPOLLIN)
+            if not chosen.start(self._queue.get()):
+                self._unsent[chosen.input] = chosen
+                self._poll.register(chosen.input, select.EPOLLOUT)
+
+    def close(self) -> None:
+        """End all workers, whatever they do."""
+        for each in list(self._workers.values()):
+            self._remove(each)
+        os.close(self._wake_fd)
+
+    def _refuse_all(self) -> None:
+        while self._queue:
+            self._queue.get().done(None)
+
+    def _read(self, ready: Worker) -> None:
+        """Take a worker's outcome, or see what has ended it."""
+        task, cpu_limit = ready.task, ready.cpu_limit
+        try:
+            outcome = ready.read()
+        except Exception:  # it has ended, or has written no outcome
+            status = self._remove(ready)
+            log.warning("worker %d ended: %s", ready.pid, _reason(status, cpu_limit))
+            if task:
+                task.done(_failure(task.job, status, cpu_limit))
+            return
+        if outcome and task:
+            if outcome.bug:
+                log.error("a bug, met by a worker:\n%s", outcome.bug)
+            ready.task = None
+            task.done(outcome)
+
+    def _remove(self, ended: Worker) -> int:
+        """End a worker; return its wait status."""
+        del self._workers[ended.output]
+        self._poll.unregister(ended.output)
+        if self._unsent.pop(ended.input, None):
+            self._poll.unregister(ended.input)
+        return ended.close()
+
+
+def warn_without_workers(settings: Settings) -> None:
+    """Log what it means that there are no worker processes."""
+    if not settings.workers:
+        log.warning(
+            "workers = 0: expensive lines have no time limit, and all clients wait for them"
+        )
+
+
+def _is_timeout(status: int) -> bool:
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
+
+
+def _reason(status: int, cpu_limit: float) -> str:
+    if _is_timeout(status):
+        return f"its line took more than {cpu_limit:g} s of CPU time"
+    if os.WIFSIGNALED(status):
+        return signal.Signals(os.WTERMSIG(status)).name
+    return f"exit status {os.waitstatus_to_exitcode(status)}"
+
+
+def _failure(job: Job, status: int, cpu_limit: float) -> Outcome:
+    if _is_timeout(status):
+        template = "the request takes more than {} s of CPU time: use fewer digits, or split it"
+        return failure(job, "INVALID-OPERATION", template, f"{cpu_limit:g}")
+    return failure(job, "INTERNAL", "the process that worked on it was ended: ask again")
