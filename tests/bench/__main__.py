@@ -29,6 +29,7 @@ MECHANISMS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "interval": mechanisms.interval,
     "memory": mechanisms.memory,
     "networks": mechanisms.networks,
+    "workers": mechanisms.workers,
 }
 
 

@@ -1,11 +1,13 @@
 """Worst case: how long one client can make the others wait.
 
-``python3 -m tests.performance.worst_case`` measures valid and invalid lines, whole reads, TLS
-records and datagrams, and prints the slowest.
+``python3 -m tests.performance.worst_case`` measures what the daemon itself does for valid and
+invalid lines, whole reads, TLS records and datagrams, and prints the slowest. Then it has the
+expensive lines done by a worker, and prints which took it the longest.
 """
 
 import random
 import ssl
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,17 +19,20 @@ from typing import NamedTuple
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 from certificates import Authority
-from sessions import new_session
+from helpers import clean_environment
+from sessions import answered, new_session
 from tls_client import Client
 
 from calcd.core.datagram import MAX_SIZE, DatagramSession
 from calcd.core.decimal128 import Arithmetic
+from calcd.core.job import Job, State
 from calcd.core.session import Session
 from calcd.core.tls import TlsSession
 from calcd.net import certificates as tls
 
 PRECISION = 1000
 MAX_LINE = 1024
+MAX_MAX_LINE = 1 << 20
 READ = 1 << 16  # bytes
 _CALLS = 20  # measured of what one read leaves pending
 
@@ -62,20 +67,15 @@ class Case(NamedTuple):
 
 
 class Times(NamedTuple):
-    """CPU seconds of the longest call of each kind.
+    """CPU seconds of the longest call of a session, which is made while others wait."""
 
-    ``cheap`` calls are made while others wait; ``expensive`` ones wait for a turn.
-    """
-
-    cheap: float
-    expensive: float
+    seconds: float
     case: Case
 
 
 def measured(case: Case) -> Times:
     """Measure twice and return the smaller times, as the machine may be busy with other work."""
-    once, again = _measured_once(case), _measured_once(case)
-    return Times(min(once.cheap, again.cheap), min(once.expensive, again.expensive), case)
+    return min(_measured_once(case), _measured_once(case), key=lambda each: each.seconds)
 
 
 def _measured_once(case: Case) -> Times:
@@ -85,30 +85,34 @@ def _measured_once(case: Case) -> Times:
         return _measured_records(case)
     session = new_session(case.precision, max_line=case.max_line)
     for line in case.before:
-        session.receive(line.encode() + b"\n")
-        while session.pending:
-            session.resume()
+        answered(session, line.encode() + b"\n")
     return _measured(session, case, case.data)
 
 
 def _measured(session: Session | TlsSession, case: Case, data: bytes) -> Times:
-    cheap = expensive = 0.0
+    longest = 0.0
     for begin in range(0, len(data), READ):
-        cheap = max(cheap, _seconds(lambda: session.receive(data[begin : begin + READ])))  # noqa: B023
+        longest = max(longest, _seconds(lambda: session.receive(data[begin : begin + READ])))  # noqa: B023
         for _ in range(_CALLS):
             if not session.pending or session.close_reason:
                 break
-            if session.budget.expensive:
-                expensive = max(expensive, _seconds(session.resume))
-            else:
-                cheap = max(cheap, _seconds(session.resume))
-    return Times(cheap, expensive, case)
+            longest = max(longest, _seconds(lambda: _go_on(session)))
+    return Times(longest, case)
+
+
+def _go_on(session: Session | TlsSession) -> None:
+    """Do what the daemon does for what is pending."""
+    if session.job:
+        session.job.to_json()
+        session.complete(None)
+    else:
+        session.resume()
 
 
 def _measured_datagram(case: Case) -> Times:
     data = case.data[:MAX_SIZE]
     datagram = DatagramSession(data, Arithmetic(case.precision), case.max_line)
-    return Times(_seconds(datagram.resume), 0.0, case)
+    return Times(_seconds(datagram.resume), case)
 
 
 def _measured_records(case: Case) -> Times:
@@ -263,26 +267,68 @@ def candidates() -> Iterator[Case]:
 
 
 def search(seconds: float, seed: int = 0) -> list[Times]:
-    """Measure the candidates, then random lines for ``seconds``; sort by ``expensive``."""
+    """Measure the candidates, then random lines for ``seconds``; the slowest comes first."""
     found = [measured(case) for case in candidates()]
     until = time.monotonic() + seconds
     for case in random_lines(seed):
         if time.monotonic() > until:
             break
         found.append(measured(case))
-    return sorted(found, key=lambda each: each.expensive, reverse=True)
+    return sorted(found, key=lambda each: each.seconds, reverse=True)
+
+
+def giant_lines() -> Iterator[Case]:
+    """Yield expensive lines of up to 1 MiB."""
+    for size in (100_000, MAX_MAX_LINE - 100):
+        for line in (
+            *("LN 1." + size * "7", "EXP 0." + size * "7", "POT 1." + size * "3" + " 0.5"),
+            *("MUL" + size // 2 * " 7", "= " + "+".join(size // 2 * ["2"])),
+            *("= " + "-" * size + "1", "UPPER " + size * "x", "FOO " + size * " ", size * "9"),
+            *(
+                "SOMA " + size // 2 * "9" + " " + size // 2 * "7",
+                "= " + size // 8 * "sqrt(2)+" + "1",
+            ),
+        ):
+            yield Case(line, max_line=MAX_MAX_LINE)
+
+
+def seconds_in_worker(case: Case, cpu_limit: float) -> float:
+    """Have a line done by a worker; return the seconds from its start to its outcome or end."""
+    session = new_session(case.precision, max_line=case.max_line)
+    for line in case.before:
+        answered(session, line.encode() + b"\n")
+    session.receive(case.data)
+    if session.job is None:
+        return 0.0
+    job = session.job.to_json() + b"\n"
+    command = [sys.executable, "-m", "calcd.net.worker", str(cpu_limit)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=clean_environment()
+    ) as worker:
+        assert worker.stdin
+        assert worker.stdout
+        worker.stdin.write(Job("SOMA 1 1", State()).to_json() + b"\n")
+        worker.stdin.flush()
+        assert worker.stdout.readline()  # it has started
+        began = time.monotonic()
+        worker.stdin.write(job)
+        worker.stdin.close()
+        worker.stdout.readline()
+        return time.monotonic() - began
 
 
 def main() -> None:
     """Print the slowest cases."""
     seconds = float(sys.argv[1]) if sys.argv[1:] else 10.0
     found = search(seconds)
-    print(f"{len(found)} cases; milliseconds of one call that waits for its turn:")
-    for each in found[:10]:
-        print(f"{each.expensive * 1e3:8.2f}  {each.case}")
-    print("milliseconds of one call that does not:")
-    for each in sorted(found, key=lambda each: each.cheap, reverse=True)[:10]:
-        print(f"{each.cheap * 1e3:8.2f}  {each.case}")
+    print(f"{len(found)} cases; milliseconds of one call:")
+    for each in found[:20]:
+        print(f"{each.seconds * 1e3:8.2f}  {each.case}")
+    cases = (*expensive_lines(), *giant_lines())
+    jobs = [Times(seconds_in_worker(case, 0.25), case) for case in cases]
+    print("milliseconds of a job in a worker with a limit of 250:")
+    for each in sorted(jobs, key=lambda each: each.seconds, reverse=True)[:20]:
+        print(f"{each.seconds * 1e3:8.2f}  {each.case}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from certificates import Authority
-from helpers import Daemon, daemons_in
+from helpers import ALL_JOBS, Daemon, daemons_in
 
 from . import settings
 from .connection import Endpoint
@@ -40,7 +40,8 @@ def main() -> int:
         files = settings.files(listen=" ".join(listen), log_to=log_to, **tls)
         (directory / "calcd.conf").write_text(next(files))
         with daemons_in(directory) as start_daemon:
-            daemon = start_daemon("-c", str(directory / "calcd.conf"))
+            code = ALL_JOBS if options.jobs else ""
+            daemon = start_daemon("-c", str(directory / "calcd.conf"), code=code)
             endpoints = _endpoints(Path(log_to).read_text(), directory)
             soak = Soak(daemon, endpoints, files, directory, options.rate, options.seed)
             complaints = asyncio.run(_soak(soak, daemon, seconds))
@@ -81,6 +82,7 @@ def _options() -> argparse.Namespace:
         description="Let clients and faults of all kinds come to a daemon; check every answer.",
     )
     parser.add_argument("--minutes", type=float, default=30, help="how long (30)")
+    parser.add_argument("--jobs", action="store_true", help="each line goes through the workers")
     parser.add_argument("--rate", type=float, default=2000, help="requests a second, about (2000)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the chances")
     options = parser.parse_args()
