@@ -10,7 +10,6 @@ import select
 import signal
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -139,21 +138,29 @@ class Workers:
         self._workers: dict[int, Worker] = {}  # by the descriptor of their output
         self._unsent: dict[int, Worker] = {}  # of a task that was not all written; by their input
         self._queue: FairQueue[Task] = FairQueue(_MAX_QUEUED, _MAX_QUEUED_OF_HOST)
-        self._submitted: deque[tuple[str, Task]] = deque()  # appending is safe in any thread
+        self._lock = threading.Lock()  # for the next two
+        self._submitted: list[tuple[str, Task]] = []
+        self._closed = False
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         poll.register(self._wake_fd, select.EPOLLIN)
 
     def submit(self, host: str, job: Job, done: Done) -> None:
-        """Have a job done for a client of ``host``; the serving loop will call ``done``."""
-        self._submitted.append((host, Task(job, done)))
-        os.eventfd_write(self._wake_fd, 1)
+        """Have a job done for a client of ``host``; the serving loop will call ``done``.
+
+        After the end nothing is done.
+        """
+        with self._lock:
+            if not self._closed:
+                self._submitted.append((host, Task(job, done)))
+                os.eventfd_write(self._wake_fd, 1)
 
     def serve(self, fd: int, settings: Settings) -> None:
         """Serve a descriptor that is ready, if it is one of these."""
         if fd == self._wake_fd:
-            os.eventfd_read(fd)
-            while self._submitted:
-                host, task = self._submitted.popleft()
+            with self._lock:
+                os.eventfd_read(fd)
+                submitted, self._submitted = self._submitted, []
+            for host, task in submitted:
                 if not self._queue.put(host, task):
                     task.done(None)
         elif fd in self._unsent:
@@ -193,7 +200,9 @@ class Workers:
         """End all workers, whatever they do."""
         for each in list(self._workers.values()):
             self._remove(each)
-        os.close(self._wake_fd)
+        with self._lock:
+            self._closed = True
+            os.close(self._wake_fd)
 
     def _refuse_all(self) -> None:
         while self._queue:
