@@ -41,6 +41,8 @@ JUDGES = {
     "calcd.net.sockopt": ("integration/test_udp.py",),
     "calcd.net.udp": ("integration/test_udp.py",),
     "calcd.net.unixsocket": ("integration/test_unixsocket.py",),
+    "calcd.net.worker": ("integration/test_workers.py",),
+    "calcd.net.workers": ("integration/test_workers.py",),
 }
 
 settings.register_profile(
