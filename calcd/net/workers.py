@@ -86,7 +86,10 @@ class Worker:
 
     def read(self) -> Outcome | None:
         """Read; return the outcome if it is complete. Raise EOFError if the worker has ended."""
-        part = os.read(self.output, _CHUNK)
+        try:
+            part = os.read(self.output, _CHUNK)
+        except BlockingIOError:  # what was ready was an earlier descriptor of this number
+            return None
         if not part:
             raise EOFError
         self._received += part
