@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,22 +52,21 @@ class Worker:
         self.task: Task | None = None
         self.pid = 0
         self._unsent, self._received = b"", bytearray()
-        jobs, self.input = os.pipe()
-        self.output, outcomes = os.pipe()
-        os.set_blocking(self.input, False)
-        os.set_blocking(self.output, False)
-        try:
+        with ExitStack() as at_error, ExitStack() as at_spawn:
+            jobs, self.input = os.pipe()
+            at_error.callback(os.close, self.input)
+            at_spawn.callback(os.close, jobs)
+            self.output, outcomes = os.pipe()
+            at_error.callback(os.close, self.output)
+            at_spawn.callback(os.close, outcomes)
+            os.set_blocking(self.input, False)
+            os.set_blocking(self.output, False)
             if cpu_limit:
                 self.pid = _spawn(cpu_limit, jobs, outcomes)
             else:
                 _start_thread(jobs, outcomes)
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            if cpu_limit:
-                os.close(jobs)
-                os.close(outcomes)
+                at_spawn.pop_all()  # the thread closes them
+            at_error.pop_all()
 
     def start(self, task: Task) -> bool:
         """Give it a task; return whether all of it was written."""

@@ -1,5 +1,6 @@
 """Workers: expensive lines in processes of their own, with a limit of CPU time."""
 
+import errno
 import json
 import os
 import resource
@@ -7,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from background_daemon import Background
@@ -23,6 +26,8 @@ from helpers import (
     read_all,
     wait_until,
 )
+
+from calcd.net.workers import Worker
 
 EXPENSIVE = b"EXP 0.1234\n"  # with 1000 digits
 LONG = b"= " + b"+".join(60 * [b"exp(1/3)"]) + b"\n"  # a second of CPU time, with 1000 digits
@@ -445,6 +450,24 @@ def test_a_worker_has_no_descriptor_of_the_daemons_and_a_lower_priority(precise:
         assert os.getpriority(os.PRIO_PROCESS, worker) == 5
         limits = resource.prlimit(worker, resource.RLIMIT_AS)
         assert limits == (1 << 29, 1 << 29)
+
+
+@pytest.mark.parametrize("cpu_limit", [0, 0.25], ids=["thread", "process"])
+@pytest.mark.parametrize("failure", ["pipe", "start"])
+def test_a_worker_that_cannot_be_started_leaves_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch, cpu_limit: float, failure: str
+) -> None:
+    def refuse(*_: object, **__: object) -> Any:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    before = os.listdir("/proc/self/fd")
+    pipes = iter([os.pipe()] if failure == "pipe" else [os.pipe(), os.pipe()])
+    monkeypatch.setattr(os, "pipe", lambda: next(pipes, None) or refuse())
+    monkeypatch.setattr(os, "posix_spawn", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(BlockingIOError):
+        Worker(cpu_limit)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_daemon_that_can_start_no_worker_refuses_the_line(start_daemon: Daemons) -> None:
