@@ -252,7 +252,9 @@ def _reason(status: int, cpu_limit: float) -> str:
     if _is_timeout(status):
         return f"its line took more than {cpu_limit:g} s of CPU time"
     if os.WIFSIGNALED(status):
-        return signal.Signals(os.WTERMSIG(status)).name
+        number = os.WTERMSIG(status)
+        known = number in list(signal.Signals)  # real-time signals have no names
+        return signal.Signals(number).name if known else f"signal {number}"
     return f"exit status {os.waitstatus_to_exitcode(status)}"
 
 

@@ -158,8 +158,11 @@ def test_a_line_that_takes_too_long_is_an_error_and_the_next_is_answered(
     daemon.logs(r"warning: worker \d+ ended: its line took more than 0\.1 s of CPU time", 3)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSEGV])
-def test_a_worker_that_is_killed_costs_one_request(precise: Daemon, signum: int) -> None:
+@pytest.mark.parametrize(
+    ("signum", "name"),
+    [(signal.SIGKILL, "SIGKILL"), (signal.SIGSEGV, "SIGSEGV"), (signal.SIGRTMIN + 1, "signal 35")],
+)
+def test_a_worker_that_is_killed_costs_one_request(precise: Daemon, signum: int, name: str) -> None:
     with precise.connect() as client, precise.connect() as other:
         client.sendall(LONG + b"SOMA 2 2\n")
         os.kill(busy_worker(precise), signum)
@@ -168,7 +171,7 @@ def test_a_worker_that_is_killed_costs_one_request(precise: Daemon, signum: int)
             b"4",
         ]
         assert ask(other, EXPENSIVE).startswith(b"1.1313")
-    precise.logs(rf"warning: worker \d+ ended: {signal.Signals(signum).name}")
+    precise.logs(rf"warning: worker \d+ ended: {name}$")
 
 
 def read_lines(client: socket.socket, count: int) -> list[bytes]:
