@@ -110,6 +110,7 @@ class Daemon:
     def run(self) -> int:
         """Run to the end; return the exit status."""
         limit_arenas()  # before the first thread
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the kernel reaps workers itself
         try:
             with ExitStack() as at_end:
                 listeners = self._start(at_end)

@@ -181,6 +181,16 @@ def read_lines(client: socket.socket, count: int) -> list[bytes]:
     return received.splitlines()
 
 
+def test_a_daemon_whose_parent_ignores_its_children_can_wait_for_its_own(
+    start_daemon: Daemons,
+) -> None:
+    ignore = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+    daemon = start_daemon(*PRECISE, "--line-cpu-timeout", "0.1", code=ignore)
+    with daemon.connect() as client:
+        assert ask(client, LONG).startswith(b"ERR INVALID-OPERATION ")
+        assert ask(client, EXPENSIVE).startswith(b"1.1313")
+
+
 def test_a_worker_without_memory_costs_one_request(precise: Daemon) -> None:
     with precise.connect() as client:
         ask(client, EXPENSIVE)
