@@ -39,12 +39,19 @@ def main() -> None:
     """Serve as a process."""
     with suppress(OSError):  # a sandbox may refuse it
         os.nice(_NICENESS)
-    resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _lower_limit(resource.RLIMIT_AS, _MAX_MEMORY)
+    _lower_limit(resource.RLIMIT_CORE, 0)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
     with suppress(BrokenPipeError, KeyboardInterrupt):
         serve(sys.stdin.buffer, sys.stdout.buffer, float(sys.argv[1]))
+
+
+def _lower_limit(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    if hard == resource.RLIM_INFINITY or value < hard:
+        hard = value
+    resource.setrlimit(kind, (hard, hard))
 
 
 if __name__ == "__main__":

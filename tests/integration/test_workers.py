@@ -483,6 +483,16 @@ def test_a_worker_that_cannot_be_started_leaves_no_descriptor(
     assert os.listdir("/proc/self/fd") == before
 
 
+def test_a_worker_keeps_a_limit_of_memory_that_is_lower(start_daemon: Daemons) -> None:
+    lower = 400 << 20
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({lower}, {lower}))"
+    daemon = start_daemon(*PRECISE, code=code)
+    with daemon.connect() as client:
+        assert ask(client, EXPENSIVE).startswith(b"1.1313")
+        (worker,) = workers_of(daemon.process.pid)
+        assert resource.prlimit(worker, resource.RLIMIT_AS) == (lower, lower)
+
+
 def test_a_daemon_that_can_start_no_worker_refuses_the_line(start_daemon: Daemons) -> None:
     code = "import os\ndef refuse(*_, **__): raise BlockingIOError(11, os.strerror(11))\n"
     daemon = start_daemon(*PRECISE, code=f"{code}os.posix_spawn = refuse")
