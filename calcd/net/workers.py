@@ -10,6 +10,7 @@ import select
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -141,9 +142,10 @@ class Workers:
         self._unsent: dict[int, Worker] = {}  # of a task that was not all written; by their input
         self._queue: FairQueue[Task] = FairQueue(_MAX_QUEUED, _MAX_QUEUED_OF_HOST)
         self._lock = threading.Lock()  # for the next two
-        self._submitted: list[tuple[str, Task]] = []
+        self._submitted: deque[tuple[str, Task]] = deque()
         self._closed = False
-        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # A semaphore: one submitted job at a time. A client whose job is refused submits the next.
+        self._wake_fd = os.eventfd(0, os.EFD_SEMAPHORE | os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         poll.register(self._wake_fd, select.EPOLLIN)
 
     def submit(self, host: str, job: Job, done: Done) -> None:
@@ -161,10 +163,9 @@ class Workers:
         if fd == self._wake_fd:
             with self._lock:
                 os.eventfd_read(fd)
-                submitted, self._submitted = self._submitted, []
-            for host, task in submitted:
-                if not self._queue.put(host, task):
-                    task.done(None)
+                host, task = self._submitted.popleft()
+            if not self._queue.put(host, task):
+                task.done(None)
         elif fd in self._unsent:
             if self._unsent[fd].write():
                 self._poll.unregister(fd)

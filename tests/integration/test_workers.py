@@ -4,12 +4,13 @@ import errno
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from helpers import (
     wait_until,
 )
 
-from calcd.net.workers import Worker
+from calcd.config.settings import Settings
+from calcd.core.job import Job, Outcome, State
+from calcd.net.workers import Worker, Workers
 
 EXPENSIVE = b"EXP 0.1234\n"  # with 1000 digits
 LONG = b"= " + b"+".join(60 * [b"exp(1/3)"]) + b"\n"  # a second of CPU time, with 1000 digits
@@ -270,6 +273,26 @@ def test_too_many_jobs_of_a_host_are_refused_and_the_connections_stay(
         for client, reply in zip(clients, replies, strict=True):
             assert reply == refusal or reply.startswith(b"1.1313")
             assert ask(client, b"SOMA 2 2\n") == b"4\n"
+
+
+def test_clients_whose_jobs_are_refused_delay_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calcd.net.workers._MAX_QUEUED", 0)
+    refused = 0
+
+    def ask_again(outcome: Outcome | None) -> None:
+        nonlocal refused
+        assert outcome is None
+        refused += 1
+        if refused < 100:
+            workers.submit("192.0.2.1", Job("EXP 1", State(1000)), ask_again)
+
+    with select.epoll() as poll, closing(Workers(poll)) as workers:
+        workers.submit("192.0.2.1", Job("EXP 1", State(1000)), ask_again)
+        for rounds in range(1, 101):
+            ((fd, _),) = poll.poll(TIMEOUT)
+            workers.serve(fd, Settings())
+            assert refused == rounds  # others are served before the next one
+        assert poll.poll(0) == []
 
 
 def test_hosts_take_turns(one_worker: Daemon) -> None:
