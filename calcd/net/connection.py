@@ -79,17 +79,17 @@ class Connection:
         self._requests = 0  # of the session, when something was last sent
         self._replying = False  # the unsent bytes hold a reply
 
-    def step(self, size: int = CHUNK) -> Wait | None:
+    def step(self, size: int = CHUNK, limit: float = TURN_LIMIT) -> Wait | None:
         """Read at most ``size`` bytes, answer and write; return what to wait for, None at the end.
 
-        What is left over of an earlier read is answered first. Connection errors end the
-        connection; any other exception is a bug.
+        What is left over of an earlier read is answered first, up to the cost ``limit`` in the
+        units of ``Budget``. Connection errors end the connection; any other exception is a bug.
         """
         session = self._session
         try:
             if not (self._end or self._closing):
                 if self._can_answer:
-                    self._unsent += session.resume(TURN_LIMIT)
+                    self._unsent += session.resume(limit)
                 elif not (self._unsent or session.pending or session.close_reason):
                     self._read(size)
             return self._write()

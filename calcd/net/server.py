@@ -19,6 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from calcd.config.settings import Settings
+from calcd.core.budget import CALL_LIMIT
 from calcd.core.errors import RequestError
 from calcd.core.job import Job, Outcome
 from calcd.net.clients import Address, host_of, name_of, new_session, refuse
@@ -173,7 +174,7 @@ class Server(socketserver.ThreadingTCPServer):
         A ``new`` one is not registered with epoll.
         """
         try:
-            wait = connection.step(_LOOP_READ)
+            wait = connection.step(_LOOP_READ, CALL_LIMIT)
             if wait is _READ and connection.is_within_line:
                 wait = connection.step(_LOOP_READ)  # its end may have arrived already
         except Exception:

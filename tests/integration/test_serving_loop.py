@@ -8,6 +8,7 @@ from helpers import Daemons, ask, connect_with_little_room, read_all, request_al
 from load import load_on
 from serving import serving
 
+from calcd.core.budget import CALL_LIMIT
 from calcd.core.session import Session
 
 
@@ -128,3 +129,22 @@ def test_a_stop_among_many_busy_clients_cuts_nobody(start_daemon: Daemons) -> No
         assert leaving.stop() == 0
     assert "stopped: 0 connections cut" in leaving.log
     assert (result.wrong, result.lost) == (0, 0)
+
+
+def test_the_loop_does_little_for_a_client_whose_job_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = []
+    resume = Session.resume
+
+    def record(session: Session, limit: float = CALL_LIMIT) -> bytes:
+        if threading.current_thread().name != "connection":
+            limits.append(limit)
+        return resume(session, limit)
+
+    monkeypatch.setattr(Session, "resume", record)
+    expensive, others = b"= " + b"+".join(5 * [b"exp(1.1)"]) + b"\n", 1000 * b"SOMA 1 1\n"
+    with serving(workers=0) as (_, connect), connect() as connection:
+        replies = request_all(connection, expensive + others)
+    assert replies.count(b"\n") == 1001
+    assert set(limits) == {CALL_LIMIT}
