@@ -198,9 +198,10 @@ class Connection:
                 self._unsent = session.receive(b"")
         if not (session.close_reason or session.pending):
             # Half a line is no request, unless its client never ends one.
-            self._end = "stopped"
             if self._only_newline_missing():
                 self._unsent = session.flush_partial_line()
+            if not session.pending:  # else this is called again once its job is done
+                self._end = "stopped"
 
     def _write(self) -> Wait | None:
         """Send the replies; return what to wait for."""

@@ -424,6 +424,18 @@ def test_jobs_are_done_before_the_daemon_ends(precise: Daemon) -> None:
     assert all(map(has_ended, workers))
 
 
+def test_an_expensive_request_without_a_newline_is_answered_at_the_stop(
+    start_daemon: Daemons,
+) -> None:
+    daemon = start_daemon(*PRECISE, "--message-wait", "60", "--line-timeout", "60")
+    with daemon.connect() as client:
+        client.sendall(EXPENSIVE[:-1])
+        daemon.process.terminate()
+        assert read_all(client).startswith(b"1.1313")
+    daemon.logs("requests=1 errors=0 .* how=stopped")
+    assert daemon.process.wait(TIMEOUT) == 0
+
+
 def test_jobs_that_take_longer_than_a_drain_are_cut_and_counted(start_daemon: Daemons) -> None:
     daemon = start_daemon(
         *(*PRECISE, "--workers", "1", "--line-cpu-timeout", "60", "--drain-timeout", "0.3")
