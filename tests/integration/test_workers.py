@@ -528,6 +528,12 @@ def test_a_worker_keeps_a_limit_of_memory_that_is_lower(start_daemon: Daemons) -
         assert resource.prlimit(worker, resource.RLIMIT_AS) == (lower, lower)
 
 
+def test_a_worker_that_has_written_nothing_is_not_taken_for_ended() -> None:
+    worker = Worker(0)  # a thread
+    assert worker.read() is None
+    worker.close()
+
+
 def test_a_daemon_that_can_start_no_worker_refuses_the_line(start_daemon: Daemons) -> None:
     code = "import os\ndef refuse(*_, **__): raise BlockingIOError(11, os.strerror(11))\n"
     daemon = start_daemon(*PRECISE, code=f"{code}os.posix_spawn = refuse")
