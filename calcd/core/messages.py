@@ -79,8 +79,8 @@ _PORTUGUESE = {
     "the process that worked on it was ended: ask again": (
         "o processo que o calculava foi encerrado: tente de novo"
     ),
-    "too many expensive requests wait: ask again later": (
-        "há pedidos demorados demais na fila: tente de novo mais tarde"
+    "the server cannot take this expensive request now: ask again later": (
+        "o servidor não pode atender este pedido demorado agora: tente de novo mais tarde"
     ),
     "a line has at most {} bytes": "uma linha tem no máximo {} bytes",
     "the line was not completed in time: end it with a newline": (

@@ -136,7 +136,7 @@ class Session:
         if job is None:
             return self.resume(limit)
         if outcome is None:
-            template = "too many expensive requests wait: ask again later"
+            template = "the server cannot take this expensive request now: ask again later"
             outcome = failure(job, "OVERLOADED", template)
         interpreter = self.interpreter
         self.counters.lines += self._job_end != ""

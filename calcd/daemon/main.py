@@ -246,7 +246,8 @@ class Daemon:
         server.settings = raise_descriptor_limit(replace(new, **kept))
         log.info("settings in force: %s", server.settings)
         warn_if_public(listeners, server.settings, old)
-        warn_without_workers(server.settings)
+        if server.settings.workers != old.workers:
+            warn_without_workers(server.settings)
 
     def _shut_down(self, server: Server, notifier: Notifier, received: signal.Signals) -> None:
         # Further signals are ignored: the drain has a time limit, and some senders repeat them.

@@ -27,6 +27,7 @@ _SLICE = 0.0002  # seconds that datagrams are answered in before the loop serves
 _LARGE = 512  # bytes: a larger datagram is answered in a thread
 # Datagrams in threads, each of which may take some MB, and those that wait for a job's outcome.
 _AT_ONCE = {"large": 8, "expensive": 64}
+_QUEUED_AS = "udp"  # one host, as senders may be forged: their jobs share one turn
 _TOO_MANY = "too many {} ones at once"
 _RESERVED = 1024  # ports below are those of services, which may answer whatever they get
 _FINISH_CHECK = 0.02  # seconds
@@ -119,7 +120,7 @@ class Datagrams:
             self._go_on(session, sender, send)
 
         self._submit(
-            host_of(sender),
+            _QUEUED_AS,
             session.job,
             lambda outcome: self._try(sender, partial(complete, outcome)),
         )

@@ -140,6 +140,7 @@ class Workers:
         self._poll = poll
         self._workers: dict[int, Worker] = {}  # by the descriptor of their output
         self._unsent: dict[int, Worker] = {}  # of a task that was not all written; by their input
+        self._start_failed = False  # and was logged
         self._queue: FairQueue[Task] = FairQueue(_MAX_QUEUED, _MAX_QUEUED_OF_HOST)
         self._lock = threading.Lock()  # for the next two
         self._submitted: deque[tuple[str, Task]] = deque()
@@ -189,10 +190,13 @@ class Workers:
                 try:
                     chosen = Worker(cpu_limit)
                 except (OSError, RuntimeError, MemoryError) as error:
-                    log.error("cannot start a worker: %s", error)
+                    if not self._start_failed:
+                        self._start_failed = True
+                        log.error("cannot start a worker: %s", error)
                     if not self._workers:
                         self._refuse_all()
                     return
+                self._start_failed = False
                 self._workers[chosen.output] = chosen
                 self._poll.register(chosen.output, select.EPOLLIN)
             if not chosen.start(self._queue.get()):
