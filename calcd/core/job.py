@@ -17,6 +17,7 @@ from calcd.core.errors import RequestError
 from calcd.core.interpreter import Interpreter
 from calcd.core.messages import LANGUAGES
 
+NO_MEMORY = "the request takes too much memory: split it"
 _WORD = re.compile(r"[a-z][a-z0-9_]*")
 _MAX_SEARCHED = 4096  # characters of a line that is searched for the names that it uses
 
@@ -103,7 +104,7 @@ def run(job: Job) -> Outcome:
     try:
         reply = interpreter.reply(job.line)
     except MemoryError:
-        return failure(job, "INVALID-OPERATION", "the request takes too much memory: split it")
+        return failure(job, "INVALID-OPERATION", NO_MEMORY)
     after = _state_of(context, set(context.variables))
     is_error = counters.errors > 0
     return Outcome(reply, is_error, after, counters.pings, context.quit, "".join(bugs))

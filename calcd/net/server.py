@@ -176,7 +176,7 @@ class Server(socketserver.ThreadingTCPServer):
         try:
             wait = connection.step(_LOOP_READ, CALL_LIMIT)
             if wait is _READ and connection.is_within_line:
-                wait = connection.step(_LOOP_READ)  # its end may have arrived already
+                wait = connection.step(_LOOP_READ, CALL_LIMIT)  # its end may have arrived already
         except Exception:
             self.handle_error(connection.sock, connection.address)
             connection.end("bug")

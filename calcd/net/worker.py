@@ -16,6 +16,7 @@ from typing import IO
 
 from calcd.core.job import Job, run
 
+NO_MEMORY = 12  # exit status; ENOMEM
 _NICENESS = 5  # added to the daemon's
 _MAX_MEMORY = 1 << 29  # bytes of address space
 
@@ -43,8 +44,12 @@ def main() -> None:
     _lower_limit(resource.RLIMIT_CORE, 0)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
-    with suppress(BrokenPipeError, KeyboardInterrupt):
+    try:
         serve(sys.stdin.buffer, sys.stdout.buffer, float(sys.argv[1]))
+    except MemoryError:
+        sys.exit(NO_MEMORY)
+    except (BrokenPipeError, KeyboardInterrupt):
+        pass
 
 
 def _lower_limit(kind: int, value: int) -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import calcd
 from calcd.config.settings import Settings
-from calcd.core.job import Job, Outcome, failure
+from calcd.core.job import NO_MEMORY, Job, Outcome, failure
 from calcd.net import worker
 from calcd.net.fairqueue import FairQueue
 
@@ -249,22 +249,23 @@ def warn_without_workers(settings: Settings) -> None:
         )
 
 
-def _is_timeout(status: int) -> bool:
-    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
-
-
 def _reason(status: int, cpu_limit: float) -> str:
-    if _is_timeout(status):
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGPROF:
         return f"its line took more than {cpu_limit:g} s of CPU time"
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        known = number in list(signal.Signals)  # real-time signals have no names
-        return signal.Signals(number).name if known else f"signal {number}"
-    return f"exit status {os.waitstatus_to_exitcode(status)}"
+    if code == worker.NO_MEMORY:
+        return "no memory for its line"
+    if code < 0:
+        known = -code in list(signal.Signals)  # real-time signals have no names
+        return signal.Signals(-code).name if known else f"signal {-code}"
+    return f"exit status {code}"
 
 
 def _failure(job: Job, status: int, cpu_limit: float) -> Outcome:
-    if _is_timeout(status):
+    code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGPROF:
         template = "the request takes more than {} s of CPU time: use fewer digits, or split it"
         return failure(job, "INVALID-OPERATION", template, f"{cpu_limit:g}")
+    if code == worker.NO_MEMORY:
+        return failure(job, "INVALID-OPERATION", NO_MEMORY)
     return failure(job, "INTERNAL", "the process that worked on it was ended: ask again")

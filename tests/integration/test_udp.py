@@ -33,6 +33,7 @@ from calcd.core.datagram import MAX_SIZE, DatagramSession
 from calcd.net.listeners import Listener
 from calcd.net.semaphore import FairSemaphore
 from calcd.net.udp import Datagrams
+from calcd.net.workers import Submit
 
 DEFAULTS = Settings()
 A_THIRD = b"0." + b"3" * 34 + b"\n"
@@ -336,11 +337,13 @@ class Failing(socket.socket):
 
 
 @contextmanager
-def serving(kind: type[socket.socket] = socket.socket) -> Iterator[tuple[Datagrams, Listener]]:
+def serving(
+    kind: type[socket.socket] = socket.socket, submit: Submit = lambda *_: None
+) -> Iterator[tuple[Datagrams, Listener]]:
     """Give what answers datagrams, and a listener for it."""
     with kind(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        yield Datagrams(FairSemaphore(), lambda *_: None, ()), Listener(sock)
+        yield Datagrams(FairSemaphore(), submit, ()), Listener(sock)
 
 
 def ask(listener: Listener, asked: bytes) -> socket.socket:
@@ -349,6 +352,25 @@ def ask(listener: Listener, asked: bytes) -> socket.socket:
     client.settimeout(TIMEOUT)
     client.sendto(asked, listener.socket.getsockname())
     return client
+
+
+def test_expensive_datagrams_count_as_one_host_whoever_sent_them() -> None:
+    hosts: list[str] = []
+
+    def submit(host: str, *_: object) -> None:
+        hosts.append(host)
+
+    with (
+        serving(submit=submit) as (answering, listener),
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+        ask(listener, b"EXP 0.1234"),
+    ):
+        other.bind(("127.0.0.2", 0))
+        other.sendto(b"EXP 0.1234", listener.socket.getsockname())
+        for _ in range(2):  # a call may end after the first
+            answering.serve(listener, Settings(precision=1000))
+    assert len(hosts) == 2
+    assert len(set(hosts)) == 1
 
 
 def test_an_answer_that_cannot_be_sent_is_counted(caplog: pytest.LogCaptureFixture) -> None:

@@ -66,6 +66,18 @@ def connect(daemon: Daemon, host: str = "127.0.0.1", room: int = 0, port: int = 
 
 
 @contextmanager
+def _working(work: Callable[[], None], ended: threading.Event) -> Iterator[None]:
+    """Run ``work`` in another thread, which ends soon after ``ended`` is set."""
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
 def dripping(
     clients: Sequence[socket.socket], do: Callable[[socket.socket], object], pause: float
 ) -> Iterator[None]:
@@ -82,13 +94,8 @@ def dripping(
                 if ended.wait(pause / 10):
                     return
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with _working(work, ended):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 @contextmanager
@@ -227,13 +234,8 @@ def datagram_flood(daemon: Daemon, asked: bytes) -> Iterator[None]:
             while not over.is_set():
                 client.send(asked)
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
+    with _working(send, over):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @contextmanager
