@@ -8,7 +8,8 @@ import pytest
 from helpers import ROOT
 
 ORDER = [
-    *("errors", "messages", "budget", "elementary", "operations", "decimal128", "expressions"),
+    *("errors", "messages", "budget", "exact", "integers", "rounding", "elementary"),
+    *("operations", "decimal128", "expressions"),
     *("commands", "interpreter", "batch", "job", "telnet", "session", "tls", "datagram"),
 ]
 FORBIDDEN = {
