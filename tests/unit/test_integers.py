@@ -150,9 +150,15 @@ numbers = st.builds(
     st.integers(-(10**40), 10**40) | st.integers(-30, 30) | st.just("-0"),
     st.integers(-45, 45) | st.integers(-400, 400) | st.integers(-6200, 6100),
 )
+many_digits = st.builds(
+    lambda coefficient, exponent: Decimal(f"{coefficient}e{exponent}"),
+    st.integers(10**100, 10**120),
+    st.integers(-40, 10),
+)
+dividends = numbers | many_digits
 
 
-@given(contexts, numbers, numbers.filter(bool))
+@given(contexts, dividends, numbers.filter(bool))
 def test_the_remainder_is_exact_then_rounded(
     context: Context, dividend: Decimal, divisor: Decimal
 ) -> None:
@@ -164,7 +170,7 @@ def test_the_remainder_is_exact_then_rounded(
     assert context.flags[decimal.Inexact] == (Fraction(result) != signed)
 
 
-@given(contexts, numbers, numbers.filter(bool))
+@given(contexts, dividends, numbers.filter(bool))
 def test_the_remainder_is_the_specifications_where_that_has_one(
     context: Context, dividend: Decimal, divisor: Decimal
 ) -> None:
@@ -177,7 +183,7 @@ def test_the_remainder_is_the_specifications_where_that_has_one(
     assert context.flags == standard.flags
 
 
-@given(contexts, numbers, numbers.filter(bool))
+@given(contexts, dividends, numbers.filter(bool))
 def test_a_remainder_of_any_quotient_is_as_at_a_precision_that_holds_the_quotient(
     context: Context, dividend: Decimal, divisor: Decimal
 ) -> None:
@@ -189,7 +195,7 @@ def test_a_remainder_of_any_quotient_is_as_at_a_precision_that_holds_the_quotien
     assert context.flags == standard.flags
 
 
-@given(contexts, numbers, numbers.filter(bool))
+@given(contexts, dividends, numbers.filter(bool))
 def test_the_quotient_is_the_specifications_or_too_long(
     context: Context, dividend: Decimal, divisor: Decimal
 ) -> None:
@@ -263,9 +269,12 @@ rest, quotient = integers.remainder, integers.quotient
         (lcm, "1e6111 3e6100", "3E+6111"),
         (rest, "1e40 3", "1"),
         (rest, "1e100 10", "0"),
+        (rest, "7e34 1", "0"),
         (rest, "-1e100 10", "-0"),
         (rest, "-1e40 3", "-1"),
         (rest, "1e40 -3", "1"),
+        (rest, "12345678901234567890123456789012345678901 3e2", "1"),
+        (rest, "-1234567890123456789012345678901234567890.1 7e4", "-47890.1"),
         (rest, f"{HUGE} 7", "6"),
         (rest, f"{HUGE} 0.7", "0.4"),
         (rest, f"1 {TINY}", "0E-6176"),

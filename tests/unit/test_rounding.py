@@ -201,6 +201,7 @@ def test_exact_allows_rounding_that_was_asked_for_and_no_other() -> None:
     assert calculate(truncate, "2.99", "1", exact=True) == "2.9"
     assert calculate(mean, "1", "2", exact=True) == "1.5"
     assert calculate(mean, "1", "1", "2", exact=True) == "Inexact"
+    assert calculate(mean, f"1.{99 * '0'}5", "-5e-100", exact=True) == "0.5" + 33 * "0"
     assert calculate(mean, "1", TINY, exact=True) == "Inexact"
 
 
@@ -215,6 +216,9 @@ def test_the_mean_is_the_exact_sum_over_the_count(context: Context, numbers: lis
 
 
 @given(contexts, st.lists(numbers, min_size=1, max_size=8))
+@example(context_of(5, "ROUND_FLOOR"), [Decimal("0.0"), Decimal(0)])
+@example(context_of(5, "ROUND_FLOOR"), [Decimal("0.0"), Decimal("-0")])
+@example(context_of(5, "ROUND_FLOOR"), [Decimal("2.0"), Decimal("-2")])
 def test_the_mean_has_the_quantum_and_conditions_of_one_division(
     context: Context, numbers: list[Decimal]
 ) -> None:
