@@ -8,7 +8,7 @@ import pytest
 from helpers import ROOT
 
 ORDER = [
-    *("errors", "messages", "budget", "exact", "integers", "rounding", "elementary"),
+    *("errors", "messages", "budget", "fixedpoint", "elementary", "trigonometry"),
     *("operations", "decimal128", "expressions"),
     *("commands", "interpreter", "batch", "job", "telnet", "session", "tls", "datagram"),
 ]
