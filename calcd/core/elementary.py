@@ -9,11 +9,10 @@ result; else calculate with more digits.
 
 That ends unless the true result is a *boundary*: a number of the precision, or half-way between
 two of them. All boundaries are decimal numbers of at most ``prec`` + 1 digits. So each function
-first finds such results, by integer arithmetic. What is left is no boundary:
+first finds out whether its result is one: ``exactpowers`` does. What is left is no boundary:
 
-- e**x for a rational x other than 0 is transcendental (Lindemann), and so is ln(x) for x not 1;
-- log(x) to the base b is rational only if x and b are powers of one number, which Euclid's
-  algorithm finds;
+- e**x for a rational x other than 0 is transcendental, and so is ln(x) for x not 1 (Lindemann);
+- log(x) to the base b is rational only if x and b are powers of one number;
 - x**(p/q) with p and q coprime is rational only if x is the q-th power of a rational number.
 
 Results that are very close to a boundary without being one, such as exp(1e-999) and
@@ -24,19 +23,19 @@ import decimal
 import math
 from collections.abc import Callable
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_05UP, ROUND_HALF_EVEN, Context, Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
 
-from calcd.core import fixedpoint
+from calcd.core import exactpowers, fixedpoint
 from calcd.core.errors import RequestError
 from calcd.core.fixedpoint import WIDE, bits_of
 
-_GUARD_DIGITS = 6  # with these, one random result in 10**5 needs a second attempt
 _FAR = 20_000  # no number that has an exponent beyond this is a result
+_SHORT = 40  # digits of a precision in which the decimal module's square root is faster
 _MAX_FACTORIAL = 1000  # no precision has enough digits for a larger one
 _ONE = Decimal(1)
 _TEN = Decimal(10)
 
-# Gives a nonzero result with an error of at most 10**-digits of itself.
+# Gives a result other than 0 with an error of at most 10**-digits of itself.
 Approximation = Callable[[int], Decimal]
 
 
@@ -49,14 +48,14 @@ def working(digits: int, rounding: str = ROUND_HALF_EVEN) -> Context:
 def rounded(context: Context, approximate: Approximation) -> Decimal:
     """Round a result that is no boundary, in the mode in force.
 
-    ROUND_05UP is the specification's rounding for a result that is rounded again: it truncates,
+    ROUND_05UP is the specification's rounding of a result that is rounded again: it truncates,
     but never to a last digit 0 or 5, unless the result is exact. With one digit more than the
     precision, the boundaries are the numbers that end in 0 or 5. If both ends of an interval
-    round to one number, that lies between the same two boundaries as all of the interval does; it
+    round to one number, that lies between the same two boundaries as all of the interval does. It
     is rounded as the true result is, to ``prec`` digits or, if it is subnormal, to fewer.
     """
     sticky = working(context.prec + 1, ROUND_05UP)
-    digits = max(context.prec, 14) + _GUARD_DIGITS  # 64 bits at least
+    digits = _first_attempt(context)
     while True:
         value = approximate(digits)
         error = WIDE.scaleb(value, -digits)
@@ -64,6 +63,14 @@ def rounded(context: Context, approximate: Approximation) -> Decimal:
         if low == sticky.add(value, error):
             return context.plus(low)
         digits *= 2
+
+
+def _first_attempt(context: Context) -> int:
+    """Return with how many digits a result is calculated first.
+
+    One random result in 10**4 needs another attempt. Fixed-point numbers have 64 bits at least.
+    """
+    return max(20, context.prec + 6)
 
 
 def beside(context: Context, number: Decimal, towards: Decimal) -> Decimal:
@@ -98,15 +105,15 @@ def ln_to(digits: int, number: Decimal) -> Decimal:
     """Approximate the natural logarithm of a positive number other than 1.
 
     With ``number`` = m 10**k and 0.3 < m <= 3, it is ln(m) + k ln(10). Errors are 7 units from the
-    conversion (as m > 0.3), 2 from ln(m) and k from ln(10). It is greater than 1 if k is not 0,
-    and else greater than a half of the distance of m from 1.
+    conversion (as m > 0.3), 2 from ln(m) and k from ln(10). The logarithm is greater than 1 if k
+    is not 0, and else greater than a half of the distance of m from 1.
     """
     power = number.adjusted()
     mantissa = WIDE.scaleb(number, -power)
     if mantissa > 3:
         mantissa, power = WIDE.scaleb(mantissa, -1), power + 1
-    scale = digits if power else digits - working(1).subtract(mantissa, _ONE).adjusted()
-    scale = bits_of(scale) + power.bit_length() + 8
+    places = digits if power else digits - working(1).subtract(mantissa, _ONE).adjusted()
+    scale = bits_of(places) + power.bit_length() + 8
     result = fixedpoint.ln(fixedpoint.to_fixed(mantissa, scale), scale)
     result += power * fixedpoint.ln10(scale)
     size = fixedpoint.from_fixed(abs(result), scale, digits + 1)
@@ -143,7 +150,7 @@ def log(context: Context, number: Decimal, base: Decimal = _TEN) -> Decimal:
         raise RequestError("INVALID-OPERATION", "the base of a logarithm must be positive")
     if base == 1:
         raise RequestError("INVALID-OPERATION", "the base of a logarithm must not be 1")
-    if ratio := _ratio_of_logarithms(number, base):
+    if ratio := exactpowers.ratio_of_logarithms(number, base):
         return context.divide(*map(Decimal, ratio))
 
     def approximate(digits: int) -> Decimal:
@@ -165,31 +172,32 @@ def power(context: Context, base: Decimal, exponent: Decimal) -> Decimal:
     if the exponent is whole, and is filled up with zeros if not.
     """
     whole = exponent == exponent.to_integral_value(context=WIDE)
-    sign = _ONE.copy_negate() if base.is_signed() and whole and _is_odd(exponent) else _ONE
     if not base:
-        return _power_of_zero(sign, exponent)
+        return _power_of_zero(base, exponent, whole)
     if base < 0 and not whole:
         template = "a negative number to a power that is not whole"
         raise RequestError("INVALID-OPERATION", template)
     if not exponent:
         return context.plus(_ONE)
-    size = base.copy_abs()
-    if whole and exponent.adjusted() < 5:
+    if whole and exponent.adjusted() < 5 and abs(base.adjusted()) < _FAR:
         times = abs(int(exponent))
-        digits = max(1, times * digits_of(base))
-        if digits <= 3 * context.prec + 300 and abs(base.adjusted()) <= _FAR:
+        digits = times * digits_of(base)
+        if digits <= 3 * context.prec + 300:
             return _signed_power(context, working(digits).power(base, times), exponent)
-    exact = _exact_power(context.prec, size, exponent.copy_abs())
-    if exact and not whole:
-        exact = exact if exponent > 0 else _inverse(*exact)
-        if exact:
-            return context.plus(_padded(context.prec, *exact, -math.inf))
-    elif exact:
-        ideal = exponent_of(base) * abs(int(_limited(exponent, 20)))
-        value = _padded(context.prec, *exact, ideal).copy_sign(sign)
-        return _signed_power(context, value, exponent)
+    size = base.copy_abs()
+    sign = base if whole and _is_odd(exponent) else size
+    exact = exactpowers.power_of(context, size, exponent.copy_abs())
+    if exact and whole:
+        ideal = exactpowers.exponent_of(base) * abs(int(_limited(exponent, 20)))
+        value = exactpowers.padded(context, *exact, ideal)
+        return _signed_power(context, value.copy_sign(sign), exponent)
+    if exact and exponent < 0:
+        exact = exactpowers.reciprocal_of(*exact)
+    if exact:
+        return context.plus(exactpowers.padded(context, *exact, -math.inf))
     y = _limited(exponent, _FAR + digits_of(base))
 
+    @cache
     def product(digits: int) -> Decimal:
         return working(digits + 2).multiply(y, ln_to(digits + 1, size))
 
@@ -197,27 +205,29 @@ def power(context: Context, base: Decimal, exponent: Decimal) -> Decimal:
 
 
 def root(context: Context, number: Decimal, degree: Decimal) -> Decimal:
-    """Return the real root of a degree that is whole; raise ``RequestError`` if there is none."""
+    """Return the real root of a whole degree; raise ``RequestError`` if there is none."""
     if not degree or degree != degree.to_integral_value(context=WIDE):
         template = "the root's degree must be a whole number other than 0"
         raise RequestError("INVALID-OPERATION", template)
     if number < 0 and not _is_odd(degree):
         raise RequestError("INVALID-OPERATION", "an even root of a negative number")
     if not number:
-        return _power_of_zero(_ONE, degree)
+        return _power_of_zero(number, degree, whole=True)
     if degree == 2:
         return sqrt(context, number)
-    n = _limited(degree, _FAR)
-    size, sign = number.copy_abs(), _ONE.copy_sign(number)
-    if exact := _exact_root(*_split(size), abs(int(_limited(degree, 20)))):
-        ideal = exponent_of(number) // abs(int(_limited(degree, 20)))
-        value = _padded(context.prec, *exact, ideal).copy_sign(sign)
-        return _signed_power(context, value, degree)
+    size = number.copy_abs()
+    n = int(_limited(degree, 20))  # no exponent of a number has so many digits
+    if exact := exactpowers.root_of(*exactpowers.split(size), abs(n)):
+        ideal = exactpowers.exponent_of(number) // abs(n)
+        value = exactpowers.padded(context, *exact, ideal)
+        return _signed_power(context, value.copy_sign(number), degree)
+    divisor = _limited(degree, _FAR)
 
+    @cache
     def quotient(digits: int) -> Decimal:
-        return working(digits + 2).divide(ln_to(digits + 1, size), n)
+        return working(digits + 2).divide(ln_to(digits + 1, size), divisor)
 
-    return _power_of_e(context, quotient, sign)
+    return _power_of_e(context, quotient, number)
 
 
 def sqrt(context: Context, number: Decimal) -> Decimal:
@@ -227,15 +237,16 @@ def sqrt(context: Context, number: Decimal) -> Decimal:
     """
     if number < 0:
         raise RequestError("INVALID-OPERATION", "square root of a negative number")
-    if not number or context.rounding == ROUND_HALF_EVEN:
+    if not number or (context.rounding == ROUND_HALF_EVEN and context.prec <= _SHORT):
         return context.sqrt(number)  # correctly rounded in this mode, to the specification
-    # The root of a number of 2n or 2n-1 digits has n.
+    # The integer root of a number of 2n or 2n - 1 digits has n.
     places = context.prec + 1 - number.adjusted() // 2
     scaled = WIDE.scaleb(number, 2 * places)
     whole = math.isqrt(int(scaled))
     if whole * whole == scaled:
-        exact = _split(WIDE.scaleb(Decimal(whole), -places))
-        return context.plus(_padded(context.prec, *exact, exponent_of(number) // 2))
+        exact = exactpowers.split(WIDE.scaleb(Decimal(whole), -places))
+        ideal = exactpowers.exponent_of(number) // 2
+        return context.plus(exactpowers.padded(context, *exact, ideal))
     # Another digit that is not 0 stands for all those of the true result.
     return context.plus(WIDE.scaleb(Decimal(10 * whole + 1), -places - 1))
 
@@ -246,25 +257,26 @@ def _check_logarithm(number: Decimal) -> None:
         raise RequestError("INVALID-OPERATION", template)
 
 
-def _power_of_zero(sign: Decimal, exponent: Decimal) -> Decimal:
+def _power_of_zero(zero: Decimal, exponent: Decimal, whole: bool) -> Decimal:
     if not exponent:
         raise RequestError("INVALID-OPERATION", "0 to the power 0 is undefined")
     if exponent < 0:
         raise RequestError("DIVISION-BY-ZERO", "division by zero")
-    return Decimal(0).copy_sign(sign)
+    return Decimal(0).copy_sign(zero if whole and _is_odd(exponent) else _ONE)
 
 
 def _power_of_e(context: Context, exponent: Approximation, sign: Decimal = _ONE) -> Decimal:
-    """Return e to a power other than 0, with a sign."""
-    rough = exponent(20)
+    """Return e to a power other than 0, with the sign of another number."""
+    one = _ONE.copy_sign(sign)
+    rough = exponent(_first_attempt(context) + 7)
     if rough.adjusted() >= 5:
-        return context.plus(WIDE.scaleb(sign, _FAR if rough > 0 else -_FAR))
-    if rough.adjusted() < -closeness(context, sign) - 1:
-        return beside(context, sign, WIDE.scaleb(sign, 1) if rough > 0 else Decimal(0))
+        return context.plus(WIDE.scaleb(one, _FAR if rough > 0 else -_FAR))
+    if rough.adjusted() < -closeness(context, one) - 1:
+        return beside(context, one, WIDE.scaleb(one, 1) if rough > 0 else Decimal(0))
 
     def approximate(digits: int) -> Decimal:
         # An exponent of up to 10**5 has an error of up to 10**-(digits + 2).
-        return exp_to(digits + 1, exponent(digits + 7)).copy_sign(sign)
+        return exp_to(digits + 1, exponent(digits + 7)).copy_sign(one)
 
     return rounded(context, approximate)
 
@@ -272,125 +284,6 @@ def _power_of_e(context: Context, exponent: Approximation, sign: Decimal = _ONE)
 def _signed_power(context: Context, value: Decimal, exponent: Decimal) -> Decimal:
     """Round an exact power whose exponent has lost its sign."""
     return context.plus(value) if exponent > 0 else context.divide(_ONE, value)
-
-
-def _exact_power(precision: int, base: Decimal, exponent: Decimal) -> tuple[int, int] | None:
-    """Return c and e if base**exponent is c * 10**e and has few digits; else None.
-
-    Both are positive. A coefficient that is not divisible by 10 has powers that are not, so that
-    all their digits count. 3 * (precision + 1) of them are few: if they are more, neither they nor
-    their reciprocal, if finite, are those of a boundary, as 5**n has 2.3 times those of 2**n.
-    """
-    coefficient, shift = _split(base)
-    if coefficient == 1:
-        power = WIDE.multiply(Decimal(shift), exponent)
-        if not power:
-            return 1, 0
-        is_whole = power.adjusted() < 6 and power == power.to_integral_value(context=WIDE)
-        return (1, int(power)) if is_whole and power.is_finite() else None
-    if not -40 < exponent.adjusted() < 5:
-        return None
-    numerator, denominator = exponent.as_integer_ratio()
-    size = coefficient.bit_length()
-    if numerator * (size - 1) > denominator * 10 * (precision + 2):
-        return None
-    exact = _exact_root(coefficient, shift, denominator)
-    if exact is None or abs(shift * numerator) > _FAR * denominator:
-        return None
-    return exact[0] ** numerator, exact[1] * numerator
-
-
-def _exact_root(coefficient: int, shift: int, degree: int) -> tuple[int, int] | None:
-    """Return c and e if c * 10**e is the root of ``coefficient * 10**shift``; else None.
-
-    If the root of a finite decimal number is rational, it is a finite decimal number as well. The
-    coefficients are not divisible by 10, so that one is a power of the other.
-    """
-    if shift % degree or 1 < coefficient.bit_length() <= degree:
-        return None
-    root, rest = coefficient, degree
-    while rest % 2 == 0 and root > 1:
-        square, root, rest = root, math.isqrt(root), rest // 2
-        if root * root != square:
-            return None
-    root = _integer_root(root, rest)
-    return (root, shift // degree) if root**degree == coefficient else None
-
-
-def _integer_root(number: int, degree: int) -> int:
-    """Return the root, rounded down, by Newton's method from above."""
-    if degree == 1 or number == 1:
-        return number
-    root = 1 << -(-number.bit_length() // degree)
-    while (better := ((degree - 1) * root + number // root ** (degree - 1)) // degree) < root:
-        root = better
-    return root
-
-
-def _inverse(coefficient: int, shift: int) -> tuple[int, int] | None:
-    """Return c and e if c * 10**e is 1 / (coefficient * 10**shift); else None."""
-    for factor, other in ((2, 5), (5, 2)):
-        count = round(math.log(coefficient, factor))
-        if factor**count == coefficient:
-            return other**count, -shift - count
-    return None
-
-
-def _ratio_of_logarithms(number: Decimal, base: Decimal) -> tuple[int, int] | None:
-    """Return whole p and q with ``number = base**(p/q)``, if there are any.
-
-    Powers of coefficients that are not divisible by 10 are not either. So they must be equal, and
-    so must be the powers of 10.
-    """
-    (a, shift), (b, base_shift) = _split(number), _split(base)
-    if a == b == 1:
-        return shift, base_shift
-    sign = 1
-    if (number < 1) != (base < 1):
-        sign, inverse = -1, _inverse(a, shift)
-        if inverse is None:
-            return None
-        a, shift = inverse
-    if a == 1 or b == 1 or not (common := _common_root(a, b)):
-        return None
-    p, q = (_count_of_factor(each, common) for each in (a, b))
-    return (sign * p, q) if shift * q == base_shift * p else None
-
-
-def _common_root(a: int, b: int) -> int:
-    """Return a number that two numbers above 1 are powers of, else 0: Euclid on the exponents."""
-    while a != b:
-        if a < b:
-            a, b = b, a
-        a, rest = divmod(a, b)
-        if rest:
-            return 0
-    return a
-
-
-def _count_of_factor(number: int, factor: int) -> int:
-    count = 0
-    while number > 1:
-        number //= factor
-        count += 1
-    return count
-
-
-def _split(number: Decimal) -> tuple[int, int]:
-    """Return a positive number as a coefficient that is not divisible by 10, and an exponent."""
-    reduced = number.normalize(WIDE)
-    exponent = exponent_of(reduced)
-    return int(WIDE.scaleb(reduced, -exponent)), exponent
-
-
-def _padded(precision: int, coefficient: int, exponent: int, ideal: float) -> Decimal:
-    """Return an exact result with zeros at its end: down to an exponent, as far as they matter.
-
-    One digit more than the precision has room for makes ``plus`` raise the condition Rounded.
-    """
-    number = Decimal(coefficient)
-    zeros = int(max(0, min(exponent - ideal, precision - number.adjusted())))
-    return WIDE.scaleb(Decimal(coefficient * 10**zeros), exponent - zeros)
 
 
 def _limited(number: Decimal, most: int) -> Decimal:
@@ -402,11 +295,6 @@ def _limited(number: Decimal, most: int) -> Decimal:
 def _is_odd(number: Decimal) -> bool:
     """Return whether a whole number is odd."""
     return number.adjusted() < digits_of(number) and int(number) % 2 == 1
-
-
-def exponent_of(number: Decimal) -> int:
-    """Return the exponent of a finite number's last digit."""
-    return int(number.as_tuple().exponent)
 
 
 def round_to_places(context: Context, number: Decimal, places: Decimal) -> Decimal:

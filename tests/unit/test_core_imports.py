@@ -8,8 +8,8 @@ import pytest
 from helpers import ROOT
 
 ORDER = [
-    *("errors", "messages", "budget", "fixedpoint", "elementary", "trigonometry"),
-    *("operations", "decimal128", "expressions"),
+    *("errors", "messages", "budget", "fixedpoint", "exactpowers", "elementary"),
+    *("trigonometry", "operations", "decimal128", "expressions"),
     *("commands", "interpreter", "batch", "job", "telnet", "session", "tls", "datagram"),
 ]
 FORBIDDEN = {

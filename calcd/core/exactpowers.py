@@ -1,0 +1,137 @@
+"""Powers, roots and logarithms that are finite decimal numbers, found by integer arithmetic.
+
+A positive decimal number is written c * 10**e, with a coefficient c that is not divisible by 10:
+then no power of c is either, and two such numbers are equal only if their c and their e are.
+"""
+
+import math
+from decimal import Context, Decimal
+
+from calcd.core.fixedpoint import WIDE
+
+_FAR = 20_000  # no number that has an exponent beyond this is a result
+
+
+def power_of(context: Context, base: Decimal, exponent: Decimal) -> tuple[int, int] | None:
+    """Return c and e of a power if it is such a number and has few digits; else None.
+
+    Base and exponent are positive. Up to three times the precision is few. If there are more,
+    neither the power nor its reciprocal is a boundary: 5**n has 2.3 times the digits of 2**n.
+    """
+    coefficient, shift = split(base)
+    if coefficient == 1:
+        power = WIDE.multiply(Decimal(shift), exponent)
+        if not power:
+            return 1, 0
+        is_short = power.is_finite() and power.adjusted() < 6
+        is_whole = is_short and power == power.to_integral_value(context=WIDE)
+        return (1, int(power)) if is_whole else None
+    if not -40 < exponent.adjusted() < 5:
+        return None  # as the least root and the least power of 2 are out of reach
+    numerator, denominator = exponent.as_integer_ratio()
+    # 10 bits are more than 3 digits.
+    if numerator * (coefficient.bit_length() - 1) > denominator * 10 * (context.prec + 2):
+        return None
+    root = root_of(coefficient, shift, denominator)
+    if root is None or abs(root[1] * numerator) > _FAR:
+        return None
+    return root[0] ** numerator, root[1] * numerator
+
+
+def root_of(coefficient: int, shift: int, degree: int) -> tuple[int, int] | None:
+    """Return c and e of the root of ``coefficient * 10**shift`` if it is rational; else None.
+
+    A rational root is a finite decimal number, as its powers are.
+    """
+    if shift % degree or 1 < coefficient.bit_length() <= degree:
+        return None
+    root, rest = coefficient, degree
+    while rest % 2 == 0 and root > 1:
+        square, root, rest = root, math.isqrt(root), rest // 2
+        if root * root != square:
+            return None
+    root = _integer_root(root, rest)
+    return (root, shift // degree) if root**degree == coefficient else None
+
+
+def _integer_root(number: int, degree: int) -> int:
+    """Return the root, rounded down: Newton's method, from above."""
+    if degree == 1 or number == 1:
+        return number
+    # The first 60 bits of the root, and 2**-40 of it more.
+    shift = max(0, number.bit_length() // degree - 60)
+    first = 2.0 ** (math.log2(number >> degree * shift) / degree)
+    root = int(first * (1 + 2.0**-40)) + 2 << shift
+    while (better := ((degree - 1) * root + number // root ** (degree - 1)) // degree) < root:
+        root = better
+    return root
+
+
+def reciprocal_of(coefficient: int, shift: int) -> tuple[int, int] | None:
+    """Return c and e of 1 / (coefficient * 10**shift) if that is a decimal number; else None."""
+    for factor, other in ((2, 5), (5, 2)):
+        count = round(math.log(coefficient, factor))
+        if factor**count == coefficient:
+            return other**count, -shift - count
+    return None
+
+
+def ratio_of_logarithms(number: Decimal, base: Decimal) -> tuple[int, int] | None:
+    """Return whole p and q with ``number = base**(p/q)``, if there are any; else None."""
+    (a, shift), (b, base_shift) = split(number), split(base)
+    if a == b == 1:
+        return shift, base_shift
+    sign = 1
+    if (number < 1) != (base < 1):
+        reciprocal = reciprocal_of(a, shift)
+        if reciprocal is None:
+            return None
+        sign, (a, shift) = -1, reciprocal
+    if a == 1 or b == 1 or not (common := _common_root(a, b)):
+        return None
+    p, q = (_count_of_factor(each, common) for each in (a, b))
+    return (sign * p, q) if shift * q == base_shift * p else None
+
+
+def _common_root(a: int, b: int) -> int:
+    """Return a number that two numbers above 1 are powers of; else 0.
+
+    This is Euclid's algorithm on the exponents: if a > b are powers of g, so is a / b.
+    """
+    while a != b:
+        if a < b:
+            a, b = b, a
+        a, rest = divmod(a, b)
+        if rest:
+            return 0
+    return a
+
+
+def _count_of_factor(number: int, factor: int) -> int:
+    count = 0
+    while number > 1:
+        number //= factor
+        count += 1
+    return count
+
+
+def split(number: Decimal) -> tuple[int, int]:
+    """Return c and e of a positive number."""
+    reduced = number.normalize(WIDE)
+    exponent = exponent_of(reduced)
+    return int(WIDE.scaleb(reduced, -exponent)), exponent
+
+
+def padded(context: Context, coefficient: int, exponent: int, ideal: float) -> Decimal:
+    """Return a number with zeros at its end: down to the exponent ``ideal``, as far as they matter.
+
+    One digit more than the precision has room for makes ``plus`` raise the condition Rounded.
+    """
+    number = Decimal(coefficient)
+    zeros = int(max(0, min(exponent - ideal, context.prec - number.adjusted())))
+    return WIDE.scaleb(Decimal(coefficient * 10**zeros), exponent - zeros)
+
+
+def exponent_of(number: Decimal) -> int:
+    """Return the exponent of a finite number's last digit."""
+    return int(number.as_tuple().exponent)
