@@ -1,0 +1,38 @@
+"""The functions against the oracle, in a sample; and that the oracle finds what is wrong."""
+
+from collections.abc import Callable
+from decimal import Context, Decimal
+
+import pytest
+
+from calcd.core import elementary
+from tests.oracle.check import run
+from tests.oracle.functions import FUNCTIONS
+
+CASES, SEED = 300, 0
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_result_is_the_true_one_rounded_once(name: str) -> None:
+    tally = run(name, FUNCTIONS[name], CASES, SEED)
+    assert tally.cases == CASES
+    assert not tally.wrong, "\n".join(tally.wrong)
+
+
+def in_half_even(context: Context, *numbers: Decimal) -> Decimal:
+    return context.exp(*numbers)
+
+
+def without_conditions(context: Context, *numbers: Decimal) -> Decimal:
+    result = elementary.exp(context, *numbers)
+    context.clear_flags()
+    return result
+
+
+def off_by_one(context: Context, *numbers: Decimal) -> Decimal:
+    return context.next_plus(elementary.exp(context, *numbers))
+
+
+@pytest.mark.parametrize("wrong", [in_half_even, without_conditions, off_by_one])
+def test_the_oracle_finds_a_function_that_is_wrong(wrong: Callable[..., Decimal]) -> None:
+    assert run("exp", FUNCTIONS["exp"]._replace(product=wrong), CASES, SEED).wrong
