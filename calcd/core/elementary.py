@@ -150,6 +150,8 @@ def log(context: Context, number: Decimal, base: Decimal = _TEN) -> Decimal:
         raise RequestError("INVALID-OPERATION", "the base of a logarithm must be positive")
     if base == 1:
         raise RequestError("INVALID-OPERATION", "the base of a logarithm must not be 1")
+    if number == 1:
+        return Decimal(0)
     if ratio := exactpowers.ratio_of_logarithms(number, base):
         return context.divide(*map(Decimal, ratio))
 

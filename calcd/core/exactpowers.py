@@ -9,7 +9,7 @@ from decimal import Context, Decimal
 
 from calcd.core.fixedpoint import WIDE
 
-_FAR = 20_000  # no number that has an exponent beyond this is a result
+_FAR = 10**6  # an exponent that is beyond this is that of no result, nor near one
 
 
 def power_of(context: Context, base: Decimal, exponent: Decimal) -> tuple[int, int] | None:
@@ -23,7 +23,7 @@ def power_of(context: Context, base: Decimal, exponent: Decimal) -> tuple[int, i
         power = WIDE.multiply(Decimal(shift), exponent)
         if not power:
             return 1, 0
-        is_short = power.is_finite() and power.adjusted() < 6
+        is_short = power.is_finite() and power.copy_abs() < _FAR
         is_whole = is_short and power == power.to_integral_value(context=WIDE)
         return (1, int(power)) if is_whole else None
     if not -40 < exponent.adjusted() < 5:
@@ -33,7 +33,7 @@ def power_of(context: Context, base: Decimal, exponent: Decimal) -> tuple[int, i
     if numerator * (coefficient.bit_length() - 1) > denominator * 10 * (context.prec + 2):
         return None
     root = root_of(coefficient, shift, denominator)
-    if root is None or abs(root[1] * numerator) > _FAR:
+    if root is None or abs(root[1] * numerator) >= _FAR:
         return None
     return root[0] ** numerator, root[1] * numerator
 
@@ -77,7 +77,10 @@ def reciprocal_of(coefficient: int, shift: int) -> tuple[int, int] | None:
 
 
 def ratio_of_logarithms(number: Decimal, base: Decimal) -> tuple[int, int] | None:
-    """Return whole p and q with ``number = base**(p/q)``, if there are any; else None."""
+    """Return whole p and q with ``number = base**(p/q)``, if there are any; else None.
+
+    Both are positive and not 1.
+    """
     (a, shift), (b, base_shift) = split(number), split(base)
     if a == b == 1:
         return shift, base_shift

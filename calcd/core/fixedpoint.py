@@ -29,6 +29,8 @@ def bits_of(digits: int) -> int:
 
 def to_fixed(number: Decimal, scale: int) -> int:
     """Convert a decimal number; its exponent must not be large."""
+    if number.adjusted() > scale // 4 and number == number.to_integral_value(context=WIDE):
+        return int(number) << scale  # the same, but faster
     places = scale * 30103 // 100_000 + 1  # 10**-places <= 2**-scale
     unit: int = 10**places
     return (int(WIDE.scaleb(number, places)) << scale) // unit
@@ -104,7 +106,7 @@ def exp(number: int, scale: int) -> int:
     of its N terms is less than 2 units off, and what follows them is less than 4. That is a
     relative error of at most 2N + 7 units, which each squaring doubles, adding one unit.
     """
-    halvings = max(0, math.isqrt(scale) + number.bit_length() - scale)
+    halvings = max(0, math.isqrt(scale) * 3 // 4 + number.bit_length() - scale)
     guard = halvings + scale.bit_length() + 6
     work = scale + guard
     x = number << guard >> halvings
@@ -154,7 +156,7 @@ def sin_cos(angle: int, scale: int) -> tuple[int, int]:
     if angle == 0:
         return 0, 1 << scale
     zeros = scale - angle.bit_length()
-    halvings = max(0, math.isqrt(scale) * 3 // 4 - zeros)
+    halvings = max(0, math.isqrt(scale) // 2 - zeros)
     guard = zeros + 2 * halvings + scale.bit_length() + 6
     work = scale + guard
     square = (angle << guard) ** 2 >> work + 2 * halvings

@@ -145,9 +145,9 @@ def _of_angle(context: Context, angle: Decimal, approximate: Approximation) -> D
 def _sin_cos_to(digits: int, angle: Decimal) -> tuple[Decimal, Decimal]:
     """Approximate the sine and the cosine of a positive angle, each as precisely as asked for.
 
-    The angle is n pi/2 + r. If r is small, it has fewer digits than were calculated, and is
-    calculated again. It is never 0, as pi is irrational. It has an error of 5 units, and what
-    follows from it of 7; the smaller of its sine and cosine is above 2**(bits_of(digits) + 6).
+    The angle is n pi/2 + r with an error of 5 units, which becomes one of 7. If r is small, it is
+    calculated again with more bits, so that it has ``wanted`` - 1 bits: 7 units are less than
+    ``2**-bits_of(digits)`` of its sine. It is never 0, as pi is irrational.
     """
     size = max(0, bits_of(angle.adjusted() + 1))  # bits before the point
     wanted = bits_of(digits) + 8
