@@ -189,3 +189,166 @@ def test_the_specifications_cases_hold(
     line = f"{operation}: {asked:,} right, {exact} of them exact here alone; left out: {reasons}"
     record_property("load", line)
     assert asked >= IN_CASES[operation][1], line
+
+
+def context_of(precision: int, rounding: str = "half-even", exact: bool = False) -> Context:
+    """Give a context as a session has it."""
+    return Arithmetic(precision, rounding, exact).context.copy()
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize(
+    ("name", "operands", "result"),
+    [
+        ("exp", "0", "1"),
+        ("exp", "-0.0", "1"),
+        ("ln", "1.00", "0"),
+        ("log10", "0.001", "-3"),
+        ("log10", "1E+6144", "6144"),
+        ("log10", "1E-1999999999999999997", "-1999999999999999997"),
+        ("log", "8 2", "3"),
+        ("log", "2 4", "0.5"),
+        ("log", "0.5 2", "-1"),
+        ("log", "0.04 5", "-2"),
+        ("log", "1E+5 1E+4", "1.25"),
+        ("log", "1 7", "0"),
+        ("log", "0.00032 0.2", "5"),
+        ("log", "0.064 0.4", "3"),
+        ("log", "15.625 0.4", "-3"),
+        ("power", "2 10", "1024"),
+        ("power", "1.0 2", "1.00"),
+        ("power", "0 2.5", "0"),
+        ("power", "-0 3", "-0"),
+        ("power", "-2 -3", "-0.125"),
+        ("power", "10 -3", "0.001"),
+        ("power", "3 0", "1"),
+        ("power", "3 0E+30", "1"),
+        ("power", "-1 1E+30", "1"),
+        ("power", "-1 1000000000000000000001", "-1"),
+        ("root", "8 3", "2"),
+        ("root", "-8 3", "-2"),
+        ("root", "16 -4", "0.5"),
+        ("root", "1 1E+999999999999999999", "1"),
+        ("root", "0.0001 2", "0.01"),
+        ("root", "1E+3000000000 1000000000", "1E+3"),
+        ("root", "0 5", "0"),
+        ("sqrt", "2.25", "1.5"),
+        ("sqrt", "100", "10"),
+        ("sqrt", "1E+4", "1E+2"),
+        ("sqrt", "-0.00", "-0.0"),
+    ],
+)
+def test_exact_results_are_exact_in_every_mode(
+    name: str, operands: str, result: str, rounding: str
+) -> None:
+    context = context_of(34, rounding, exact=True)
+    function = getattr(elementary, name)
+    assert str(function(context, *map(Decimal, operands.split()))) == result
+    assert not context.flags[decimal.Rounded]
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize(
+    ("operands", "result"),
+    [
+        ("4 0.5", 2),
+        ("16 0.25", 2),
+        ("4 1.5", 8),
+        ("400 -0.5", 0.05),
+        ("1.00 0.5", 1),
+        ("1E+5 0.4", 100),
+    ],
+)
+def test_an_exact_power_with_a_fraction_is_filled_up_with_zeros(
+    operands: str, result: float, rounding: str
+) -> None:
+    context = context_of(34, rounding, exact=True)
+    power = elementary.power(context, *map(Decimal, operands.split()))
+    assert power == Decimal(str(result))
+    assert len(power.as_tuple().digits) == 34
+    assert context.flags[decimal.Rounded]
+
+
+@pytest.mark.parametrize(
+    ("name", "operands", "code", "reason"),
+    [
+        ("sqrt", "-1", "INVALID-OPERATION", "square root of a negative number"),
+        ("ln", "0", "INVALID-OPERATION", "logarithm of zero"),
+        ("log10", "-1", "INVALID-OPERATION", "logarithm of a negative number"),
+        ("log", "2 0", "INVALID-OPERATION", "the base of a logarithm must be positive"),
+        ("log", "2 1.0", "INVALID-OPERATION", "the base of a logarithm must not be 1"),
+        ("power", "0 0", "INVALID-OPERATION", "0 to the power 0 is undefined"),
+        ("power", "0 -1", "DIVISION-BY-ZERO", "division by zero"),
+        ("power", "0 -0.5", "DIVISION-BY-ZERO", "division by zero"),
+        (
+            *("power", "-8 0.5", "INVALID-OPERATION"),
+            "a negative number to a power that is not whole",
+        ),
+        ("root", "0 -3", "DIVISION-BY-ZERO", "division by zero"),
+        ("root", "-4 2", "INVALID-OPERATION", "an even root of a negative number"),
+        ("root", "-4 1E+30", "INVALID-OPERATION", "an even root of a negative number"),
+        (
+            *("root", "4 0", "INVALID-OPERATION"),
+            "the root's degree must be a whole number other than 0",
+        ),
+        (
+            *("root", "4 2.5", "INVALID-OPERATION"),
+            "the root's degree must be a whole number other than 0",
+        ),
+    ],
+)
+def test_the_reason_of_an_error_is_true(name: str, operands: str, code: str, reason: str) -> None:
+    with pytest.raises(RequestError) as raised:
+        getattr(elementary, name)(context_of(34), *map(Decimal, operands.split()))
+    assert (raised.value.code, raised.value.template) == (code, reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "operands"),
+    [
+        ("exp", "1E+18"),
+        ("exp", "14150"),
+        ("power", "10 1E+17"),
+        ("power", "10 6145"),
+        ("power", "1E+999999999999999999 1E+999999999999999999"),
+        ("power", "-2E+73 361"),
+        ("root", "1E+999999999999999999 3"),
+        ("root", "1E-999999999999999999 -3"),
+    ],
+)
+def test_a_result_that_is_too_large_is_known_at_once(name: str, operands: str) -> None:
+    with pytest.raises(decimal.Overflow):
+        getattr(elementary, name)(context_of(34), *map(Decimal, operands.split()))
+
+
+@pytest.mark.parametrize(
+    ("name", "operands"),
+    [
+        ("exp", "-1E+18"),
+        ("power", "0.5 1E+300"),
+        ("power", "10 -7000"),
+        ("power", "2E-73 360"),  # exact, but for its exponent
+        ("power", "1E-999999999999999999 1E+999999999999999999"),
+        ("root", "1E+999999999999999999 -3"),
+    ],
+)
+def test_a_result_that_is_too_small_is_rounded_in_the_mode_in_force(
+    name: str, operands: str
+) -> None:
+    numbers = [Decimal(each) for each in operands.split()]
+    for precision in (34, 223):
+        least = 10 ** Decimal(EMIN - precision + 1)
+        for rounding in ROUNDINGS:
+            result = getattr(elementary, name)(context_of(precision, rounding), *numbers)
+            assert result == (least if rounding in ("up", "ceiling", "05up") else 0)
+
+
+def test_results_beside_a_boundary_take_no_more_digits() -> None:
+    nines, tiny = Decimal("0." + 900 * "9"), Decimal("1E-999999999999999999")
+    down, up = context_of(34, "floor"), context_of(34, "ceiling")
+    assert str(elementary.exp(up, tiny)) == "1." + 32 * "0" + "1"
+    assert str(elementary.exp(down, tiny.copy_negate())) == "0." + 34 * "9"
+    assert str(elementary.ln(up, nines)) == "-1." + 33 * "0" + "E-900"
+    assert str(elementary.ln(down, nines)) == "-1." + 32 * "0" + "1E-900"
+    assert str(elementary.power(up, nines, Decimal("2.5"))) == "1." + 33 * "0"
+    assert str(elementary.root(down, nines.copy_negate(), Decimal(3))) == "-1." + 33 * "0"
