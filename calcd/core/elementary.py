@@ -219,7 +219,7 @@ def root(context: Context, number: Decimal, degree: Decimal) -> Decimal:
         return sqrt(context, number)
     size = number.copy_abs()
     n = int(_limited(degree, 20))  # no exponent of a number has so many digits
-    if exact := exactpowers.root_of(*exactpowers.split(size), abs(n)):
+    if exact := exactpowers.root_of(context, size, abs(n)):
         ideal = exactpowers.exponent_of(number) // abs(n)
         value = exactpowers.padded(context, *exact, ideal)
         return _signed_power(context, value.copy_sign(number), degree)
@@ -246,9 +246,9 @@ def sqrt(context: Context, number: Decimal) -> Decimal:
     scaled = WIDE.scaleb(number, 2 * places)
     whole = math.isqrt(int(scaled))
     if whole * whole == scaled:
-        exact = exactpowers.split(WIDE.scaleb(Decimal(whole), -places))
+        coefficient, exponent = exactpowers.split(WIDE.scaleb(Decimal(whole), -places))
         ideal = exactpowers.exponent_of(number) // 2
-        return context.plus(exactpowers.padded(context, *exact, ideal))
+        return context.plus(exactpowers.padded(context, int(coefficient), exponent, ideal))
     # Another digit that is not 0 stands for all those of the true result.
     return context.plus(WIDE.scaleb(Decimal(10 * whole + 1), -places - 1))
 

@@ -2,6 +2,7 @@
 
 A positive decimal number is written c * 10**e, with a coefficient c that is not divisible by 10:
 then no power of c is either, and two such numbers are equal only if their c and their e are.
+Numbers may be long. They are not made integers, which takes long, if their length says enough.
 """
 
 import math
@@ -10,6 +11,7 @@ from decimal import Context, Decimal
 from calcd.core.fixedpoint import WIDE
 
 _FAR = 10**6  # an exponent that is beyond this is that of no result, nor near one
+_DECIMALS = 40  # an exponent with more has a denominator above 2**40: no such root is whole
 
 
 def power_of(context: Context, base: Decimal, exponent: Decimal) -> tuple[int, int] | None:
@@ -26,32 +28,40 @@ def power_of(context: Context, base: Decimal, exponent: Decimal) -> tuple[int, i
         is_short = power.is_finite() and power.copy_abs() < _FAR
         is_whole = is_short and power == power.to_integral_value(context=WIDE)
         return (1, int(power)) if is_whole else None
-    if not -40 < exponent.adjusted() < 5:
-        return None  # as the least root and the least power of 2 are out of reach
-    numerator, denominator = exponent.as_integer_ratio()
-    # 10 bits are more than 3 digits.
-    if numerator * (coefficient.bit_length() - 1) > denominator * 10 * (context.prec + 2):
+    exponent = exponent.normalize(WIDE)
+    if exponent.adjusted() > 5 or exponent_of(exponent) < -_DECIMALS:
         return None
-    root = root_of(coefficient, shift, denominator)
+    numerator, denominator = exponent.as_integer_ratio()
+    if numerator * coefficient.adjusted() > denominator * 3 * (context.prec + 2):
+        return None
+    if numerator > 10 * denominator * (context.prec + 2):  # the least coefficient is 2
+        return None
+    root = root_of(context, base, denominator)
     if root is None or abs(root[1] * numerator) >= _FAR:
         return None
     return root[0] ** numerator, root[1] * numerator
 
 
-def root_of(coefficient: int, shift: int, degree: int) -> tuple[int, int] | None:
-    """Return c and e of the root of ``coefficient * 10**shift`` if it is rational; else None.
+def root_of(context: Context, number: Decimal, degree: int) -> tuple[int, int] | None:
+    """Return c and e of the root of a positive number if it is rational; else None.
 
-    A rational root is a finite decimal number, as its powers are.
+    It is None, too, if it has more digits than ``power_of`` says. A rational root is a finite
+    decimal number, as its powers are.
     """
-    if shift % degree or 1 < coefficient.bit_length() <= degree:
+    coefficient, shift = split(number)
+    digits = coefficient.adjusted() + 1
+    if shift % degree or digits - 1 > 3 * degree * (context.prec + 2):
         return None
-    root, rest = coefficient, degree
+    if coefficient > 1 and degree >= 4 * digits:
+        return None  # the root is less than 2
+    whole = int(coefficient)
+    root, rest = whole, degree
     while rest % 2 == 0 and root > 1:
         square, root, rest = root, math.isqrt(root), rest // 2
         if root * root != square:
             return None
     root = _integer_root(root, rest)
-    return (root, shift // degree) if root**degree == coefficient else None
+    return (root, shift // degree) if root**degree == whole else None
 
 
 def _integer_root(number: int, degree: int) -> int:
@@ -84,45 +94,48 @@ def ratio_of_logarithms(number: Decimal, base: Decimal) -> tuple[int, int] | Non
     (a, shift), (b, base_shift) = split(number), split(base)
     if a == b == 1:
         return shift, base_shift
+    if a == 1 or b == 1:
+        return None
     sign = 1
     if (number < 1) != (base < 1):
-        reciprocal = reciprocal_of(a, shift)
+        reciprocal = reciprocal_of(int(a), shift)
         if reciprocal is None:
             return None
-        sign, (a, shift) = -1, reciprocal
-    if a == 1 or b == 1 or not (common := _common_root(a, b)):
+        sign, a, shift = -1, Decimal(reciprocal[0]), reciprocal[1]
+    common = _common_root(a, b)
+    if common is None:
         return None
     p, q = (_count_of_factor(each, common) for each in (a, b))
     return (sign * p, q) if shift * q == base_shift * p else None
 
 
-def _common_root(a: int, b: int) -> int:
-    """Return a number that two numbers above 1 are powers of; else 0.
+def _common_root(a: Decimal, b: Decimal) -> Decimal | None:
+    """Return a number that two whole numbers above 1 are powers of, if there is one; else None.
 
     This is Euclid's algorithm on the exponents: if a > b are powers of g, so is a / b.
     """
     while a != b:
         if a < b:
             a, b = b, a
-        a, rest = divmod(a, b)
+        a, rest = WIDE.divmod(a, b)
         if rest:
-            return 0
+            return None
     return a
 
 
-def _count_of_factor(number: int, factor: int) -> int:
+def _count_of_factor(number: Decimal, factor: Decimal) -> int:
     count = 0
     while number > 1:
-        number //= factor
+        number = WIDE.divide_int(number, factor)
         count += 1
     return count
 
 
-def split(number: Decimal) -> tuple[int, int]:
-    """Return c and e of a positive number."""
+def split(number: Decimal) -> tuple[Decimal, int]:
+    """Return c, as a whole decimal number, and e of a positive number."""
     reduced = number.normalize(WIDE)
     exponent = exponent_of(reduced)
-    return int(WIDE.scaleb(reduced, -exponent)), exponent
+    return WIDE.scaleb(reduced, -exponent), exponent
 
 
 def padded(context: Context, coefficient: int, exponent: int, ideal: float) -> Decimal:
