@@ -102,33 +102,28 @@ def ratio_of_logarithms(number: Decimal, base: Decimal) -> tuple[int, int] | Non
         if reciprocal is None:
             return None
         sign, a, shift = -1, Decimal(reciprocal[0]), reciprocal[1]
-    common = _common_root(a, b)
-    if common is None:
+    if WIDE.remainder(max(a, b), min(a, b)):
         return None
-    p, q = (_count_of_factor(each, common) for each in (a, b))
+    wholes = int(a), int(b)
+    if (common := _common_root(*wholes)) is None:
+        return None
+    p, q = (round(math.log(each, common)) for each in wholes)
     return (sign * p, q) if shift * q == base_shift * p else None
 
 
-def _common_root(a: Decimal, b: Decimal) -> Decimal | None:
-    """Return a number that two whole numbers above 1 are powers of, if there is one; else None.
+def _common_root(a: int, b: int) -> int | None:
+    """Return a number that two numbers above 1 are powers of, if there is one; else None.
 
-    This is Euclid's algorithm on the exponents: if a > b are powers of g, so is a / b.
+    This is Euclid's algorithm on the exponents: if a = g**m and b = g**n, with m >= n, the rest of
+    m : n is the exponent of a / b**k. As n is below 10**7, m : n is whole or 10**-7 from it.
     """
-    while a != b:
+    while a > 1 and b > 1:
         if a < b:
             a, b = b, a
-        a, rest = WIDE.divmod(a, b)
+        a, rest = divmod(a, b ** int(math.log(a) / math.log(b) + 1e-8))
         if rest:
             return None
-    return a
-
-
-def _count_of_factor(number: Decimal, factor: Decimal) -> int:
-    count = 0
-    while number > 1:
-        number = WIDE.divide_int(number, factor)
-        count += 1
-    return count
+    return max(a, b)
 
 
 def split(number: Decimal) -> tuple[Decimal, int]:
