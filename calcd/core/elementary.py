@@ -296,7 +296,7 @@ def _limited(number: Decimal, most: int) -> Decimal:
 
 def _is_odd(number: Decimal) -> bool:
     """Return whether a whole number is odd."""
-    return number.adjusted() < digits_of(number) and int(number) % 2 == 1
+    return number.adjusted() < digits_of(number) and WIDE.remainder(number, Decimal(2)) != 0
 
 
 def round_to_places(context: Context, number: Decimal, places: Decimal) -> Decimal:
