@@ -74,12 +74,14 @@ def true_ln(x: Decimal) -> Truth | None:
 def true_log(x: Decimal, base: Decimal = Decimal(10)) -> Truth | None:
     if x <= 0 or base <= 0 or base == 1:
         return None
+    if x == 1:
+        return Fraction(0)
 
     def quotient() -> arb:
         return ball(x).log() / ball(base).log()
 
     ctx.prec = 256
-    while not quotient().is_finite():  # the base is very close to 1
+    while quotient().rel_accuracy_bits() < 200:  # one of them is very close to 1
         ctx.prec *= 2
     mantissa, binary = (int(each) for each in quotient().mid().man_exp())
     guess = Fraction(mantissa) * Fraction(2) ** binary
