@@ -10,7 +10,8 @@ from random import Random
 from calcd.core.decimal128 import EMAX, EMIN, MAX_PRECISION, ROUNDINGS
 from calcd.core.errors import RequestError
 
-from .functions import Function, Numbers
+from .functions import Function
+from .operands import Numbers
 from .rounding import rounded
 
 _SHOWN = 40  # characters of an operand

@@ -9,7 +9,9 @@ from flint import arb, ctx
 
 from calcd.core import elementary, trigonometry
 from calcd.core.elementary import Approximation
-from tests.oracle.functions import FUNCTIONS, Numbers, any_number, ball, near_boundary, up_to_one
+from tests.oracle.functions import FUNCTIONS
+from tests.oracle.operands import Numbers, any_number, near_boundary, up_to_one
+from tests.oracle.truth import ball
 
 FIRST_DIGITS = 20  # that are ever asked for
 
