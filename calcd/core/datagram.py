@@ -15,6 +15,7 @@ from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError
 from calcd.core.interpreter import Interpreter
 from calcd.core.job import Job, Outcome
+from calcd.core.preamble import BYTE_ORDER_MARK
 from calcd.core.session import Session
 
 MAX_SIZE = 65_507  # bytes of a datagram over IPv4
@@ -109,10 +110,11 @@ class DatagramSession:
 
 def is_answer(data: bytes) -> bool:
     """Return whether a server may have sent this: an error, or only lines that servers send."""
+    data = data.removeprefix(BYTE_ORDER_MARK)
     if data.startswith(b"ERR ") or b"\nERR " in data:
         return True
     lines = set(data.decode("latin-1").split("\n"))  # thousands of short ones may be the same
-    return all(_is_reply(line.removesuffix("\r")) for line in lines)
+    return all(_is_reply(line.strip("\r\0")) for line in lines)
 
 
 def _is_reply(line: str) -> bool:

@@ -87,6 +87,8 @@ _PORTUGUESE = {
         "a linha não foi concluída a tempo: termine-a com uma quebra de linha"
     ),
     "this endpoint accepts only TLS": "este endereço só aceita TLS",
+    "this is not an HTTP server": "este não é um servidor HTTP",
+    "a PROXY header is not accepted here": "este endereço não aceita cabeçalhos PROXY",
     "use TCP": "use TCP",
     "this reply could be taken for a request: use TCP": (
         "esta resposta poderia ser tomada por um pedido: use TCP"

@@ -3,20 +3,31 @@
 Bytes become lines in one of three ways. Whole lines of plain bytes, as most clients send, are taken
 as they are. Other text is searched for Ctrl-D and a partial line. From the first telnet command on,
 commands are stripped first. Plain lines get their replies in ``batch``, all others one by one.
+
+A line ends in LF or CR LF. CR CR LF ends it too (line ends that were translated twice), and so does
+CR NUL (Enter in a telnet that sends each character). C programs send NUL, the end of a string: it
+is skipped before a line, and behind one that has no end.
 """
 
-import enum
 import re
 
 from calcd.core.batch import PLAIN, SHORT_LINE, reply_to_block
 from calcd.core.budget import CALL_LIMIT, BudgetExceeded
+from calcd.core.closing import ERRORS, CloseReason
 from calcd.core.interpreter import BLANK_LINE_COST, CHARACTER_COST, Interpreter, is_request
 from calcd.core.job import Job, Outcome, failure, job_of, update
+from calcd.core.preamble import (
+    BYTE_ORDER_MARK,
+    FIRST_BYTES,
+    PROXY_SIGNATURE,
+    foreign_protocol,
+    is_incomplete,
+)
 from calcd.core.telnet import IAC, TelnetFilter
 
 _LF = ord("\n")
 _CTRL_D = b"\x04"
-_CTRL_D_FIRST = re.compile(rb"^\x04", re.MULTILINE)
+_CTRL_D_FIRST = re.compile(rb"^\0*+\x04", re.MULTILINE)
 
 _MAX_PLAIN = 1 << 17  # bytes of lines that are tested for plain bytes
 _BLOCK = 1 << 12  # characters that are split into fields together
@@ -25,19 +36,6 @@ _TELNET_PIECE = 512  # bytes that are stripped of telnet commands at once
 _TELNET_COST = 8  # of each command
 _TELNET_BYTE_COST = 0.1
 _REPLY_CHARACTER_COST = 1  # bounds the replies that are held in memory
-
-
-class CloseReason(enum.Enum):
-    """Why a session ended. The values are the words of the log."""
-
-    CLOSED = "closed"  # end of input
-    QUIT = "quit"
-    CTRL_D = "ctrl-d"
-    INTERRUPTED = "interrupted"  # by telnet's Interrupt Process
-    LINE_TOO_LONG = "line-too-long"
-    LINE_TIMEOUT = "line-timeout"
-    HANDSHAKE_TIMEOUT = "handshake-timeout"
-    TLS_ERROR = "tls-error"
 
 
 class Session:
@@ -66,6 +64,7 @@ class Session:
         self._lines = ""  # that have no reply yet
         self._lines_are_plain = False
         self._input = b""  # the part of the last read that is not processed yet
+        self._start: bytes | None = b""  # first bytes, until it is known what they are
         self._partial_line = bytearray()
         self._is_one_read = False  # whether a single read brought all of the partial line
         self._is_request: bool | None = None  # the partial line; None: not known yet
@@ -92,7 +91,8 @@ class Session:
         if self.counters.lines or not self.has_partial_line or not self._is_one_read:
             return False
         if self._is_request is None:  # parsing a long line takes a while
-            self._is_request = is_request(self._partial_line.decode("latin-1"))
+            line = self._partial_line.decode("latin-1")
+            self._is_request = line.endswith("\0") or is_request(line)
         return self._is_request
 
     def receive(self, data: bytes, limit: float = CALL_LIMIT) -> bytes:
@@ -106,6 +106,10 @@ class Session:
             self._closing = CloseReason.CLOSED
             return self.flush_partial_line()
         self.budget.start_call(limit)
+        if self._start is not None:
+            if self._start or data[0] in FIRST_BYTES:
+                return self._take_start(self._start + data, limit)
+            self._start = None
         within_line = self._partial_line or self._telnet.active
         if not within_line and data[-1] == _LF and not data.translate(None, PLAIN):
             return self._reply_to_lines(data.decode("latin-1"), True).encode("latin-1")
@@ -155,23 +159,36 @@ class Session:
     def flush_partial_line(self) -> bytes:
         """Process the partial line as if it had ended, because its client waits."""
         self.budget.start_call()
-        line = self._partial_line.decode("latin-1")
+        if self._start:  # blank lines, a partial line: no reply
+            self._take_text(self._start, False)
+            self._start = None
+        self._partial_line += self._telnet.flush()
+        line = self._partial_line.rstrip(b"\0").decode("latin-1")
         self._partial_line.clear()
         self.has_partial_line = False
         return (self._reply_to_lines(line, False) + self._end_read()).encode("latin-1")
 
     def time_out(self) -> bytes:
         """End the session because the partial line was not completed in time."""
-        self.close_reason = CloseReason.LINE_TIMEOUT
-        template = "the line was not completed in time: end it with a newline"
-        self.counters.requests += 1
-        return (self.interpreter.fail("TIMEOUT", template) + "\n").encode("latin-1")
+        return self._refuse(CloseReason.LINE_TIMEOUT).encode("latin-1")
 
     def close(self) -> bytes:
         """Return the bytes to be sent last of all, however the connection ends."""
         return b""
 
     # Bytes to lines
+
+    def _take_start(self, start: bytes, limit: float) -> bytes:
+        """Take the first bytes of the connection, or hold them back until more have come."""
+        if is_incomplete(start):
+            self._start = start
+            self.has_partial_line = start.strip(b"\r\n\0") != b""
+            return b""
+        self._start, self.has_partial_line = None, False
+        if start.startswith(PROXY_SIGNATURE):
+            return self._refuse(CloseReason.PROXY_HEADER).encode("latin-1")
+        rest = start.removeprefix(BYTE_ORDER_MARK)
+        return self.receive(rest, limit) if rest else b""
 
     def _take_telnet(self, data: bytes, same_read: bool) -> bytes:
         """Take bytes that may have telnet commands, in pieces, until the budget is exhausted."""
@@ -195,6 +212,13 @@ class Session:
 
     def _take_text(self, data: bytes, same_read: bool) -> str:
         """Take bytes without commands; ``same_read``: the same read has brought some before."""
+        if b"\0" in data:
+            if self._partial_line.endswith(b"\r") and data.startswith(b"\0"):
+                data = b"\n" + data[1:]
+            data = data.replace(b"\r\0", b"\r\n")
+            if not self._partial_line:
+                data = data.lstrip(b"\0")
+            same_read = same_read or not data.strip(b"\0")  # NUL alone is no other part of a line
         if _CTRL_D in data:
             # Only at the start of a line counts, and data may begin in the middle of one.
             found = _CTRL_D_FIRST.search(data, 1 if self._partial_line else 0)
@@ -209,8 +233,9 @@ class Session:
             self.has_partial_line = self.has_partial_line or data.strip(b" \t") != b""
             return ""
         lines = bytes(self._partial_line) + data[:cut]
-        self._partial_line = bytearray(data[cut:])
-        self.has_partial_line = data[cut:].strip(b" \t") != b""
+        rest = data[cut:].lstrip(b"\0")
+        self._partial_line = bytearray(rest)
+        self.has_partial_line = rest.strip(b" \t") != b""
         plain = len(lines) <= _MAX_PLAIN and not lines.translate(None, PLAIN)
         return self._reply_to_lines(lines.decode("latin-1"), plain)
 
@@ -219,9 +244,10 @@ class Session:
         if self.pending or self.close_reason:
             return ""
         self.close_reason = self._closing
-        length = len(self._partial_line)
-        if length > self._max_line and length - self._partial_line.endswith(b"\r") > self._max_line:
-            return self._line_too_long()
+        line, most = self._partial_line, self._max_line
+        # Two CR at its end may belong to the line end.
+        if len(line) > most and len(line.removesuffix(b"\r").removesuffix(b"\r")) > most:
+            return self._refuse(CloseReason.LINE_TOO_LONG)
         return ""
 
     # Lines to replies
@@ -261,9 +287,12 @@ class Session:
         return replies
 
     def _reply_by_rules(self, text: str) -> str:
-        """Reply to lines with any line ends; each reply ends as its request does."""
+        """Reply to lines with any line ends; each reply ends as its request does.
+
+        Whether the first line is one of another protocol is seen here: such a line is not plain.
+        """
         replies: list[str] = []
-        interpreter, budget = self.interpreter, self.budget
+        interpreter, budget, counters = self.interpreter, self.budget, self.counters
         end = -1
         # Not split all at once: a read may have many lines, and the budget lets few get a reply.
         while (begin := end + 1) < len(text):
@@ -274,36 +303,44 @@ class Session:
             has_end = end >= 0
             if not has_end:  # a partial line
                 end = len(text)
-            line = text[begin:end]
+            line, line_end = text[begin:end].lstrip("\0"), "\n"
             request = line.removesuffix("\r")
+            if has_end and request != line:
+                request, line_end = request.removesuffix("\r"), "\r\n"
             if len(request) > self._max_line:
-                self.counters.lines += 1
-                replies.append(self._line_too_long())
+                counters.lines += 1
+                replies.append(self._refuse(CloseReason.LINE_TOO_LONG))
                 break
             if len(request) <= SHORT_LINE and not request.strip(" \t"):
-                self.counters.lines += has_end
+                counters.lines += has_end
                 budget.spent += BLANK_LINE_COST + CHARACTER_COST * len(line)
                 continue
+            if not counters.requests:
+                reason = foreign_protocol(request)
+                if reason is not None:
+                    replies.append(self._refuse(reason))
+                    break
             try:
                 reply = interpreter.reply(request)
             except BudgetExceeded:
                 self.job = job_of(request, interpreter.context)
-                self._job_end = text[begin + len(request) : end + 1] if has_end else ""
+                self._job_end = line_end if has_end else ""
                 self._lines = text[end + 1 :]
                 break
-            self.counters.lines += has_end
+            counters.lines += has_end
             if reply is None:
                 continue
-            self.counters.requests += 1
-            replies += [reply, "\r\n" if has_end and request != line else "\n"]
+            counters.requests += 1
+            replies += [reply, line_end]
             budget.spent += _REPLY_CHARACTER_COST * len(reply)
             if interpreter.context.quit:
                 self.close_reason = CloseReason.QUIT
                 break
         return "".join(replies)
 
-    def _line_too_long(self) -> str:
-        self.close_reason = CloseReason.LINE_TOO_LONG
-        template = "a line has at most {} bytes"
+    def _refuse(self, reason: CloseReason) -> str:
+        """End the session because of what its client has sent; return the reply that says so."""
+        self.close_reason = reason
         self.counters.requests += 1
-        return self.interpreter.fail("LINE-TOO-LONG", template, self._max_line) + "\n"
+        error = ERRORS[reason]
+        return self.interpreter.fail(error.code, error.template, self._max_line) + "\n"

@@ -1,8 +1,7 @@
 """Strip telnet commands from a stream of bytes (RFC 854, RFC 855).
 
 calcd does not negotiate options; telnet clients work without. But what they send by themselves
-(Ctrl-C is ``IAC IP IAC DO TIMING-MARK``) must not become part of the next line. A client that sends
-each character as it is typed sends CR NUL for Enter.
+(Ctrl-C is ``IAC IP IAC DO TIMING-MARK``) must not become part of the next line.
 """
 
 import re
@@ -17,7 +16,7 @@ _COMMAND = re.compile(
     rb"[\xfb-\xfe].|"  # WILL, WONT, DO, DONT: an option byte follows
     rb"\xfa" + _CONTENT + rb"\xff\xf0|"
     rb"(?P<unfinished>[\xfb-\xfe]?\Z|\xfa" + _CONTENT + rb"(?P<end>\xff?)\Z)"
-    rb")?",  # not a command: drop IAC alone, since the byte after it may be a newline
+    rb")",  # else it is no command, and a byte of the text
     re.DOTALL,
 )
 
@@ -32,20 +31,11 @@ class TelnetFilter:
         self.active = False
         self.interrupted = False  # by IAC IP; the bytes after it are dropped
         self.held = b""  # the start of a command that the last read cut in two
-        self._held_return = b""  # a CR that NUL or LF may follow
 
     def strip(self, data: bytes) -> bytes:
-        """Return ``data`` without commands; IAC IAC becomes one byte 255, CR NUL becomes CRLF."""
-        before = b""
-        if not self.active:  # before the first IAC it may be any client
-            before, iac, after = data.partition(IAC)
-            self.active, data = iac != b"", iac + after
-        text = self._held_return + self._strip_commands(self.held + data)
-        self._held_return = b"\r" if text.endswith(b"\r") else b""
-        return before + text.removesuffix(b"\r").replace(b"\r\0", b"\r\n")
-
-    def _strip_commands(self, data: bytes) -> bytes:
-        self.held = b""
+        """Return ``data`` without commands; IAC IAC becomes one byte 255."""
+        self.active = self.active or IAC in data
+        data, self.held = self.held + data, b""
         text = bytearray()
         end = 0
         for found in _COMMAND.finditer(data):
@@ -61,3 +51,10 @@ class TelnetFilter:
                 # Without the content of a subnegotiation: it is not used, and may be endless.
                 self.held = IAC + found["unfinished"][:1] + (found["end"] or b"")
         return bytes(text + data[end:])
+
+    def flush(self) -> bytes:
+        """Return a last IAC that nothing follows: it is no command."""
+        if self.held != IAC:
+            return b""
+        self.held = b""
+        return IAC

@@ -4,8 +4,9 @@ import ssl
 from contextlib import suppress
 
 from calcd.core.budget import CALL_LIMIT
+from calcd.core.closing import CloseReason
 from calcd.core.job import Job, Outcome
-from calcd.core.session import CloseReason, Session
+from calcd.core.session import Session
 
 _RECORD = 1 << 14  # bytes, at most, of a record (RFC 8446, section 5.1)
 _RECORD_COST = 100

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from calcd.config.settings import Settings
 from calcd.core.budget import TURN_LIMIT
+from calcd.core.closing import CloseReason
 from calcd.core.errors import RequestError
 from calcd.core.job import Job, Outcome
-from calcd.core.session import CloseReason, Session
+from calcd.core.session import Session
 from calcd.net.clients import Address, name_of, refuse
 from calcd.net.semaphore import FairSemaphore
 from calcd.net.sockopt import acknowledge_now, bytes_readable, bytes_unacked

@@ -1,5 +1,6 @@
 """Random streams of bytes and damaged requests, and checks of the replies to them."""
 
+import re
 from random import Random
 
 from sessions import answered, new_session
@@ -15,7 +16,12 @@ _WORDS = (
     # Telnet: a signal, Ctrl-C, options, a subnegotiation whole and begun, an escaped 255.
     *(b"\xff\xf1", b"\xff\xf4\xff\xfd\x06", b"\xff\xfd\x06", b"\xff\xfb"),
     *(b"\xff\xfa\x18\0xterm\xff\xf0", b"\xff\xfa\x18", b"\xff\xff", b"\xff"),
+    # Other line ends, NUL, a byte order mark, other protocols.
+    *(b"\r\r\n", b"\n\0", b"PING\0", b"\0PING", b"\xef\xbb\xbf", b"\r\n\r\n\0\r\nQUIT\n"),
+    *(b"GET / HTTP/1.1", b"PRI * HTTP/2.0", b"PROXY UNKNOWN", b"PROXY TCP4 1.1.1.1 1.1.1.2 1 2"),
 )
+_HTTP = rb"[!#-'*+.^-z|~0-9A-Z-]+ (?:/[^ ]*|\*|[^ /:]+:[^ ]*) HTTP/[0-9]\.[0-9]"
+_FOREIGN = re.compile(_HTTP + rb"|PROXY (?:TCP4|TCP6|UNKNOWN)(?: .*)?", re.DOTALL)
 
 
 def random_stream(random: Random) -> bytes:
@@ -44,12 +50,19 @@ def replies_due(stream: bytes, max_line: int = MAX_LINE) -> int | None:
     """Return how many replies a stream must get; None if telnet or Ctrl-D changes that."""
     if b"\xff" in stream or b"\x04" in stream:
         return None
+    if stream.startswith(b"\r\n\r\n\0\r\nQUIT\n"):
+        return 1
+    text = re.sub(rb"\r\r?\0|\r\r\n", b"\r\n", stream.removeprefix(b"\xef\xbb\xbf"))
+    *lines, last = re.sub(rb"(?m)^\0+", b"", text).split(b"\n")
+    if len(last.removesuffix(b"\r")) <= max_line:
+        last = last.rstrip(b"\0")
     count = 0
-    for line in stream.split(b"\n"):
+    for line in (*lines, last):
         request = line.removesuffix(b"\r")
         too_long = len(request) > max_line
+        is_last = not count and _FOREIGN.fullmatch(request) is not None
         count += too_long or request.strip(b" \t") != b""
-        if too_long or request.strip(b" \t").upper() == b"QUIT":
+        if too_long or is_last or request.strip(b" \t").upper() == b"QUIT":
             break
     return count
 

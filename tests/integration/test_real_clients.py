@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from helpers import TIMEOUT, Daemon, Daemons, daemons_in, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, daemons_in, read_all, wait_until
 
 PACKAGES = {
     "bash": "bash",
@@ -268,23 +268,107 @@ def test_without_a_message_wait_every_request_needs_its_newline(start_daemon: Da
         assert connection.recv(1024).startswith(b"ERR TIMEOUT ")
 
 
+# C programs, whose strings end in NUL
+
+
+def test_a_c_program_that_sends_sizeof_is_answered(lesson: socket.socket) -> None:
+    for number in range(3):
+        lesson.send(f"SOMA {number} 1\0".encode())
+        assert lesson.recv(1024) == f"{number + 1}\n".encode()
+
+
+def test_a_c_program_that_sends_its_whole_buffer_is_answered(lesson: socket.socket) -> None:
+    lesson.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for number in range(3):
+        buffer = f"SOMA {number} 1".encode().ljust(256, b"\0")
+        lesson.send(buffer[:100])
+        wait_until(lambda: has_been_read(lesson), "the daemon to read a part")
+        lesson.send(buffer[100:])
+        assert lesson.recv(1024) == f"{number + 1}\n".encode()
+
+
+def test_a_c_program_that_sends_a_newline_and_nul_is_answered(lesson: socket.socket) -> None:
+    for number in range(3):
+        lesson.send(f"SOMA {number} 1\n\0".encode())
+        assert lesson.recv(1024) == f"{number + 1}\n".encode()
+        assert not is_answered(lesson)
+
+
+def test_nul_alone_starts_no_line(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--line-timeout", "0.2", "--message-wait", "0.1")
+    with daemon.connect() as connection:
+        connection.send(b"\0\0")
+        assert not is_answered(connection)
+        connection.send(b"SOMA 2 2\n")
+        assert connection.recv(1024) == b"4\n"
+
+
+@pytest.mark.parametrize("client", HALF_CLOSING)
+def test_a_file_with_a_byte_order_mark_is_answered(shared_daemon: Daemon, client: str) -> None:
+    assert run(client, shared_daemon, b"\xef\xbb\xbfSOMA 2 2\r\r\nSUB 5 3") == b"4\r\n2\n"
+
+
 # Clients of other protocols: they get errors that say whom they met, and do no harm.
 
-
-def test_an_http_request_gets_an_error_for_each_of_its_lines(shared_daemon: Daemon) -> None:
-    replies = shared_daemon.ask(b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n")
-    assert [line[:22] for line in replies.split(b"\r\n")] == [b"ERR UNKNOWN-OPERATION "] * 3 + [b""]
+NOT_HTTP = b"ERR FORBIDDEN this is not an HTTP server\n"
 
 
-def test_curl_gets_errors_where_it_speaks_http(shared_daemon: Daemon) -> None:
-    # curl takes what has no HTTP header for HTTP/0.9, which lasts until the server closes: only
-    # a form that says QUIT makes it.
-    post = "curl -q -sS --noproxy * --http0.9 --data-binary @- http://HOST:PORT/"
-    *errors, last = run(post, shared_daemon, b"QUIT\n").splitlines()
-    assert errors
-    assert all(error.startswith(b"ERR UNKNOWN-OPERATION ") for error in errors)
-    assert last == b"BYE"
+def test_an_http_request_gets_one_error(start_daemon: Daemons, tmp_path: Path) -> None:
+    path = tmp_path / "calcd.sock"
+    daemon = start_daemon("-l", f"tcp://127.0.0.1:0 unix://{path}")
+    request = b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\n" + 50_000 * b"SOMA 2 2\n"
+    with daemon.connect() as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.settimeout(TIMEOUT)
+        unix.connect(str(path))
+        for connection in (tcp, unix):
+            connection.sendall(request)
+            assert read_all(connection) == NOT_HTTP
+    daemon.logs("connection 127.0.0.1:[0-9]+ ended: requests=1 errors=1 .* how=http$")
+    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+@pytest.mark.parametrize("how", ["--data-binary @-", "-T - -X PUT", "-X SOMA -d @-"])
+def test_curl_gets_one_error_where_it_speaks_http(shared_daemon: Daemon, how: str) -> None:
+    # curl takes what has no HTTP header for HTTP/0.9, which lasts until the server closes.
+    command = f"curl -q -sS --noproxy * --http0.9 {how} http://HOST:PORT/"
+    assert run(command, shared_daemon, b"SOMA 2 2\nQUIT\n") == NOT_HTTP
     assert shared_daemon.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+HAPROXY = """
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+listen calcd
+    bind unix@{path}
+    server calcd {host}:{port} {send}
+"""
+
+
+@pytest.mark.parametrize("send", ["send-proxy", "send-proxy-v2"])
+def test_haproxy_that_sends_a_proxy_header_is_told_so(
+    shared_daemon: Daemon, tmp_path: Path, send: str
+) -> None:
+    if shutil.which("haproxy") is None:
+        pytest.skip("needs the Debian package haproxy")
+    path, configuration = tmp_path / "socket", tmp_path / "haproxy.cfg"
+    host, port = shared_daemon.host, shared_daemon.port
+    configuration.write_text(HAPROXY.format(path=path, host=host, port=port, send=send))
+    command = ["haproxy", "-db", "-f", str(configuration)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as haproxy:
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(TIMEOUT)
+                wait_until(lambda: client.connect_ex(str(path)) == 0, "HAProxy")
+                client.sendall(b"SOMA 2 2\n")
+                replies = read_all(client)
+        finally:
+            haproxy.terminate()
+            haproxy.communicate(timeout=TIMEOUT)
+    assert replies == b"ERR FORBIDDEN a PROXY header is not accepted here\n"
+    shared_daemon.logs("how=proxy-header$")
 
 
 def tls_client_hello() -> bytes:

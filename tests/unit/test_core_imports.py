@@ -8,9 +8,9 @@ import pytest
 from helpers import ROOT
 
 ORDER = [
-    *("errors", "messages", "budget", "fixedpoint", "exactpowers", "elementary"),
-    *("trigonometry", "operations", "decimal128", "expressions"),
-    *("commands", "interpreter", "batch", "job", "telnet", "session", "tls", "datagram"),
+    *("errors", "messages", "budget", "elementary", "operations", "decimal128", "expressions"),
+    *("commands", "interpreter", "batch", "job", "closing", "preamble", "telnet", "session"),
+    *("tls", "datagram"),
 ]
 FORBIDDEN = {
     *("socket", "select", "selectors", "threading", "time", "os", "logging", "subprocess"),

@@ -12,8 +12,8 @@ from sessions import answered, new_session
 from tls_client import Client
 
 from calcd.core.budget import CALL_LIMIT
+from calcd.core.closing import CloseReason
 from calcd.core.job import run
-from calcd.core.session import CloseReason
 from calcd.core.tls import TlsSession, refusal, server_context
 from calcd.net.certificates import load_context
 
@@ -117,6 +117,8 @@ def test_an_end_without_close_notify_makes_no_request_of_half_a_line(
         (b"x" * 2000, CloseReason.LINE_TOO_LONG),
         (b"\x04", CloseReason.CTRL_D),
         (b"\xff\xf4", CloseReason.INTERRUPTED),
+        (b"POST / HTTP/1.1\r\n\r\nSOMA 2 2\n", CloseReason.HTTP),
+        (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0SOMA 2 2\n", CloseReason.PROXY_HEADER),
     ],
 )
 def test_however_a_session_ends_its_client_is_told(
@@ -162,6 +164,23 @@ def test_who_does_not_speak_tls_is_told_so_in_plain_text(clients: Clients) -> No
     assert session.close_word == "tls-wrong-version-number"
     assert session.close() == b""
     assert (session.counters.requests, session.counters.errors) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"POST / HTTP/1.1\r\n\r\n",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 40000 12001\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+    ],
+)
+def test_another_protocol_before_the_handshake_gets_one_error(
+    clients: Clients, start: bytes
+) -> None:
+    client = clients()
+    told = b"ERR FORBIDDEN this endpoint accepts only TLS\n"
+    assert client.session.receive(start + b"SOMA 2 2\n") == told
+    assert client.session.close_reason is CloseReason.TLS_ERROR
 
 
 def test_a_record_that_was_forged_ends_the_session(client: Client) -> None:

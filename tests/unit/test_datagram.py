@@ -59,6 +59,17 @@ def reply_to(
         (b"PONG\nPING", b"ERR UNKNOWN-OPERATION unknown operation 'PONG': HELP lists them\nPONG\n"),
         (b"\xff\xfd\x01PING\n", b"PONG\n"),
         (b"X" * 1025 + b"\nPING\n", b"ERR LINE-TOO-LONG a line has at most 1024 bytes\n"),
+        (b"\xef\xbb\xbfSOMA 2 2\0", b"4\n"),
+        (b"SOMA 2 2\r\0SUB 5 3\r\r\nPING\n\0", b"4\r\n2\r\nPONG\n"),
+        (b"SOMA 1 2\xff", b"ERR INVALID-NUMBER '2\\xff' is not a decimal number\n"),
+        (b"\xef\xbb\xbf4\n", b""),
+        (b"4\0", b""),
+        (b"\0004\r\r\n-1.5e3\0", b""),
+        (b"GET / HTTP/1.1\r\n\r\nPING\n", b"ERR FORBIDDEN this is not an HTTP server\n"),
+        (
+            b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0PING\n",
+            b"ERR FORBIDDEN a PROXY header is not accepted here\n",
+        ),
         (b"ERR UNKNOWN-OPERATION\n", b""),
         (b"4\nERR DIVISION-BY-ZERO division by zero\n", b""),
     ],
@@ -94,7 +105,7 @@ def test_any_datagram_is_answered_within_its_bound(asked: bytes) -> None:
     answered = reply_to(asked)
     assert len(answered) <= room_for(len(asked)) <= MAX_SIZE
     assert answered[-1:] in (b"", b"\n")
-    assert answered.count(b"\n") <= asked.count(b"\n") + 1
+    assert answered.count(b"\n") <= asked.count(b"\n") + asked.count(b"\r\0") + 1
     assert b"ERR INTERNAL" not in answered
 
 

@@ -9,10 +9,11 @@ from sessions import answered, new_session
 
 from calcd.core import job as module
 from calcd.core import session as session_module
+from calcd.core.closing import CloseReason
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.interpreter import Interpreter
 from calcd.core.job import Job, Outcome, State, failure, job_of, run, update
-from calcd.core.session import CloseReason, Session
+from calcd.core.session import Session
 
 NEW = State()
 

@@ -9,10 +9,11 @@ from sessions import answered, finished, new_session
 
 import calcd
 from calcd.core.budget import CALL_LIMIT
+from calcd.core.closing import CloseReason
 from calcd.core.commands import TABLE
 from calcd.core.job import run
 from calcd.core.operations import Operation
-from calcd.core.session import CloseReason, Session
+from calcd.core.session import Session
 
 
 def session(max_line: int = 1024) -> Session:
@@ -68,6 +69,177 @@ def test_only_spaces_and_tabs_separate(inside: bytes) -> None:
 
 def test_a_carriage_return_within_lines_that_end_in_crlf() -> None:
     assert ask(b"SOMA 1\r2 2\r\nSOMA 2 2\r\n").startswith(b"ERR INVALID-NUMBER ")
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    ("data", "replies"),
+    [
+        # Line ends
+        (b"SOMA 2 2\r\r\nPING\nPING\r\r\n", b"4\r\nPONG\nPONG\r\n"),
+        (b"SOMA 2 2\r\0PING\r\0\r\0", b"4\r\nPONG\r\n"),
+        (b"PING\r\r\0PING\r\0\nPING\r\0\r\nPING\r\n\0", 4 * b"PONG\r\n"),
+        (b"EXP 0.1\r\r\n", b"1.105170918075647624811707826490247\r\n"),
+        # NUL
+        (b"SOMA 2 2\0", b"4\n"),
+        (b"SOMA 2 2\0\0\0\0", b"4\n"),
+        (b"UPPER a\0", b"A\n"),
+        (b"\0SOMA 1 1\n\0SOMA 2 2\r\n\0\0\0SUB 1 0\n\0", b"2\n4\r\n1\n"),
+        (b"\0\0\n\0\r\n\0", b""),
+        (b"PING\n\0\x04PING\n", b"PONG\n"),
+        # A byte order mark
+        (BOM + b"SOMA 2 2\n", b"4\n"),
+        (BOM + b"SOMA 2 2", b"4\n"),
+        (BOM + b"\0SOMA 2 2\r\0", b"4\r\n"),
+        (BOM + b"\n" + b"SOMA 2 2\n", b"4\n"),
+        (BOM + b"\x04PING\n", b""),
+        (BOM, b""),
+        # Blank lines and the like that begin as a PROXY header does
+        (b"\r", b""),
+        (b"\r\n\r\n", b""),
+        (b"\r\n\r\nPING\n", b"PONG\n"),
+        (b"\r\n\r\n\0\r\nQUIT", b"BYE\n"),
+        (b"\r\n\r\n\0\r\nQUIT\r\nPING\n", b"BYE\r\n"),
+    ],
+)
+def test_what_costs_nothing_is_taken(data: bytes, replies: bytes) -> None:
+    assert ask(data) == replies
+    assert ask(*(data[i : i + 1] for i in range(len(data)))) == replies
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"SOMA 2\0 2\n",
+        b"SOMA 2 2\0\n",
+        b"SOMA 2 2\0\r\n",
+        b" \0SOMA 2 2\n",
+        b"\n" + BOM + b"SOMA 2 2\n",
+        BOM + BOM + b"SOMA 2 2\n",
+        BOM[:2],
+        b"SOMA 1 1\r\r2\n",
+        # a byte 255 that begins no telnet command
+        b"SOMA 1 2\xff3\n",
+        b"SOMA 1 2\xff\n",
+        b"SOMA 1 2\xff",
+        b"SOMA 1 2\xff\xff3\n",
+        b"SOMA 1 2\xff\r\0",
+        b"SOMA 1\xff\xeb 2\n",
+    ],
+)
+def test_what_might_change_a_number_is_an_error(data: bytes) -> None:
+    assert re.fullmatch(rb"ERR [A-Z-]+ [^\n]+\n", ask(data))
+    assert ask(*(data[i : i + 1] for i in range(len(data)))) == ask(data)
+
+
+# Other protocols
+
+PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
+FOREIGN = {
+    CloseReason.HTTP: [
+        b"POST / HTTP/1.1\r\nHost: localhost:12000\r\n\r\n",
+        b"GET /x HTTP/1.0\n",
+        b"GET / HTTP/1.1\r\r\n",
+        b"HEAD / HTTP/1.1",
+        b"OPTIONS * HTTP/1.1\r\n",
+        b"CONNECT localhost:12000 HTTP/1.1\r\n",
+        b"GET http://localhost:12000/ HTTP/1.1\r\n",
+        b"M-SEARCH * HTTP/1.1\r\n",
+        b"UPPER / HTTP/1.1\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\r\n\0POST / HTTP/1.1\r\n",
+        BOM + b"POST / HTTP/1.1\r\n",
+        b"\xff\xf1POST / HTTP/1.1\r\n",
+    ],
+    CloseReason.PROXY_HEADER: [
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 40000 12000\r\n",
+        b"PROXY TCP6 2001:db8::1 2001:db8::2 40000 12000\r\n",
+        b"PROXY UNKNOWN\r\n",
+        PROXY_V2 + b"\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x9c\x40\x2e\xe0",
+        PROXY_V2 + b"\x20\0\0\0",
+        PROXY_V2,
+    ],
+}
+FORBIDDEN = {
+    CloseReason.HTTP: b"ERR FORBIDDEN this is not an HTTP server\n",
+    CloseReason.PROXY_HEADER: b"ERR FORBIDDEN a PROXY header is not accepted here\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"), [(data, reason) for reason, each in FOREIGN.items() for data in each]
+)
+def test_another_protocol_is_told_so_and_nothing_of_it_is_done(
+    data: bytes, reason: CloseReason
+) -> None:
+    stream = data + (b"SOMA 2 2\n" if data.endswith(b"\n") else b"")
+    for size in (len(stream), 1, 2, 5):
+        refused = session()
+        pieces = [stream[i : i + size] for i in range(0, len(stream), size)]
+        assert answered(refused, *pieces, b"") == FORBIDDEN[reason]
+        assert refused.close_reason is reason
+        assert not refused.pending
+        assert (refused.counters.requests, refused.counters.errors) == (1, 1)
+        assert refused.receive(b"SOMA 2 2\n") == b""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"UPPER a HTTP/1.1",
+        b"MAIUSCULA proxy HTTP/1.1",
+        b"post / HTTP/1.1 x",
+        b"POST / http/1.1",
+        b"GET /",
+        b"PROXY = 5",
+        b"PROXY 1 2",
+        b"proxy TCP4 1.1.1.1 2.2.2.2 1 2",
+        b" PROXY UNKNOWN",
+    ],
+)
+def test_what_only_looks_like_another_protocol_is_a_line(line: bytes) -> None:
+    assert ask(line + b"\nPING\n").endswith(b"\nPONG\n")
+
+
+@pytest.mark.parametrize("line", [b"POST / HTTP/1.1\r\n", b"PROXY UNKNOWN\r\n", PROXY_V2[4:]])
+def test_only_the_first_line_can_be_of_another_protocol(line: bytes) -> None:
+    replies = ask(b"SOMA 1 1\n" + line + b"PING\n")
+    assert replies.startswith(b"2\n")
+    assert b"FORBIDDEN" not in replies
+
+
+def test_a_client_that_sends_no_newline_may_be_of_another_protocol() -> None:
+    silent = session()
+    assert silent.receive(b"POST / HTTP/1.1") == b""
+    assert silent.partial_line_is_request
+    assert silent.flush_partial_line() == FORBIDDEN[CloseReason.HTTP]
+    assert silent.close_reason is CloseReason.HTTP
+
+
+@pytest.mark.parametrize(
+    ("start", "begins"),
+    [
+        (b"\r", False),
+        (b"\r\n\r\n", False),
+        (b"\r\n\r\n\0\r\n", False),
+        (b"\r\n\r\n\0\r\nQ", True),
+        (BOM[:1], True),
+        (BOM[:2], True),
+        (BOM, False),
+        (b"\0\0", False),
+        (BOM + b"\0", False),
+        (b"\0S", True),
+    ],
+)
+def test_what_starts_a_line(start: bytes, begins: bool) -> None:
+    started = session()
+    assert started.receive(start) == b""
+    assert started.has_partial_line == begins
+    assert not started.partial_line_is_request
+    assert not started.pending
+    assert started.receive(b"\n\nPING\n").endswith(b"PONG\n")
 
 
 # Operations
@@ -179,10 +351,12 @@ def test_an_error_repeats_at_most_forty_characters(length: int, shown: str) -> N
 # Lines that are too long
 
 
-@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r\r\n", b"\r\0"])
 def test_a_line_of_the_limit_is_answered(end: bytes) -> None:
     line = b"SOMA 0000000001 2"
-    assert ask(line + end, max_line=len(line)) == b"3" + end
+    replied = b"3\n" if end == b"\n" else b"3\r\n"
+    assert ask(line + end, max_line=len(line)) == replied
+    assert ask(b"\xef\xbb\xbf" + b"\0" * 99 + line + end, max_line=len(line)) == replied
     assert ask(b"x" * 50 + end, max_line=len(line)).startswith(b"ERR LINE-TOO-LONG ")
 
 
@@ -202,13 +376,19 @@ def test_a_carriage_return_may_still_be_the_line_end() -> None:
     cr = session(max_line=8)
     assert cr.receive(b"SOMA 2 2\r") == b""
     assert cr.receive(b"\n") == b"4\r\n"
+    twice = session(max_line=8)
+    assert twice.receive(b"SOMA 2 2\r") == b""
+    assert twice.receive(b"\r") == b""
+    assert twice.receive(b"\n") == b"4\r\n"
+    for more in (b"\r", b"2"):
+        assert ask(b"SOMA 2 2\r\r", more, max_line=8).startswith(b"ERR LINE-TOO-LONG ")
 
 
-def test_only_one_carriage_return_may_be_the_line_ends() -> None:
+def test_only_so_many_carriage_returns_are_the_line_ends() -> None:
     assert ask(b"PING\r") == b"PONG\n"
-    for end in (b"", b"\n"):
-        assert ask(b"\r\r" + end).startswith(b"ERR SYNTAX ")
-        assert ask(b"SOMA 2 2\r\r" + end).startswith(b"ERR INVALID-NUMBER ")
+    for end in (b"\r\r", b"\r\r\r\n"):  # one may be where the line has no end, else two
+        assert ask(end).startswith(b"ERR SYNTAX ")
+        assert ask(b"SOMA 2 2" + end).startswith(b"ERR INVALID-NUMBER ")
     assert ask(b"UPPER a\r\r") == b"A\r\n"
 
 
@@ -304,6 +484,11 @@ def test_blanks_alone_do_not_start_a_line() -> None:
         b"SOMA 2 2\r",
         b"2*(3+4)",
         b"= 1)",
+        b"SOMA 2 2\0",
+        b"SOMA 2 2\0\0\0",
+        b"\0SOMA 2 2\0",
+        b"SOMA 2\0",
+        b"FOO\0",
     ],
 )
 def test_a_request_in_one_piece_is_complete(request_: bytes) -> None:
@@ -339,6 +524,33 @@ def test_a_telnets_sign_of_life_leaves_a_request_complete() -> None:
     silent.receive(b"\xff\xf1")
     assert silent.partial_line_is_request
     assert silent.flush_partial_line() == b"4\n"
+
+
+def test_a_byte_order_mark_leaves_a_request_complete() -> None:
+    for reads in ([BOM + b"SOMA 2 2"], [BOM, b"SOMA 2 2"], [BOM[:1], BOM[1:] + b"SOMA 2 2"]):
+        silent = session()
+        assert [silent.receive(read) for read in reads] == len(reads) * [b""]
+        assert silent.partial_line_is_request
+        assert silent.flush_partial_line() == b"4\n"
+
+
+def test_nul_that_arrives_later_leaves_a_request_complete() -> None:
+    silent = session()
+    for request in (b"SOMA 2 2", b"\0SOMA 2 2"):
+        for read in (request, b"\0\0", b"\0"):
+            assert silent.receive(read) == b""
+            assert silent.partial_line_is_request
+        assert silent.flush_partial_line() == b"4\n"
+    assert not silent.has_partial_line
+
+
+def test_a_byte_255_at_the_end_of_a_request_is_no_part_of_the_next() -> None:
+    silent = session()
+    assert silent.receive(b"SOMA 1 2\xff") == b""
+    assert silent.partial_line_is_request
+    assert silent.flush_partial_line().startswith(b"ERR INVALID-NUMBER ")
+    assert silent.receive(b"SOMA 1 2") == b""
+    assert silent.flush_partial_line() == b"3\n"
 
 
 def test_enter_of_a_telnet_that_sends_characters_ends_a_line() -> None:
@@ -394,11 +606,17 @@ requests = st.sampled_from(
         *(b"PING", b"HELP", b"UPPER ol\xc3\xa1", b"UPPER \xff\xfe", b"FOO", b"SOMA 1_0 2"),
         *(b"", b" ", b"\t", b"SOMA 2\xff\xf12 3", b"SOMA \xff\xfd\x061 1", b"soma 1\r2 2"),
         *(b"x" * 40, b"SOMA nan 1", b"SOMA 1 2 3", b"\xff", b"\xff\xfa", b"a\x04", b"QUIT"),
+        *(b"SOMA 1 2\xff3", b"SOMA 1 2\0", b"\0\0PING", b"\0", b"\0\x04", b"\r", b"\r\r\r"),
+        *(b"\0" * 40, b"PING" + b"\0" * 40, b"GET / HTTP/1.1", b"PROXY UNKNOWN", b"\xef\xbb"),
     ]
 )
-ends = st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\r\r\n", b"\r\0"])
+ends = st.sampled_from([b"\n", b"\r\n", b"\n\n", b"\r\r\n", b"\r\0", b"\n\0", b"\0"])
+starts = st.sampled_from([b"", b"", b"", BOM, BOM[:2], BOM + BOM, PROXY_V2, PROXY_V2[:-1], b"\r\n"])
 streams = st.one_of(
-    st.lists(st.tuples(requests, ends).map(b"".join), max_size=12).map(b"".join),
+    st.tuples(
+        starts, st.lists(st.tuples(requests, ends).map(b"".join), max_size=12).map(b"".join)
+    ).map(b"".join),
+    st.lists(st.sampled_from([b"\r", b"\n", b"\0", b"\xff", b"\x04", b" ", b"5"])).map(b"".join),
     st.binary(max_size=120),
 )
 
@@ -420,12 +638,24 @@ def test_any_cuts_give_the_same_replies(stream: bytes, data: st.DataObject) -> N
     assert ask(*filter(None, pieces), max_line=30) == whole
 
 
-@given(st.binary(max_size=400).map(lambda data: data.replace(b"\xff", b"").replace(b"\x04", b"")))
+@given(
+    st.one_of(st.binary(max_size=400), streams).map(
+        lambda data: data.translate(None, b"\xff\x04").replace(b"PROXY", b"").replace(b"HTTP", b"")
+    )
+)
 def test_any_bytes_get_one_reply_for_each_line_that_is_not_blank(data: bytes) -> None:
+    if data.startswith(PROXY_V2):
+        data = data[1:]
     replies = ask(data)
-    lines = [line for line in data.split(b"\n") if line.removesuffix(b"\r").strip(b" \t")]
+    text = re.sub(rb"\r\r?\0|\r\r\n", b"\r\n", data.removeprefix(BOM))
+    text = re.sub(rb"(?m)^\0+|\0+\Z", b"", text)
+    lines = [line for line in text.split(b"\n") if line.removesuffix(b"\r").strip(b" \t")]
     quit_at = next(
-        (i for i, line in enumerate(lines, 1) if line.strip(b" \t\r").upper() == b"QUIT"),
+        (
+            i
+            for i, line in enumerate(lines, 1)
+            if line.removesuffix(b"\r").strip(b" \t").upper() == b"QUIT"
+        ),
         len(lines),
     )
     assert replies.count(b"\n") == quit_at
