@@ -14,7 +14,7 @@ import re
 from calcd.core.batch import PLAIN, SHORT_LINE, reply_to_block
 from calcd.core.budget import CALL_LIMIT, BudgetExceeded
 from calcd.core.closing import ERRORS, CloseReason
-from calcd.core.interpreter import BLANK_LINE_COST, CHARACTER_COST, Interpreter, is_request
+from calcd.core.interpreter import CHARACTER_COST, Interpreter, is_request
 from calcd.core.job import Job, Outcome, failure, job_of, update
 from calcd.core.preamble import (
     BYTE_ORDER_MARK,
@@ -35,6 +35,7 @@ _BLOCK = 1 << 12  # characters that are split into fields together
 _TELNET_PIECE = 512  # bytes that are stripped of telnet commands at once
 _TELNET_COST = 8  # of each command
 _TELNET_BYTE_COST = 0.1
+_BLANK_LINE_COST = 7  # of one that is not among plain lines
 _REPLY_CHARACTER_COST = 1  # bounds the replies that are held in memory
 
 
@@ -313,7 +314,7 @@ class Session:
                 break
             if len(request) <= SHORT_LINE and not request.strip(" \t"):
                 counters.lines += has_end
-                budget.spent += BLANK_LINE_COST + CHARACTER_COST * len(line)
+                budget.spent += _BLANK_LINE_COST + CHARACTER_COST * len(line)
                 continue
             if not counters.requests:
                 reason = foreign_protocol(request)
