@@ -7,6 +7,7 @@ if TYPE_CHECKING:
 CHUNK = 65536  # bytes read at once, in each direction
 # Bytes. The longest line has 1 MiB, and UPPER turns one byte into 3 at most.
 MAX_REPLY = 4 << 20
+MAX_NUMBER = 4096  # bytes of a line that a server compares with its own replies
 MAX_TIMEOUT = 1e6  # seconds; the limit of poll() is twice as many
 CLOSED = "connection closed by the server"
 UNEXPECTED = "the server has sent more than was asked for"
@@ -15,6 +16,7 @@ SETTINGS = ("PRECISION", "ROUNDING", "EXACT", "LANGUAGE")  # with an operand: fo
 # `translate` deletes the blanks and makes each other byte but the newline an x. A request that is
 # not blank then starts with x.
 BLANKS = b" \t\r"
+NUMBER_BYTES = b"0123456789.eE+-\n" + BLANKS
 MARKS = bytes(byte if byte == ord("\n") else ord("x") for byte in range(256))
 
 
@@ -34,6 +36,17 @@ def describe(error: Exception) -> str:
     if reason := getattr(error, "reason", None):  # set by OpenSSL
         return str(reason).replace("_", " ").lower()
     return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def is_number(request: bytes) -> bool:
+    """Return whether a request is a number as a server prints it, and nothing else."""
+    if len(request) > MAX_NUMBER or request.translate(None, NUMBER_BYTES):  # such as inf, 1_000
+        return False
+    try:
+        float(request)
+    except ValueError:
+        return False
+    return True
 
 
 class ReplyCounter:

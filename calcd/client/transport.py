@@ -19,6 +19,7 @@ from calcd.client.protocol import (
     ClientError,
     ReplySplitter,
     describe,
+    is_number,
 )
 from calcd.client.streams import warn
 
@@ -177,7 +178,13 @@ class UDP:
                 yield self.request(line + b"\n")
 
     def request(self, request: bytes) -> bytes:
-        """Return the reply to a request. Raise ClientError if none arrives."""
+        """Return the reply to a request. Raise ClientError if none arrives.
+
+        A server takes a datagram of numbers for the answer of another, so it is not even sent.
+        """
+        if is_number(request):
+            reason = "a number alone gets no reply over UDP, as it may be one: put = before it"
+            raise ClientError(f"{self._endpoint.name}: {reason}")
 
         def attempt(endpoint: Endpoint, address: Address) -> bytes:
             server = _socket.socket(address[0], _socket.SOCK_DGRAM)

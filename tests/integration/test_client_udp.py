@@ -191,6 +191,25 @@ def test_a_refused_datagram(switches: str) -> None:
         assert error_message(done) == told
 
 
+@pytest.mark.parametrize("number", ["5", " -1.50\t", "1E+30", "+.5e-3"])
+def test_a_number_alone_is_told_why_it_gets_no_reply(port: str, number: str) -> None:
+    # At once, and not after a time-out: that would be longer than the test may take.
+    requests = f"SOMA 2 2\n{number}\nPING\n".encode()
+    done = calcc("-u", "-w", 1000, HOST, port, stdin=requests)
+    assert (done.stdout, done.returncode) == (b"4\n", 3)
+    reason = "a number alone gets no reply over UDP, as it may be one: put = before it"
+    assert error_message(done) == f"{HOST} port {port}: {reason}"
+    again = calcc("-u", "-e", f"= {number}", HOST, port)
+    assert (again.stderr, again.returncode) == (b"", 0)
+
+
+@pytest.mark.parametrize("request_", ["inf", "1_000", "1+1", "-", "e", "1 2"])
+def test_what_is_no_number_is_asked(port: str, request_: str) -> None:
+    done = calcc("-u", "-e", request_, HOST, port)
+    assert done.stdout
+    assert done.stderr == b""
+
+
 def test_a_reply_without_newline() -> None:
     def script(sock: socket.socket) -> None:
         _, sender = sock.recvfrom(100)
