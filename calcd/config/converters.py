@@ -12,6 +12,7 @@ from typing import TypeVar
 from calcd.config.endpoints import Endpoint, parse_endpoint
 from calcd.config.networks import Networks, parse_network
 from calcd.core.errors import printable
+from calcd.core.messages import LANGUAGES, language_called
 
 MIN_SECONDS = 0.001  # poll() counts in milliseconds
 YEAR = 366 * 24 * 60 * 60
@@ -85,6 +86,13 @@ def choice(*choices: str) -> Callable[[str], str]:
         raise _unexpected(text, f"one of {', '.join(choices)}")
 
     return convert
+
+
+def language(text: str) -> str:
+    """Convert the name of a language; a tag or a locale, such as pt-BR or pt_PT, is one too."""
+    if called := language_called(text):
+        return called.name
+    raise _unexpected(text, f"one of {', '.join(LANGUAGES)}")
 
 
 def switch(text: str) -> bool:

@@ -10,8 +10,9 @@ from calcd.config.endpoints import Endpoint
 from calcd.config.errors import ConfigError, SettingsError
 from calcd.config.file import Row, read_file
 from calcd.config.networks import Networks
-from calcd.core.decimal128 import MAX_PRECISION, ROUNDINGS
+from calcd.core.decimal128 import MAX_PRECISION, NOTATIONS, ROUNDINGS
 from calcd.core.errors import printable
+from calcd.core.messages import LANGUAGES
 
 SECTION = "calcd"
 DEFAULT_FILE = "/etc/calcd/calcd.conf"
@@ -68,7 +69,7 @@ class Settings:
     drain_timeout: float = _setting(
         to.seconds(0), "5", "seconds to drain connections at shutdown, before they are cut"
     )
-    max_line: int = _setting(to.integer(1, 1 << 20), "1024", "maximum bytes of a line")
+    max_line: int = _setting(to.integer(1, 1 << 20), "16384", "maximum bytes of a line")
     max_connections: int = _setting(
         to.integer(1, 1_000_000),
         "1024",
@@ -93,6 +94,15 @@ class Settings:
     precision: int = _setting(to.integer(1, MAX_PRECISION), "34", "significant digits of a result")
     rounding: str = _setting(
         to.choice(*ROUNDINGS), "half-even", f"rounding of a result: {', '.join(ROUNDINGS)}"
+    )
+    notation: str = _setting(
+        to.choice(*NOTATIONS),
+        "plain",
+        "how numbers are written: plain, without an exponent where they are of usual size, or "
+        "scientific",
+    )
+    language: str = _setting(
+        to.language, "en", f"language of errors and help: {', '.join(LANGUAGES)}"
     )
     log_level: str = _setting(
         to.choice("debug", "info", "warning", "error"),

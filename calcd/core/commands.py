@@ -6,17 +6,14 @@ from decimal import Decimal
 from functools import cache
 
 import calcd
-from calcd.core.decimal128 import MAX_PRECISION, ROUNDINGS, Arithmetic
-from calcd.core.errors import RequestError, printable
-from calcd.core.messages import ENGLISH, LANGUAGES, Language
-from calcd.core.operations import ARITHMETIC, Operation
+from calcd.core.decimal128 import MAX_PRECISION, NOTATIONS, ROUNDINGS, Arithmetic
+from calcd.core.errors import RequestError, printable, to_wire
+from calcd.core.help import EXPRESSIONS, Help
+from calcd.core.messages import ENGLISH, LANGUAGES, Language, language_called
+from calcd.core.operations import ARITHMETIC, Operation, canonical
 
-CONSTANTS = ("pi", "e")
-ANSWER = "ans"
-_MARKS = set("(+-*/^%=,")  # of an expression: no name has one of these
 _SWITCH = ("on", "off")
 _NO_VARIABLES = "no variables"
-_EXPRESSIONS_HELP = "expressions: 2*(3+4), x = sqrt(2), = x^2; HELP SOMA shows details"
 _VERSION = f"calcd {calcd.__version__}"
 
 
@@ -39,10 +36,10 @@ class CommandContext:
     """
 
     arithmetic: Arithmetic
+    language: Language = ENGLISH
     variables: dict[str, Decimal] = field(default_factory=dict)
     more_variables: int = 0
     answer: str = ""
-    language: Language = ENGLISH
     counters: Counters = field(default_factory=Counters)
     quit: bool = False
 
@@ -51,85 +48,97 @@ class Command(Operation):
     """An operation whose ``function`` takes a ``CommandContext`` and the operands as text."""
 
 
-_COMMANDS: list[Command] = []
+class Setting(Command):
+    """A command that shows a value, and sets it if it has an operand."""
 
 
-def _command(help_line: str) -> Callable[[Callable[..., str]], Callable[..., str]]:
+# The operations by the topics of HELP, in its order. HELP names those of a topic in a line of at
+# most 80 columns, so "settings" has no room for NOTATION and LANGUAGE.
+TOPICS: dict[str, list[Operation]] = {
+    **{topic: list(rows) for topic, rows in ARITHMETIC.items()},
+    EXPRESSIONS: [],
+    "settings": [],
+    "session": [],
+    "text": [],
+}
+
+
+def _command(
+    topic: str, line: str, kind: type[Command] = Command
+) -> Callable[[Callable[..., str]], Callable[..., str]]:
     """Add the decorated function to the table, with what its line of help says."""
 
     def add(function: Callable[..., str]) -> Callable[..., str]:
-        _COMMANDS.append(Command.from_help(help_line, function))
+        TOPICS[topic].append(kind.from_help(line, function))
         return function
 
     return add
 
 
-def operation_named(name: str, variables: Collection[str] = ()) -> Operation:
-    """Return the operation of that name in any case; raise ``RequestError`` UNKNOWN-OPERATION."""
-    try:
-        return BY_NAME[name.upper()]
-    except KeyError:
-        template = "unknown operation {}: HELP lists them"
-        if name.lower() in (*variables, *CONSTANTS, ANSWER) or _MARKS & set(name):
-            template = "unknown operation {}: begin an expression with =, as in: = 2*(3+4)"
-        raise RequestError("UNKNOWN-OPERATION", template, printable(name)) from None
-
-
-def help_line(language: Language, name: str = "") -> str:
-    """Return the list of operations, or how to use one; raise ``RequestError`` as above."""
-    translate = language.translate
-    if name:
-        operation = operation_named(name)
-        usage = " ".join(map(translate, operation.usage))
-        also = "".join(f", {translate('also')} {alias}" for alias in operation.names[1:])
-        example = f"{operation.example} -> {translate(operation.example_reply)}"
-        return f"{usage}: {translate(operation.help)}{also}; {example}"
-    kinds = "; ".join(
-        f"{translate(kind)}: {', '.join('|'.join(operation.names) for operation in rows)}"
-        for kind, rows in KINDS.items()
-    )
-    return f"{kinds}; {translate(_EXPRESSIONS_HELP)}"
+def operation_called(name: str) -> Operation | None:
+    """Return the operation of that name, in any case, with or without accents."""
+    return BY_NAME.get(name.upper() if name.isascii() else canonical(name))
 
 
 @cache
 def fixed_replies() -> frozenset[str]:
-    """Return all replies of commands that do not depend on what a client has sent."""
-    replies = {"PONG", "OK", "BYE", _VERSION, *ROUNDINGS, *_SWITCH, *LANGUAGES}
+    """Return all replies of commands that do not depend on what a client has sent, as sent."""
+    replies = {"PONG", "OK", "BYE", _VERSION, *ROUNDINGS, *NOTATIONS, *_SWITCH, *LANGUAGES}
     for language in LANGUAGES.values():
         replies.add(language.translate(_NO_VARIABLES))
-        replies |= {help_line(language, name) for name in ("", *BY_NAME)}
-    return frozenset(replies)
+    replies.update(_HELP.lines())
+    return frozenset(map(to_wire, replies))
 
 
-@_command("MAIUSCULA|UPPER text...: the text in upper case; MAIUSCULA abc -> ABC")
+@_command("text", "MAIUSCULA|UPPER text...: the text in upper case; MAIUSCULA abc -> ABC")
 def _upper(_: CommandContext, text: str) -> str:
+    upper = text.upper()
     try:
-        upper = text.encode("latin-1").decode("utf-8").upper()
-    except UnicodeDecodeError:
+        upper.encode()
+    except UnicodeEncodeError:
         raise RequestError("INVALID-TEXT", "{} is not UTF-8", printable(text)) from None
     if upper.startswith("ERR "):
         raise RequestError("INVALID-TEXT", "the reply would look like an error")
-    return upper.encode("utf-8").decode("latin-1")
+    return upper
 
 
-@_command("PRECISION [digits]: show or set the precision, in digits; PRECISION 34 -> 34")
+@_command(
+    "settings",
+    "PRECISAO|PRECISION [digits]: show or set the precision, in digits; PRECISAO 34 -> 34",
+    Setting,
+)
 def _precision(context: CommandContext, digits: str = "") -> str:
     if digits:
-        if not (digits.isdecimal() and len(digits) <= 4 and 1 <= int(digits) <= MAX_PRECISION):
+        if not (
+            digits.isascii()
+            and digits.isdecimal()
+            and len(digits) <= 4
+            and 1 <= int(digits) <= MAX_PRECISION
+        ):
             template = "{} is not an integer from 1 to {}"
             raise RequestError("INVALID-NUMBER", template, printable(digits), MAX_PRECISION)
         context.arithmetic = replace(context.arithmetic, precision=int(digits))
     return str(context.arithmetic.precision)
 
 
-@_command("ROUNDING [mode]: show or set the rounding mode; ROUNDING half-even -> half-even")
+@_command(
+    "settings",
+    f"ARREDONDAMENTO|ROUNDING [{'|'.join(ROUNDINGS)}]: show or set how results are rounded (HELP "
+    "digits: operations that round); ARREDONDAMENTO half-even -> half-even",
+    Setting,
+)
 def _rounding(context: CommandContext, mode: str = "") -> str:
     if mode:
         context.arithmetic = replace(context.arithmetic, rounding=_choice(mode, ROUNDINGS))
     return context.arithmetic.rounding
 
 
-@_command("EXACT [on|off]: show or set whether rounding is an error; EXACT off -> off")
+@_command(
+    "settings",
+    f"EXATO|EXACTO|EXACT [{'|'.join(_SWITCH)}]: show or set whether rounding is an error; "
+    "EXATO off -> off",
+    Setting,
+)
 def _exact(context: CommandContext, switch: str = "") -> str:
     if switch:
         exact = _choice(switch, _SWITCH) == "on"
@@ -137,10 +146,28 @@ def _exact(context: CommandContext, switch: str = "") -> str:
     return "on" if context.arithmetic.exact else "off"
 
 
-@_command("LANGUAGE [en|pt]: show or set the language of errors and help; LANGUAGE en -> en")
+@_command(
+    "text",
+    f"NOTACAO|NOTATION [{'|'.join(NOTATIONS)}]: show or set how numbers are written; "
+    "NOTACAO plain -> plain",
+    Setting,
+)
+def _notation(context: CommandContext, notation: str = "") -> str:
+    if notation:
+        notation = _choice(notation, NOTATIONS)
+        context.arithmetic = replace(context.arithmetic, notation=notation)
+    return context.arithmetic.notation
+
+
+@_command(
+    "text",
+    f"IDIOMA|LANGUAGE [{'|'.join(LANGUAGES)}]: show or set the language of errors and help; "
+    "IDIOMA en -> en",
+    Setting,
+)
 def _language(context: CommandContext, name: str = "") -> str:
     if name:
-        context.language = LANGUAGES[_choice(name, LANGUAGES)]
+        context.language = language_called(name) or LANGUAGES[_choice(name, LANGUAGES)]
     return context.language.name
 
 
@@ -151,7 +178,9 @@ def _choice(text: str, choices: Collection[str]) -> str:
     raise RequestError("UNKNOWN-NAME", "{} is not one of {}", printable(text), ", ".join(choices))
 
 
-@_command(f"VARS: list the variables and their values; VARS -> {_NO_VARIABLES}")
+@_command(
+    "session", f"VARIAVEIS|VARS: list the variables and their values; VARIAVEIS -> {_NO_VARIABLES}"
+)
 def _vars(context: CommandContext) -> str:
     if not context.variables:
         return context.language.translate(_NO_VARIABLES)
@@ -159,42 +188,40 @@ def _vars(context: CommandContext) -> str:
     return " ".join(f"{name}={text(value)}" for name, value in context.variables.items())
 
 
-@_command("CLEAR: remove the variables and ANS; CLEAR -> OK")
+@_command("session", "LIMPAR|CLEAR: remove the variables and ANS; LIMPAR -> OK")
 def _clear(context: CommandContext) -> str:
     context.variables.clear()
     context.answer = ""
     return "OK"
 
 
-@_command("PING: check that the server answers; PING -> PONG")
+@_command("session", "PING: check that the server answers; PING -> PONG")
 def _ping(context: CommandContext) -> str:
     context.counters.pings += 1
     return "PONG"
 
 
-@_command(f"VERSION: the server's name and version; VERSION -> {_VERSION}")
+@_command("session", f"VERSAO|VERSION: the server's name and version; VERSAO -> {_VERSION}")
 def _version(_: CommandContext) -> str:
     return _VERSION
 
 
 @_command(
-    "HELP [operation]: list the operations, or show how to use one; "
-    "HELP PING -> PING: check that the server answers; PING -> PONG"
+    "text",
+    "AJUDA|HELP [topic]: list the topics, or explain a topic or an operation; "
+    "AJUDA PING -> PING: check that the server answers; PING -> PONG",
 )
 def _help(context: CommandContext, name: str = "") -> str:
-    return help_line(context.language, name)
+    return _HELP.line(context.language, name)
 
 
-@_command("QUIT: reply BYE and end the session; QUIT -> BYE")
+@_command("session", "SAIR|EXIT|QUIT: reply BYE and end the session; SAIR -> BYE")
 def _quit(context: CommandContext) -> str:
     context.quit = True
     return "BYE"
 
 
-KINDS: dict[str, tuple[Operation, ...]] = {
-    "arithmetic": ARITHMETIC,
-    "text": tuple(each for each in _COMMANDS if each.takes_text),
-    "session": tuple(each for each in _COMMANDS if not each.takes_text),
-}
-TABLE = tuple(operation for rows in KINDS.values() for operation in rows)
+TABLE = tuple(operation for rows in TOPICS.values() for operation in rows)
 BY_NAME: dict[str, Operation] = {name: operation for operation in TABLE for name in operation.names}
+NAMES = frozenset(BY_NAME)
+_HELP = Help(TOPICS)

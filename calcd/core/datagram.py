@@ -12,9 +12,10 @@ from collections.abc import Callable
 from calcd.core.budget import CALL_LIMIT, BudgetExceeded
 from calcd.core.commands import fixed_replies
 from calcd.core.decimal128 import Arithmetic
-from calcd.core.errors import RequestError
+from calcd.core.errors import RequestError, from_wire, to_wire
 from calcd.core.interpreter import Interpreter
 from calcd.core.job import Job, Outcome
+from calcd.core.messages import ENGLISH, Language
 from calcd.core.preamble import BYTE_ORDER_MARK
 from calcd.core.session import Session
 
@@ -47,13 +48,16 @@ class DatagramSession:
         self,
         data: bytes,
         arithmetic: Arithmetic,
-        max_line: int = 1024,
+        max_line: int = 16384,
         on_request: Callable[[str, str], None] | None = None,
         on_bug: Callable[[str], None] | None = None,
+        language: Language = ENGLISH,
     ) -> None:
-        interpreter = Interpreter(arithmetic, on_bug=on_bug)
+        interpreter = Interpreter(arithmetic, on_bug=on_bug, language=language)
         if on_request is not None:
-            interpreter.on_request = lambda request, reply: on_request(request, self._safe(reply))
+            interpreter.on_request = lambda request, reply: on_request(
+                request, from_wire(self._safe(to_wire(reply)))
+            )
         self._context = interpreter.context
         self._session = Session(interpreter, max_line)
         self.budget = arithmetic.budget
@@ -105,7 +109,11 @@ class DatagramSession:
 
     def _safe(self, reply: str) -> str:
         """Return a reply, or an error in its place if another server might reply to it."""
-        return reply if _is_reply(reply) else _NOT_OVER_UDP.reply(self._context.language.translate)
+        return (
+            reply
+            if _is_reply(reply)
+            else to_wire(_NOT_OVER_UDP.reply(self._context.language.translate))
+        )
 
 
 def is_answer(data: bytes) -> bool:

@@ -6,26 +6,26 @@ parameters of IEEE 754-2008 decimal128.
 
 import decimal
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import repeat
 from operator import call
 
+from calcd.core import trigonometry
 from calcd.core.budget import Budget
 from calcd.core.errors import RequestError, printable
-from calcd.core.operations import DIVISIONS, EXP, FAST_PATH, Operation
+from calcd.core.exact import exponent_of
+from calcd.core.operations import EXP, FAST_PATH, Operation
 
 # Largest and smallest adjusted exponents of decimal128. They do not depend on the precision.
 EMAX = 6144
 EMIN = -6143
 
 MAX_PRECISION = 1000  # digits
-_PI_DIGITS = MAX_PRECISION + 20  # more, so that rounding is never in doubt
-
-# A result whose first digit is further from the point than this is printed with an exponent.
-PLAIN_PLACES = 34
+PLAIN_PLACES = 34  # see Arithmetic.text
+NOTATIONS = ("plain", "scientific")
 
 # The eight modes of the specification; its names without "round-".
 ROUNDINGS = {
@@ -42,7 +42,29 @@ ROUNDINGS = {
 # Narrower than Decimal(): no underscores, no digits of other scripts, no NaN. The quantifiers are
 # possessive, so that a mismatch takes linear time.
 UNSIGNED = r"(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?"
-_NUMBER = re.compile(f"[+-]?{UNSIGNED}")
+_NUMBER = re.compile(f"[+−-]?{UNSIGNED}")
+
+# What is likely meant by an operand that is no number.
+_HINTS = tuple(
+    (re.compile(pattern, re.IGNORECASE), hint)
+    for pattern, hint in (
+        (".*,", "{} has a comma: use a point before decimals, and a space between operands"),
+        (
+            "[+-]?[0-9.]+%$",
+            "{} is a percentage: write it as a decimal number, such as 0.10 for 10%",
+        ),
+        (
+            "[+-]?0[xob]",
+            "{} is not decimal: hexadecimal, octal and binary numbers are not accepted",
+        ),
+        (
+            r"[+-]?[0-9]++(?:[_']|\.[0-9]++\.)[0-9]",
+            "{} has separators: write digits without separators",
+        ),
+        ("[+-]?(?:inf(?:inity)?|s?nan)$", "{} is not a finite number"),
+        ("[a-z][a-z0-9_]*$", "{} is neither a number nor a variable"),
+    )
+)
 
 
 @lru_cache  # a copy costs a quarter of a new context
@@ -64,34 +86,37 @@ class Arithmetic:
     """Calculates in one precision and rounding. Not to be shared between threads.
 
     ``precision`` is in significant digits, ``rounding`` a key of ``ROUNDINGS``; ``exact`` makes
-    an error of a result that would be rounded. Operations are charged to ``budget``.
+    an error of a result that would be rounded. ``notation`` is one of ``NOTATIONS``: see ``text``.
+    Operations are charged to ``budget``.
     """
 
     precision: int = 34
     rounding: str = "half-even"
     exact: bool = False
+    notation: str = "plain"
     budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
         self.context = _context(self.precision, self.rounding, self.exact).copy()
         self.fast_cost = 8 + 0.07 * self.precision  # of ``calculate_unchecked``, of no characters
-        # Without this many digits no plain result has its first digit beyond PLAIN_PLACES.
-        self._may_be_wide = self.precision > PLAIN_PLACES
+        self._is_plain = self.notation == "plain"
+        self._max_integer_digits = max(PLAIN_PLACES, self.precision)  # in plain notation
+        # Plain notation leaves out the zeros that rounding has left, also where the clamp pads.
+        self._unclamped = _context(self.precision, self.rounding, False).copy()
+        self._unclamped.clamp = 0
 
     def number(self, operand: str) -> Decimal:
         """Parse a number without rounding; raise ``RequestError`` INVALID-NUMBER.
 
         The decimal module holds exponents up to about 10**18, and raises rather than round.
         """
-        template = "{} is not a decimal number"
-        if _NUMBER.fullmatch(operand):
-            try:
-                return Decimal(operand, self.context)
-            except decimal.InvalidOperation:
-                template = "{} has an exponent out of range"
-        elif "," in operand:
-            template = "{} has a comma: use a point before decimals, and a space between operands"
-        raise RequestError("INVALID-NUMBER", template, printable(operand))
+        if not _NUMBER.fullmatch(operand):
+            raise _not_a_number(operand)
+        try:
+            return Decimal(operand.replace("−", "-"), self.context)
+        except decimal.InvalidOperation:
+            template = "{} has an exponent out of range"
+            raise RequestError("INVALID-NUMBER", template, printable(operand)) from None
 
     def run(self, operation: Operation, numbers: Sequence[Decimal]) -> Decimal:
         """Return the result of an operation; raise ``RequestError`` if it has no finite result.
@@ -99,46 +124,32 @@ class Arithmetic:
         Raise ``BudgetExceeded`` if it costs too much.
         """
         self.budget.charge(operation.cost(self.precision, numbers))
-        try:
-            result: Decimal = operation.function(self.context, *numbers)
-        except (decimal.Overflow, decimal.Inexact) as signal:
-            raise self._does_not_fit(signal) from None
-        except (decimal.DivisionByZero, decimal.InvalidOperation):
-            raise self._undefined(operation, numbers) from None
-        if not result.is_finite():  # such as the logarithm of 0
-            raise self._undefined(operation, numbers)
-        return result
+        return self._result_of(operation.function, *numbers)
 
     def rounded(self, number: Decimal) -> Decimal:
         """Round a number as if it were a result; raise the errors of ``run``."""
-        try:
-            return self.context.plus(number)
-        except (decimal.Overflow, decimal.Inexact) as signal:
-            raise self._does_not_fit(signal) from None
-
-    def _does_not_fit(self, signal: decimal.Inexact) -> RequestError:
-        if isinstance(signal, decimal.Overflow):
-            template = "the result is too large: it must be below 1E+{}"
-            return RequestError("OVERFLOW", template, EMAX + 1)
-        template = "the exact result does not fit in {} digits"
-        return RequestError("INEXACT", template, self.precision)
-
-    def _undefined(self, operation: Operation, numbers: Sequence[Decimal]) -> RequestError:
-        if operation in DIVISIONS and numbers[-1] == 0:
-            if numbers[0] == 0:
-                return RequestError("DIVISION-UNDEFINED", "0 divided by 0 is undefined")
-            return RequestError("DIVISION-BY-ZERO", "division by zero")
-        shown = " ".join(printable(str(number))[1:-1] for number in numbers)
-        template = "{} has no result of {} digits or fewer for {}"
-        return RequestError(
-            "INVALID-OPERATION", template, operation.names[0], self.precision, shown
-        )
+        return self._result_of(Context.create_decimal, number)
 
     def constant(self, name: str) -> Decimal:
         """Return ``pi`` or ``e``, rounded."""
-        if name == "pi":
-            return self.rounded(_pi())
-        return self.run(EXP, (Decimal(1),))
+        self.budget.charge(EXP.cost(self.precision, ()))
+        return self._result_of(trigonometry.pi if name == "pi" else trigonometry.e)
+
+    def _result_of(self, function: Callable[..., Decimal], *numbers: Decimal) -> Decimal:
+        """Return what a function makes of numbers, without the zeros that rounding has left."""
+        context = self.context
+        context.clear_flags()
+        try:
+            result = function(context, *numbers)
+        except decimal.Overflow:
+            template = "the result is too large: it must be below 1E+{}"
+            raise RequestError("OVERFLOW", template, EMAX + 1) from None
+        except decimal.Inexact:
+            template = "the exact result does not fit in {} digits"
+            raise RequestError("INEXACT", template, self.precision) from None
+        if self._is_plain and context.flags[decimal.Rounded]:
+            return self._unclamped.normalize(result)
+        return result
 
     def calculate_unchecked(self, name: str, left: str, right: str) -> str:
         """Return the result of an operation, by name, on two operands as text.
@@ -146,52 +157,64 @@ class Arithmetic:
         This is fast: the grammar is not checked, but for what ``Decimal()`` checks. Raise any
         exception for an unknown operation, an operand that is not a number or no finite result.
         """
-        result = FAST_PATH[name](self.context, Decimal(left), Decimal(right))
+        function = FAST_PATH[name]
+        result = function(self.context, Decimal(left), Decimal(right))
         text = str(result)
-        return self._reformat(text, result) if "E" in text or self._may_be_wide else text
+        if self._may_differ(text, result):
+            return self._reformat(function, left, right)
+        return text
 
     def calculate_batch(
-        self, names: Iterable[str], lefts: Iterable[str], rights: Iterable[str]
+        self, names: Iterable[str], lefts: Sequence[str], rights: Sequence[str]
     ) -> list[str]:
         """Do ``calculate_unchecked`` for many; raise if one of them fails.
 
         Almost all loops are those of ``map``, without bytecode for each element.
         """
-        operators = map(FAST_PATH.__getitem__, names)
+        functions = list(map(FAST_PATH.__getitem__, names))
         operands = map(Decimal, lefts), map(Decimal, rights)
-        results = list(map(call, operators, repeat(self.context), *operands))
+        results = list(map(call, functions, repeat(self.context), *operands))
         texts = list(map(str, results))
         for number, text in enumerate(texts):
-            if "E" in text or self._may_be_wide:
-                texts[number] = self._reformat(text, results[number])
+            if (text[-1] == "0" or "E" in text) and self._may_differ(text, results[number]):
+                texts[number] = self._reformat(functions[number], lefts[number], rights[number])
         return texts
 
-    def text(self, number: Decimal) -> str:
-        """Return a finite number as text that keeps its value and quantum.
+    def _may_differ(self, text: str, result: Decimal) -> bool:
+        """Return whether the text of a result may differ from the to-scientific-string.
 
-        The notation is plain if the exponent is zero or negative and the first digit is within
-        ``PLAIN_PLACES`` of the point, else the specification's to-scientific-string.
+        A result that was rounded has as many digits as the precision, or an exponent.
         """
-        return self._reformat(str(number), number)
+        is_long = len(text) >= self.precision
+        return self._is_plain and ("E" in text or (text[-1] == "0" and (is_long or not result)))
 
-    def _reformat(self, text: str, number: Decimal) -> str:
-        """Convert the specification's to-scientific-string into our notation."""
-        if "E-" in text:  # the specification uses it from the seventh place on
-            if number.adjusted() >= -PLAIN_PLACES:
-                return format(number, "f")
-        elif self._may_be_wide and "E" not in text and number.adjusted() >= PLAIN_PLACES:
-            return format(number, "E")
-        return text
+    def _reformat(self, function: Callable[..., Decimal], left: str, right: str) -> str:
+        return self.text(self._result_of(function, Decimal(left), Decimal(right)))
+
+    def text(self, number: Decimal) -> str:
+        """Return a finite number as text that reads back as the same value.
+
+        The ``scientific`` notation is the specification's to-scientific-string, and keeps the
+        quantum and the sign of zero. The ``plain`` notation has no exponent where the first digit
+        is within ``PLAIN_PLACES`` of the point and the integer part has no more digits than that
+        or than the precision; zero has no sign, no exponent and at most ``PLAIN_PLACES`` places.
+        """
+        text = str(number)
+        if not self._is_plain or ("E" not in text and 0 < len(text) <= PLAIN_PLACES and number):
+            return text
+        if not number:
+            places = min(PLAIN_PLACES, -exponent_of(number))
+            return f"0.{'0' * places}" if places > 0 else "0"
+        if -PLAIN_PLACES <= number.adjusted() < self._max_integer_digits:
+            return format(number, "f")
+        return format(number, "E")
 
 
-@cache
-def _pi() -> Decimal:
-    """Return pi, truncated after ``_PI_DIGITS`` decimals: Machin's 16 atan(1/5) - 4 atan(1/239)."""
-    guard_digits = 10
-    total, one = 0, 10 ** (_PI_DIGITS + guard_digits)
-    for factor, divisor in ((16, 5), (-4, 239)):
-        power, number = factor * one // divisor, 1
-        while power:
-            total += power // number
-            power, number = -power // divisor**2, number + 2
-    return Decimal(f"{total // 10**guard_digits}E-{_PI_DIGITS}")
+def _not_a_number(operand: str) -> RequestError:
+    """Return INVALID-NUMBER with what is likely wrong with an operand."""
+    template = "{} is not a decimal number"
+    for pattern, hint in _HINTS:
+        if pattern.match(operand):
+            template = hint
+            break
+    return RequestError("INVALID-NUMBER", template, printable(operand))

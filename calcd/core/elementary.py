@@ -19,7 +19,6 @@ Results that are very close to a boundary without being one, such as exp(1e-999)
 ln(1 + 1e-999), would need many digits. The first terms of a series say on which side they are.
 """
 
-import decimal
 import math
 from collections.abc import Callable
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_05UP, ROUND_HALF_EVEN, Context, Decimal
@@ -27,11 +26,11 @@ from functools import cache, lru_cache
 
 from calcd.core import exactpowers, fixedpoint
 from calcd.core.errors import RequestError
-from calcd.core.fixedpoint import WIDE, bits_of
+from calcd.core.exact import EXACT, digits_of, exponent_of, is_whole
+from calcd.core.fixedpoint import bits_of
 
 _FAR = 20_000  # no number that has an exponent beyond this is a result
 _SHORT = 40  # digits of a precision in which the decimal module's square root is faster
-_MAX_FACTORIAL = 1000  # no precision has enough digits for a larger one
 _ONE = Decimal(1)
 _TEN = Decimal(10)
 
@@ -58,7 +57,7 @@ def rounded(context: Context, approximate: Approximation) -> Decimal:
     digits = _first_attempt(context)
     while True:
         value = approximate(digits)
-        error = WIDE.scaleb(value, -digits)
+        error = EXACT.scaleb(value, -digits)
         low = sticky.subtract(value, error)
         if low == sticky.add(value, error):
             return context.plus(low)
@@ -98,7 +97,7 @@ def exp_to(digits: int, number: Decimal) -> Decimal:
     scale = bits_of(digits) + 24
     power, rest = divmod(fixedpoint.to_fixed(number, scale), fixedpoint.ln10(scale))
     result = fixedpoint.from_fixed(fixedpoint.exp(rest, scale), scale, digits + 1)
-    return WIDE.scaleb(result, power)
+    return EXACT.scaleb(result, power)
 
 
 def ln_to(digits: int, number: Decimal) -> Decimal:
@@ -109,9 +108,9 @@ def ln_to(digits: int, number: Decimal) -> Decimal:
     is not 0, and else greater than a half of the distance of m from 1.
     """
     power = number.adjusted()
-    mantissa = WIDE.scaleb(number, -power)
+    mantissa = EXACT.scaleb(number, -power)
     if mantissa > 3:
-        mantissa, power = WIDE.scaleb(mantissa, -1), power + 1
+        mantissa, power = EXACT.scaleb(mantissa, -1), power + 1
     places = digits if power else digits - working(1).subtract(mantissa, _ONE).adjusted()
     scale = bits_of(places) + power.bit_length() + 8
     result = fixedpoint.ln(fixedpoint.to_fixed(mantissa, scale), scale)
@@ -173,7 +172,7 @@ def power(context: Context, base: Decimal, exponent: Decimal) -> Decimal:
     As in the specification, an exact result has the quantum that repeated multiplication gives
     if the exponent is whole, and is filled up with zeros if not.
     """
-    whole = exponent == exponent.to_integral_value(context=WIDE)
+    whole = is_whole(exponent)
     if not base:
         return _power_of_zero(base, exponent, whole)
     if base < 0 and not whole:
@@ -190,7 +189,7 @@ def power(context: Context, base: Decimal, exponent: Decimal) -> Decimal:
     sign = base if whole and _is_odd(exponent) else size
     exact = exactpowers.power_of(context, size, exponent.copy_abs())
     if exact and whole:
-        ideal = exactpowers.exponent_of(base) * abs(int(_limited(exponent, 20)))
+        ideal = exponent_of(base) * abs(int(_limited(exponent, 20)))
         value = exactpowers.padded(context, *exact, ideal)
         return _signed_power(context, value.copy_sign(sign), exponent)
     if exact and exponent < 0:
@@ -208,7 +207,7 @@ def power(context: Context, base: Decimal, exponent: Decimal) -> Decimal:
 
 def root(context: Context, number: Decimal, degree: Decimal) -> Decimal:
     """Return the real root of a whole degree; raise ``RequestError`` if there is none."""
-    if not degree or degree != degree.to_integral_value(context=WIDE):
+    if not degree or not is_whole(degree):
         template = "the root's degree must be a whole number other than 0"
         raise RequestError("INVALID-OPERATION", template)
     if number < 0 and not _is_odd(degree):
@@ -220,7 +219,7 @@ def root(context: Context, number: Decimal, degree: Decimal) -> Decimal:
     size = number.copy_abs()
     n = int(_limited(degree, 20))  # no exponent of a number has so many digits
     if exact := exactpowers.root_of(context, size, abs(n)):
-        ideal = exactpowers.exponent_of(number) // abs(n)
+        ideal = exponent_of(number) // abs(n)
         value = exactpowers.padded(context, *exact, ideal)
         return _signed_power(context, value.copy_sign(number), degree)
     divisor = _limited(degree, _FAR)
@@ -243,14 +242,14 @@ def sqrt(context: Context, number: Decimal) -> Decimal:
         return context.sqrt(number)  # correctly rounded in this mode, to the specification
     # The integer root of a number of 2n or 2n - 1 digits has n.
     places = context.prec + 1 - number.adjusted() // 2
-    scaled = WIDE.scaleb(number, 2 * places)
+    scaled = EXACT.scaleb(number, 2 * places)
     whole = math.isqrt(int(scaled))
     if whole * whole == scaled:
-        coefficient, exponent = exactpowers.split(WIDE.scaleb(Decimal(whole), -places))
-        ideal = exactpowers.exponent_of(number) // 2
+        coefficient, exponent = exactpowers.split(EXACT.scaleb(Decimal(whole), -places))
+        ideal = exponent_of(number) // 2
         return context.plus(exactpowers.padded(context, int(coefficient), exponent, ideal))
     # Another digit that is not 0 stands for all those of the true result.
-    return context.plus(WIDE.scaleb(Decimal(10 * whole + 1), -places - 1))
+    return context.plus(EXACT.scaleb(Decimal(10 * whole + 1), -places - 1))
 
 
 def _check_logarithm(number: Decimal) -> None:
@@ -272,9 +271,9 @@ def _power_of_e(context: Context, exponent: Approximation, sign: Decimal = _ONE)
     one = _ONE.copy_sign(sign)
     rough = exponent(_first_attempt(context) + 7)
     if rough.adjusted() >= 5:
-        return context.plus(WIDE.scaleb(one, _FAR if rough > 0 else -_FAR))
+        return context.plus(EXACT.scaleb(one, _FAR if rough > 0 else -_FAR))
     if rough.adjusted() < -closeness(context, one) - 1:
-        return beside(context, one, WIDE.scaleb(one, 1) if rough > 0 else Decimal(0))
+        return beside(context, one, EXACT.scaleb(one, 1) if rough > 0 else Decimal(0))
 
     def approximate(digits: int) -> Decimal:
         # An exponent of up to 10**5 has an error of up to 10**-(digits + 2).
@@ -291,34 +290,9 @@ def _signed_power(context: Context, value: Decimal, exponent: Decimal) -> Decima
 def _limited(number: Decimal, most: int) -> Decimal:
     """Bring a number that is too large or too small to matter within ``10**most``."""
     far = abs(number.adjusted()) - most
-    return number if far <= 0 else WIDE.scaleb(number, -far if number.adjusted() > 0 else far)
+    return number if far <= 0 else EXACT.scaleb(number, -far if number.adjusted() > 0 else far)
 
 
 def _is_odd(number: Decimal) -> bool:
     """Return whether a whole number is odd."""
-    return number.adjusted() < digits_of(number) and WIDE.remainder(number, Decimal(2)) != 0
-
-
-def round_to_places(context: Context, number: Decimal, places: Decimal) -> Decimal:
-    """Round to a number of decimal places. The result is never inexact, as it was asked for."""
-    if places != places.to_integral_value() or places.copy_abs() > 10_000:
-        raise decimal.InvalidOperation
-    rounding = context.copy()
-    rounding.traps[decimal.Inexact] = False
-    return rounding.quantize(number, Decimal((0, (1,), -int(places))))
-
-
-def factorial(context: Context, number: Decimal) -> Decimal:
-    """Return the factorial; raise ``decimal.Inexact`` if its digits do not fit."""
-    if number < 0 or number != number.to_integral_value():
-        raise decimal.InvalidOperation
-    if number > _MAX_FACTORIAL:
-        raise decimal.Inexact
-    exact = context.copy()
-    exact.traps[decimal.Inexact] = True
-    return exact.plus(Decimal(math.factorial(int(number))))
-
-
-def digits_of(number: Decimal) -> int:
-    """Return how many digits a number has, or a few more; ``as_tuple()`` would cost much more."""
-    return len(str(number))
+    return number.adjusted() < digits_of(number) and EXACT.remainder(number, Decimal(2)) != 0

@@ -1,6 +1,12 @@
-"""Errors, and how text from a client is shown in them."""
+"""Errors, and text from and to the wire.
 
+A line on the wire is handled with one character for each byte (latin-1), so that a whole read is
+decoded at once without loss. Where a character counts, it is decoded as UTF-8.
+"""
+
+import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 
 MAX_SHOWN = 40  # characters of a client's text that an error or a log line repeats
 
@@ -9,8 +15,9 @@ class RequestError(Exception):
     """A request without a result.
 
     ``code`` is for programs and never changes. ``template`` is for people: English, may be
-    translated, with braces for ``arguments``. An argument that is a tuple has words, each of which
-    is translated by itself. ``str()`` is the reply in English without its line end.
+    translated, with braces for ``arguments``, of which it may leave out the last ones. An argument
+    that is a tuple has words, each of which is translated by itself. ``str()`` is the reply in
+    English without its line end.
     """
 
     def __init__(self, code: str, template: str, *arguments: object) -> None:
@@ -31,11 +38,38 @@ class RequestError(Exception):
         return f"ERR {self.code} {translate(self.template).format(*arguments)}"
 
 
-def printable(text: str) -> str:
-    r"""Return text from outside in quotes, in printable ASCII, cut to ``MAX_SHOWN`` characters.
+def from_wire(text: str) -> str:
+    """Decode a text of one character for each byte; bytes that are not UTF-8 become surrogates."""
+    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "surrogateescape")
 
-    A client's text has one character for each byte (latin-1), so ``é`` in UTF-8 becomes
-    ``\xc3\xa9``. Nothing a client sends can move a terminal's cursor or forge a log line.
+
+def to_wire(text: str) -> str:
+    """Return a text with one character for each byte of its UTF-8: undo ``from_wire``."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def printable(text: str) -> str:
+    r"""Return text from outside in quotes, cut to ``MAX_SHOWN`` characters.
+
+    Control characters, those that change the direction of text or combine with others, and bytes
+    that are not UTF-8 are escaped. So nothing that a client sends can move a terminal's cursor,
+    forge a log line or reorder one.
     """
     cut = "..." if len(text) > MAX_SHOWN else ""
-    return f"'{text[:MAX_SHOWN].encode('unicode_escape').decode('ascii')}{cut}'"
+    shown = text[:MAX_SHOWN]
+    if shown.isascii():
+        return f"'{shown.encode('unicode_escape').decode('ascii')}{cut}'"
+    return f"'{''.join(map(_printable_character, shown))}{cut}'"
+
+
+@lru_cache(1024)  # a client may send nothing but characters that take long
+def _printable_character(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte, by surrogateescape
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    is_plain = (
+        character.isprintable()
+        and character != "\\"
+        and unicodedata.bidirectional(character) not in ("R", "AL", "AN")
+        and not unicodedata.category(character).startswith("M")
+    )
+    return character if is_plain else character.encode("unicode_escape").decode("ascii")

@@ -8,27 +8,28 @@ Numbers may be long. They are not made integers, which takes long, if their leng
 import math
 from decimal import Context, Decimal
 
-from calcd.core.fixedpoint import WIDE
+from calcd.core.exact import EXACT, exponent_of, is_whole
 
 _FAR = 10**6  # an exponent that is beyond this is that of no result, nor near one
 _DECIMALS = 40  # an exponent with more has a denominator above 2**40: no such root is whole
 
 
 def power_of(context: Context, base: Decimal, exponent: Decimal) -> tuple[int, int] | None:
-    """Return c and e of a power if it is such a number and has few digits; else None.
+    """Return c and e of a power if that is a decimal number of few digits; else None.
 
-    Base and exponent are positive. Up to three times the precision is few. If there are more,
-    neither the power nor its reciprocal is a boundary: 5**n has 2.3 times the digits of 2**n.
+    Base and exponent are positive. Up to three times the precision is few. A power with more
+    digits is no boundary. Nor is its reciprocal: that of 5**n is 2**n / 10**n, which still has more
+    digits than the precision, as 5**n has 2.3 times the digits of 2**n.
     """
     coefficient, shift = split(base)
     if coefficient == 1:
-        power = WIDE.multiply(Decimal(shift), exponent)
-        if not power:
+        if shift == 0:
             return 1, 0
-        is_short = power.is_finite() and power.copy_abs() < _FAR
-        is_whole = is_short and power == power.to_integral_value(context=WIDE)
-        return (1, int(power)) if is_whole else None
-    exponent = exponent.normalize(WIDE)
+        if exponent >= _FAR:
+            return None
+        power = EXACT.multiply(Decimal(shift), exponent)
+        return (1, int(power)) if is_whole(power) and power.copy_abs() < _FAR else None
+    exponent = exponent.normalize(EXACT)
     if exponent.adjusted() > 5 or exponent_of(exponent) < -_DECIMALS:
         return None
     numerator, denominator = exponent.as_integer_ratio()
@@ -68,7 +69,7 @@ def _integer_root(number: int, degree: int) -> int:
     """Return the root, rounded down: Newton's method, from above."""
     if degree == 1 or number == 1:
         return number
-    # The first 60 bits of the root, and 2**-40 of it more.
+    # To start above the root: its first 60 bits, and 2**-40 of it more.
     shift = max(0, number.bit_length() // degree - 60)
     first = 2.0 ** (math.log2(number >> degree * shift) / degree)
     root = int(first * (1 + 2.0**-40)) + 2 << shift
@@ -102,7 +103,7 @@ def ratio_of_logarithms(number: Decimal, base: Decimal) -> tuple[int, int] | Non
         if reciprocal is None:
             return None
         sign, a, shift = -1, Decimal(reciprocal[0]), reciprocal[1]
-    if WIDE.remainder(max(a, b), min(a, b)):
+    if EXACT.remainder(max(a, b), min(a, b)):
         return None
     wholes = int(a), int(b)
     if (common := _common_root(*wholes)) is None:
@@ -114,8 +115,9 @@ def ratio_of_logarithms(number: Decimal, base: Decimal) -> tuple[int, int] | Non
 def _common_root(a: int, b: int) -> int | None:
     """Return a number that two numbers above 1 are powers of, if there is one; else None.
 
-    This is Euclid's algorithm on the exponents: if a = g**m and b = g**n, with m >= n, the rest of
-    m : n is the exponent of a / b**k. As n is below 10**7, m : n is whole or 10**-7 from it.
+    This is Euclid's algorithm on the exponents. If a = g**m and b = g**n, with m >= n, and k is
+    m / n rounded down, then a / b**k = g**(m - k n). As n is below 10**7, m / n is whole, or 10**-7
+    or more below the next whole number: adding 1e-8 makes up for inexact logarithms.
     """
     while a > 1 and b > 1:
         if a < b:
@@ -128,9 +130,9 @@ def _common_root(a: int, b: int) -> int | None:
 
 def split(number: Decimal) -> tuple[Decimal, int]:
     """Return c, as a whole decimal number, and e of a positive number."""
-    reduced = number.normalize(WIDE)
+    reduced = number.normalize(EXACT)
     exponent = exponent_of(reduced)
-    return WIDE.scaleb(reduced, -exponent), exponent
+    return EXACT.scaleb(reduced, -exponent), exponent
 
 
 def padded(context: Context, coefficient: int, exponent: int, ideal: float) -> Decimal:
@@ -140,9 +142,4 @@ def padded(context: Context, coefficient: int, exponent: int, ideal: float) -> D
     """
     number = Decimal(coefficient)
     zeros = int(max(0, min(exponent - ideal, context.prec - number.adjusted())))
-    return WIDE.scaleb(Decimal(coefficient * 10**zeros), exponent - zeros)
-
-
-def exponent_of(number: Decimal) -> int:
-    """Return the exponent of a finite number's last digit."""
-    return int(number.as_tuple().exponent)
+    return EXACT.scaleb(Decimal(coefficient * 10**zeros), exponent - zeros)

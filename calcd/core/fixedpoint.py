@@ -9,13 +9,11 @@ evaluation of elementary functions", and Brent and Zimmermann, "Modern Computer 
 chapter 4.
 """
 
-import decimal
 import math
 from collections.abc import Callable
-from decimal import Context, Decimal
+from decimal import Decimal
 
-# Holds any number, without rounding. Not for results of which it would have to make digits.
-WIDE = Context(prec=decimal.MAX_PREC, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[])
+from calcd.core.exact import EXACT, is_whole
 
 _FLOAT_BITS = 52
 _FLOAT_SCALE = 2.0**_FLOAT_BITS
@@ -29,23 +27,26 @@ def bits_of(digits: int) -> int:
 
 def to_fixed(number: Decimal, scale: int) -> int:
     """Convert a decimal number; its exponent must not be large."""
-    if number.adjusted() > 100 and number == number.to_integral_value(context=WIDE):
+    if number.adjusted() > 100 and is_whole(number):
         return int(number) << scale  # the same, but faster
     places = scale * 30103 // 100_000 + 1  # 10**-places <= 2**-scale
     unit: int = 10**places
-    return (int(WIDE.scaleb(number, places)) << scale) // unit
+    return (int(EXACT.scaleb(number, places)) << scale) // unit
 
 
 def from_fixed(number: int, scale: int, digits: int) -> Decimal:
     """Convert a positive number; the result has an error below ``10**-digits`` of itself."""
     places = digits + 2 + (scale - number.bit_length() + 1) * 30103 // 100_000
     if places < 0:
-        return WIDE.scaleb(Decimal((number >> scale) // 10**-places), -places)
-    return WIDE.scaleb(Decimal(number * 10**places >> scale), -places)
+        return EXACT.scaleb(Decimal((number >> scale) // 10**-places), -places)
+    return EXACT.scaleb(Decimal(number * 10**places >> scale), -places)
 
 
 def _kept(compute: Callable[[int], int]) -> Callable[[int], int]:
-    """Keep a constant as precisely as it was needed until now."""
+    """Keep a constant as precisely as it was needed until now.
+
+    Threads may compute it at the same time: scale and value are replaced together.
+    """
     kept = 0, 0
 
     def constant(scale: int) -> int:
@@ -53,7 +54,8 @@ def _kept(compute: Callable[[int], int]) -> Callable[[int], int]:
         kept_scale, value = kept
         if scale > kept_scale:
             kept_scale = 1 << scale.bit_length()
-            kept = kept_scale, (value := compute(kept_scale))
+            value = compute(kept_scale)
+            kept = kept_scale, value
         return value >> kept_scale - scale
 
     return constant
@@ -61,7 +63,7 @@ def _kept(compute: Callable[[int], int]) -> Callable[[int], int]:
 
 @_kept
 def ln10(scale: int) -> int:
-    """Return the natural logarithm of 10."""
+    """Return the natural logarithm of 10: 46 acoth(31) + 34 acoth(49) + 20 acoth(161)."""
     work = scale + 32
     total = 46 * _acoth(31, work) + 34 * _acoth(49, work) + 20 * _acoth(161, work)
     return total >> 32

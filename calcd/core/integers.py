@@ -97,7 +97,7 @@ def remainder(context: Context, dividend: Decimal, divisor: Decimal) -> Decimal:
 
     The specification's ``remainder`` has no result where the quotient has too many digits.
     """
-    _check_divisor(dividend, divisor)
+    check_divisor(dividend, divisor)
     if not dividend or dividend.adjusted() - divisor.adjusted() < context.prec:
         return context.remainder(dividend, divisor)
     coefficient, exponent = coefficient_and_exponent(dividend.copy_abs())
@@ -113,7 +113,7 @@ def remainder(context: Context, dividend: Decimal, divisor: Decimal) -> Decimal:
 
 def quotient(context: Context, dividend: Decimal, divisor: Decimal) -> Decimal:
     """Return the integer part of a division: the specification's ``divide-integer``."""
-    _check_divisor(dividend, divisor)
+    check_divisor(dividend, divisor)
     try:
         return context.divide_int(dividend, divisor)
     except decimal.InvalidOperation:
@@ -139,7 +139,8 @@ def _check_counts(number: Decimal, chosen: Decimal) -> None:
         raise _invalid("the operands must be whole numbers that are not negative")
 
 
-def _check_divisor(dividend: Decimal, divisor: Decimal) -> None:
+def check_divisor(dividend: Decimal, divisor: Decimal) -> None:
+    """Raise ``RequestError`` DIVISION-BY-ZERO or DIVISION-UNDEFINED for a divisor of 0."""
     if divisor:
         return
     if dividend:

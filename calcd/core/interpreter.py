@@ -1,34 +1,47 @@
 """One line of text in, one reply out. Knows nothing of line ends, transports and framing.
 
-A line has one character for each byte (latin-1): a whole read is decoded at once without loss,
-and only UPPER decodes its operand as UTF-8.
+Lines and replies have one character for each byte (latin-1): a whole read is decoded at once
+without loss, and only a line with other characters than ASCII is decoded as UTF-8.
 """
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 
+from calcd.core import hints
 from calcd.core.budget import Budget, BudgetExceeded
-from calcd.core.commands import ANSWER, BY_NAME, CONSTANTS, Command, CommandContext, operation_named
-from calcd.core.decimal128 import Arithmetic
-from calcd.core.errors import RequestError, printable
-from calcd.core.expressions import MAX_NAME, Name, UnfinishedError, evaluate, is_name, parse
+from calcd.core.commands import NAMES, Command, CommandContext, Setting, operation_called
+from calcd.core.decimal128 import UNSIGNED, Arithmetic
+from calcd.core.errors import RequestError, from_wire, printable, to_wire
+from calcd.core.expressions import ANSWER, MAX_NAME, Name, UnfinishedError, evaluate, is_name, parse
+from calcd.core.messages import ENGLISH, Language
 from calcd.core.operations import split_request
 
+CONSTANTS = ("pi", "e")
+RESERVED = (*CONSTANTS, ANSWER)
 MAX_VARIABLES = 100
 CHARACTER_COST = 0.1  # of each character of a line: to decode, match, split, show in an error
 BLANK_LINE_COST = 3
-_LINE_COST = 80  # of any line, and again if it is an error
+_LINE_COST = 80  # of any line
+_ERROR_COST = 400  # of an error, beside that
 _OPERAND_COST = 30
 _SYNTAX_LIMIT = 4_000_000  # of ``is_request``
 _LOG_COST = 400  # of a line that ``on_request`` logs
+
+_OPERAND = re.compile(rf"[+−-]?{UNSIGNED}|[A-Za-z][A-Za-z0-9_]*+")
+_ASSIGNMENT = re.compile(r"[ \t]*+([^ \t=]++)[ \t]*+=(?=[ \t]*+[^ \t])")
+_WORD = re.compile(r"[^\W\d]\w*")
+_MARK = re.compile(r"[-+*/^%!(),=×÷−]")
+# What may be a part of a token: of an exponent, of mod, of a character in UTF-8.
+_CUT = re.compile(r"(?:[0-9.]e[+-]?|(?<![^\W\d])mo?|[\udc80-\udcff])\Z", re.IGNORECASE)
+_NOT_A_NAME = re.compile(r"[0-9.]|.*[-+*/^%!(),×÷−]")  # but rather an expression before =
 
 
 class Interpreter:
     """Replies to requests, and keeps what they set in ``context``.
 
     ``on_request`` is called with each request and its reply. ``on_bug`` is called with the request
-    inside the ``except`` block of an unexpected exception. Both get text with one character for
-    each byte.
+    inside the ``except`` block of an unexpected exception. Both get decoded text.
     """
 
     def __init__(
@@ -36,22 +49,24 @@ class Interpreter:
         arithmetic: Arithmetic,
         on_request: Callable[[str, str], None] | None = None,
         on_bug: Callable[[str], None] | None = None,
+        language: Language = ENGLISH,
     ) -> None:
-        self.context = CommandContext(arithmetic)
+        self.context = CommandContext(arithmetic, language)
         self.counters = self.context.counters
         self.budget = arithmetic.budget
         self.on_request = on_request
         self._on_bug = on_bug
 
-    def reply(self, request: str) -> str | None:
+    def reply(self, line: str) -> str | None:
         """Return the reply to a line without its line end; None if the line is blank.
 
         Raise ``BudgetExceeded`` if the line costs more than the budget allows; or MemoryError.
         """
         budget = self.budget
         before = budget.spent
+        request = from_wire(line)
         try:
-            budget.start_line(_LINE_COST + CHARACTER_COST * len(request))
+            budget.start_line(_LINE_COST + CHARACTER_COST * len(line))
             name, rest = split_request(request)
             if not name:
                 return None
@@ -63,108 +78,189 @@ class Interpreter:
             raise
         except RequestError as error:
             self.counters.errors += 1
-            budget.spent += _LINE_COST
+            budget.spent += _ERROR_COST
             reply = error.reply(self.context.language.translate)
         except Exception:  # a bug costs its request, not the session
             if self._on_bug is not None:
                 self._on_bug(request)
-            reply = self.fail("INTERNAL", "internal error: the server's log has the details")
+            reply = from_wire(
+                self.fail("INTERNAL", "internal error: the server's log has the details")
+            )
         if self.on_request is not None:
             budget.spent += _LOG_COST
             self.on_request(request, reply)
-        return reply
+        return to_wire(reply)
 
     def fail(self, code: str, template: str, *arguments: object) -> str:
         """Count an error, and return its reply, without its line end."""
         self.counters.errors += 1
-        return RequestError(code, template, *arguments).reply(self.context.language.translate)
+        return to_wire(
+            RequestError(code, template, *arguments).reply(self.context.language.translate)
+        )
 
     def _result(self, request: str, name: str, rest: str) -> str:
-        """Return the reply to a request without an error; raise ``RequestError``."""
+        """Return the reply to a request without an error; raise ``RequestError``.
+
+        A request is an operation, else an assignment, else an expression.
+        """
         context = self.context
-        arithmetic = context.arithmetic
-        begin, assigns = _find_expression(request, name, rest)
-        if begin < 0:
-            operation = operation_named(name, context.variables)
-            operands = operation.operands_of(rest)
+        operation = operation_called(name)
+        operands = operation.split(rest) if operation else []
+        if operation and operation.allows(len(operands)):
             if isinstance(operation, Command):
                 return str(operation.function(context, *operands))
-            self.budget.charge(_OPERAND_COST * len(operands))
-            result = arithmetic.run(operation, [self._operand(each) for each in operands])
-        else:
-            if assigns:
-                self._check_name(name)
-            result = evaluate(parse(request, begin, arithmetic), arithmetic, self._value_of)
-            if assigns:
-                context.variables[name.lower()] = result
-        context.answer = arithmetic.text(result)
-        return context.answer
+            if _are_operands(operands):
+                numbers = self._numbers(operands)
+                return self._answer(context.arithmetic.run(operation, numbers))
+        name, begin = _find_expression(request)
+        if name:
+            self._check_name(name, request[begin:].strip())
+            reply = self._answer(self._evaluate(request, begin, is_value=True))
+            context.variables[name.lower()] = Decimal(reply)
+            return reply
+        try:
+            return self._answer(self._evaluate(request, begin))
+        except RequestError as error:
+            raise self._true_error(request[begin:], error) from None
 
-    def _check_name(self, name: str) -> None:
-        """Raise ``RequestError`` if nothing can be assigned to a name."""
+    def _evaluate(self, request: str, begin: int, is_value: bool = False) -> Decimal:
+        arithmetic = self.context.arithmetic
+        return evaluate(parse(request, begin, arithmetic, is_value), arithmetic, self._value_of)
+
+    def _answer(self, result: Decimal) -> str:
+        """Return a result as text, and remember it for ``ans``."""
+        self.context.answer = self.context.arithmetic.text(result)
+        return self.context.answer
+
+    def _true_error(self, text: str, error: RequestError) -> RequestError:
+        """Return what is wrong with a text that is no expression, as ``error`` says."""
+        if error.code not in ("SYNTAX", "UNKNOWN-NAME"):
+            return error
+        text = text.rstrip(" \t")
+        name, rest = split_request(text.removesuffix("="))
+        operation = operation_called(name)
+        if operation:
+            if error.code == "UNKNOWN-NAME":
+                return error
+            operands = operation.split(rest)
+            if text[-1:] == "=" and operation.allows(len(operands)):
+                operands.append("=")  # the rest may be right
+            try:
+                operation.check(len(operands), name.upper())
+                if not isinstance(operation, Command):
+                    self._numbers(operands)
+            except RequestError as own_error:
+                return own_error
+        elif (
+            (error.code == "SYNTAX" or not rest)
+            and _WORD.fullmatch(name)
+            and not self._has_value(name)
+            and (not _MARK.match(rest) or _are_operands(rest.split()))
+        ):
+            return self._unknown_operation(name, rest)
+        return error
+
+    def _unknown_operation(self, name: str, rest: str) -> RequestError:
+        if meant := hints.meant(name, NAMES):
+            template = "unknown operation {}: did you mean {}?"
+        elif rest:
+            template = "unknown operation {}: see HELP"
+        else:
+            template = "unknown operation or variable {}: see HELP"
+        return RequestError("UNKNOWN-OPERATION", template, printable(name), (meant or "",))
+
+    def _check_name(self, name: str, value: str) -> None:
+        """Raise ``RequestError`` if ``value`` cannot be assigned to a name."""
+        operation = operation_called(name)
+        if operation or name.lower() in RESERVED:
+            template = "{} is a reserved name: choose another"
+            if isinstance(operation, Setting):
+                template = "{} is a reserved name: to set it, write {}"
+            # The first template leaves the last argument out.
+            raise RequestError("SYNTAX", template, printable(name), printable(f"{name} {value}"))
         if not is_name(name):
             template = (
                 "invalid name {}: use a letter, then letters, digits or _, at most {} characters"
             )
             raise RequestError("SYNTAX", template, printable(name), MAX_NAME)
-        if name.lower() in (*CONSTANTS, ANSWER) or name.upper() in BY_NAME:
-            template = "{} is a reserved name: choose another"
-            raise RequestError("SYNTAX", template, printable(name))
         variables = self.context.variables
         count = len(variables) + self.context.more_variables
         if name.lower() not in variables and count >= MAX_VARIABLES:
             template = "there are already {} variables: CLEAR removes them"
             raise RequestError("TOO-MANY-NAMES", template, MAX_VARIABLES)
 
-    def _operand(self, operand: str) -> Decimal:
-        name = operand.lower()
-        if name in self.context.variables or name == ANSWER:
-            return self._value_of(Name(name, 0))
-        return self.context.arithmetic.number(operand)
+    def _numbers(self, operands: list[str]) -> list[Decimal]:
+        """Return the values of operands by name; raise ``RequestError`` INVALID-NUMBER."""
+        self.budget.charge(_OPERAND_COST * len(operands))
+        number = self.context.arithmetic.number
+        return [
+            self._value_of(Name(each, 0)) if self._has_value(each) else number(each)
+            for each in operands
+        ]
+
+    def _has_value(self, name: str) -> bool:
+        name = name.lower()
+        return name in self.context.variables or name in RESERVED
 
     def _value_of(self, name: Name) -> Decimal:
-        context = self.context
-        if name.name in context.variables:
-            return context.variables[name.name]
-        if name.name in CONSTANTS:
-            return context.arithmetic.constant(name.name)
-        if name.name != ANSWER:
-            template = "column {}: unknown variable {}: assign a value first"
-            raise RequestError("UNKNOWN-NAME", template, name.column, printable(name.name))
-        if not context.answer:
-            raise RequestError("UNKNOWN-NAME", "ANS has no value yet")
-        return context.arithmetic.number(context.answer)
+        """Return the value of a name in an expression; raise ``RequestError``."""
+        context, key = self.context, name.name.lower()
+        if key in context.variables:
+            return context.variables[key]
+        if key in CONSTANTS:
+            return context.arithmetic.constant(key)
+        if key == ANSWER:
+            if not context.answer:
+                raise RequestError("UNKNOWN-NAME", "ANS has no value yet")
+            return context.arithmetic.number(context.answer)
+        code, template = "UNKNOWN-NAME", "column {}: unknown variable {}: assign a value first"
+        if not name.name.isascii():
+            template = (
+                "column {}: unknown variable {}: names have the letters a to z, without accents"
+            )
+        if operation_called(name.name):
+            code, template = "SYNTAX", "column {}: {} is an operation: HELP {} shows how it is used"
+        raise RequestError(code, template, name.column, printable(name.name), name.name.upper())
 
-
-def is_request(line: str) -> bool:
-    """Return whether a line is a whole request, or an error whatever follows."""
-    name, rest = split_request(line)
-    begin, _ = _find_expression(line, name, rest)
-    if begin >= 0:
+    def is_request(self, line: str) -> bool:
+        """Return whether a line is a whole request, or an error whatever follows."""
+        request = from_wire(line)
+        name, rest = split_request(request)
+        operation = operation_called(name)
+        if operation:
+            operands = operation.split(rest)
+            has_all = len(operands) >= operation.min_operands
+            if has_all and (isinstance(operation, Command) or _are_operands(operands)):
+                return True
+            if not rest:
+                return False
+        elif not rest and _WORD.fullmatch(name) and not self._has_value(name):
+            return False  # only the beginning of a name, perhaps
+        elif rest == "=" or (name[-1:] == "=" and not rest and _WORD.fullmatch(name[:-1])):
+            return False  # only the beginning of an assignment, perhaps
+        name, begin = _find_expression(request)
         try:
             budget = Budget(_SYNTAX_LIMIT)
             budget.start_line(0)
-            parse(line, begin, Arithmetic(budget=budget))
+            parse(request, begin, Arithmetic(budget=budget), is_value=name != "")
         except UnfinishedError:
             return False
-        except (RequestError, BudgetExceeded):
+        except RequestError:
+            return has_all if operation else not _CUT.search(request)
+        except BudgetExceeded:
             return True
         return True
-    operation = BY_NAME.get(name.upper())
-    if operation is None:  # an error whatever follows, once the name has ended
-        return rest != ""
-    return len(operation.split(rest)) >= operation.min_operands
 
 
-def _find_expression(request: str, name: str, rest: str) -> tuple[int, bool]:
-    """Return where in a request its expression begins, and whether the name gets its value.
+def _are_operands(fields: list[str]) -> bool:
+    """Return whether each field is a number or has the form of a name."""
+    return all(map(_OPERAND.fullmatch, fields))
 
-    It begins at -1 if the request is an operation by name.
-    """
-    operation = BY_NAME.get(name.upper())
-    takes_text = operation is not None and operation.takes_text
-    if (rest == "=" or rest.startswith(("= ", "=\t"))) and not takes_text:
-        return request.index("=", request.index(name) + len(name)) + 1, True
-    if name[:1].isalpha():
-        return -1, False
-    return request.index(name) + (name[:1] == "="), False
+
+def _find_expression(request: str) -> tuple[str, int]:
+    """Return the name that is to get a value, ``""`` if none, and where the expression begins."""
+    assignment = _ASSIGNMENT.match(request)
+    if assignment and not _NOT_A_NAME.match(assignment[1]):
+        return assignment[1], assignment.end()
+    expression = request.lstrip(" \t")
+    return "", len(request) - len(expression) + expression.startswith("=")

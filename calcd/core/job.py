@@ -6,14 +6,13 @@ Jobs and outcomes can be written as JSON (RFC 8259), so that another process can
 import json
 import math
 import re
-from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple, Self
 
 from calcd.core.budget import Budget
 from calcd.core.commands import CommandContext
 from calcd.core.decimal128 import Arithmetic
-from calcd.core.errors import RequestError
+from calcd.core.errors import RequestError, to_wire
 from calcd.core.interpreter import Interpreter
 from calcd.core.messages import LANGUAGES
 
@@ -32,6 +31,7 @@ class State(NamedTuple):
     precision: int = 34
     rounding: str = "half-even"
     exact: bool = False
+    notation: str = "plain"
     language: str = "en"
     answer: str = ""
     variables: dict[str, str] = {}  # noqa: RUF012 (nothing changes it)
@@ -93,11 +93,12 @@ def job_of(line: str, context: CommandContext) -> Job:
 def run(job: Job) -> Outcome:
     """Do a job, however long it takes, and return its outcome."""
     state = job.state
-    arithmetic = Arithmetic(state.precision, state.rounding, state.exact, Budget(math.inf))
+    arithmetic = Arithmetic(*_arithmetic_of(state), Budget(math.inf))
     bugs: list[str] = []
-    interpreter = Interpreter(arithmetic, on_bug=lambda _: bugs.append(_traceback()))
+    interpreter = Interpreter(
+        arithmetic, on_bug=lambda _: bugs.append(_traceback()), language=LANGUAGES[state.language]
+    )
     context, counters = interpreter.context, interpreter.counters
-    context.language = LANGUAGES[state.language]
     context.answer = state.answer
     context.variables = {name: Decimal(value) for name, value in state.variables.items()}
     context.more_variables = state.more_variables
@@ -113,7 +114,7 @@ def run(job: Job) -> Outcome:
 def failure(job: Job, code: str, template: str, *arguments: object) -> Outcome:
     """Return the outcome of a job that was not done; the reply is that of ``RequestError``."""
     translate = LANGUAGES[job.state.language].translate
-    return Outcome(RequestError(code, template, *arguments).reply(translate), True)
+    return Outcome(to_wire(RequestError(code, template, *arguments).reply(translate)), True)
 
 
 def update(context: CommandContext, job: Job, outcome: Outcome) -> None:
@@ -124,11 +125,8 @@ def update(context: CommandContext, job: Job, outcome: Outcome) -> None:
     context.quit = outcome.quit
     if after is None:
         return
-    if after[:3] != before[:3]:
-        precision, rounding, exact = after[:3]
-        context.arithmetic = replace(
-            context.arithmetic, precision=precision, rounding=rounding, exact=exact
-        )
+    if _arithmetic_of(after) != _arithmetic_of(before):
+        context.arithmetic = Arithmetic(*_arithmetic_of(after), context.arithmetic.budget)
     context.language = LANGUAGES[after.language]
     context.answer = after.answer
     for name in before.variables.keys() - after.variables.keys():
@@ -138,12 +136,17 @@ def update(context: CommandContext, job: Job, outcome: Outcome) -> None:
             context.variables[name] = Decimal(value)
 
 
+def _arithmetic_of(state: State) -> tuple[int, str, bool, str]:
+    return state.precision, state.rounding, state.exact, state.notation
+
+
 def _state_of(context: CommandContext, names: set[str]) -> State:
     arithmetic, variables = context.arithmetic, context.variables
     return State(
         arithmetic.precision,
         arithmetic.rounding,
         arithmetic.exact,
+        arithmetic.notation,
         context.language.name,
         context.answer,
         {name: str(value) for name, value in variables.items() if name in names},

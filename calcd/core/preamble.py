@@ -20,6 +20,8 @@ _PROXY_LINE = re.compile(r"PROXY (?:TCP4|TCP6|UNKNOWN)(?: .*)?", re.DOTALL)  # o
 _HTTP_LINE = re.compile(
     r"[!#$%&'*+.^_`|~0-9A-Za-z-]++ (?:/[^ ]*+|\*|[^ /:]++:[^ ]*+) HTTP/[0-9]\.[0-9]"
 )
+# The method has at least three letters: PI /2 is an expression.
+_HTTP_START = re.compile(r"[A-Z]{3,} (?:/|\*|[^ :]*+:)")
 
 
 def is_incomplete(start: bytes) -> bool:
@@ -28,6 +30,11 @@ def is_incomplete(start: bytes) -> bool:
         len(start) < len(whole) and whole.startswith(start)
         for whole in (BYTE_ORDER_MARK, PROXY_SIGNATURE)
     )
+
+
+def may_become_http(line: str) -> bool:
+    """Return whether the beginning of a first line may go on as one of HTTP's."""
+    return _HTTP_START.match(line) is not None and not _HTTP_LINE.fullmatch(line)
 
 
 def foreign_protocol(line: str) -> CloseReason | None:

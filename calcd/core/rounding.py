@@ -1,7 +1,8 @@
 """Rounding that is asked for, and the mean, which is rounded once.
 
 Rounding that is asked for raises no condition, whatever digits it drops: it is no error under
-``EXACT``, and its zeros are meant. A result with more digits than the precision is rounded as any.
+``EXACT``, and its zeros are meant. A result that still has more digits than the precision is
+rounded as any other.
 """
 
 import decimal
@@ -51,7 +52,8 @@ def mean(context: Context, *numbers: Decimal) -> Decimal:
     What is too far below the sum of the largest numbers to be one of its digits can only tell to
     which side of that sum the true one is: one digit stands for all of it.
     """
-    # To count ``numbers`` twice, and a digit: their sum may be longer, and the quotient is.
+    # The sum may have more digits than the largest number, and the quotient more than the sum: as
+    # many as the count has, each time. Two are to spare.
     margin = 2 * len(str(len(numbers))) + 2
     clusters = _clusters(context.prec, margin, numbers)
     total = next(clusters)

@@ -14,7 +14,8 @@ import re
 from calcd.core.batch import PLAIN, SHORT_LINE, reply_to_block
 from calcd.core.budget import CALL_LIMIT, BudgetExceeded
 from calcd.core.closing import ERRORS, CloseReason
-from calcd.core.interpreter import CHARACTER_COST, Interpreter, is_request
+from calcd.core.errors import from_wire
+from calcd.core.interpreter import CHARACTER_COST, Interpreter
 from calcd.core.job import Job, Outcome, failure, job_of, update
 from calcd.core.preamble import (
     BYTE_ORDER_MARK,
@@ -22,6 +23,7 @@ from calcd.core.preamble import (
     PROXY_SIGNATURE,
     foreign_protocol,
     is_incomplete,
+    may_become_http,
 )
 from calcd.core.telnet import IAC, TelnetFilter
 
@@ -52,7 +54,7 @@ class Session:
     line end.
     """
 
-    def __init__(self, interpreter: Interpreter, max_line: int = 1024) -> None:
+    def __init__(self, interpreter: Interpreter, max_line: int = 16384) -> None:
         self.interpreter = interpreter
         self.budget = interpreter.budget
         self.counters = interpreter.counters
@@ -93,7 +95,10 @@ class Session:
             return False
         if self._is_request is None:  # parsing a long line takes a while
             line = self._partial_line.decode("latin-1")
-            self._is_request = line.endswith("\0") or is_request(line)
+            self._is_request = line.endswith("\0") or (
+                self.interpreter.is_request(line)
+                and (self.counters.requests > 0 or not may_become_http(line))
+            )
         return self._is_request
 
     def receive(self, data: bytes, limit: float = CALL_LIMIT) -> bytes:
@@ -150,7 +155,7 @@ class Session:
             return self.resume(limit)
         self.counters.requests += 1
         if interpreter.on_request is not None:
-            interpreter.on_request(job.line, outcome.reply)
+            interpreter.on_request(from_wire(job.line), from_wire(outcome.reply))
         if outcome.quit:
             self.close_reason = CloseReason.QUIT
             self._lines, self._input = "", b""

@@ -11,6 +11,7 @@ from calcd.config.settings import Settings
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError, printable
 from calcd.core.interpreter import Interpreter
+from calcd.core.messages import LANGUAGES
 from calcd.core.session import Session
 
 if TYPE_CHECKING:  # a daemon without TLS need not import ssl
@@ -35,12 +36,17 @@ def host_of(address: Address) -> str:
     return address[0] if isinstance(address, tuple) else ""
 
 
+def new_arithmetic(settings: Settings) -> Arithmetic:
+    """Return the arithmetic of a new session."""
+    return Arithmetic(settings.precision, settings.rounding, notation=settings.notation)
+
+
 def new_session(
     address: Address, settings: Settings, tls: "SSLContext | None"
 ) -> "Session | TlsSession":
     """Return a session for a new connection; with a context for TLS, inside TLS records."""
-    arithmetic = Arithmetic(settings.precision, settings.rounding)
-    interpreter = Interpreter(arithmetic, *request_loggers("connection", address))
+    loggers = request_loggers("connection", address)
+    interpreter = Interpreter(new_arithmetic(settings), *loggers, LANGUAGES[settings.language])
     session = Session(interpreter, settings.max_line)
     if tls is None:
         return session
@@ -49,9 +55,9 @@ def new_session(
     return TlsSession(tls, session)
 
 
-def refuse(sock: socket.socket, error: RequestError, tls: bool) -> None:
+def refuse(sock: socket.socket, error: RequestError, settings: Settings, tls: bool) -> None:
     """Tell a client that it is not served, if it is still there; before a handshake, by alert."""
-    reply = f"{error}\n".encode()
+    reply = f"{error.reply(LANGUAGES[settings.language].translate)}\n".encode()
     if tls:
         from calcd.core.tls import refusal
 

@@ -149,7 +149,7 @@ class Connection:
         self._end = "busy"
         self._rejected = not self._session.counters.requests
         if self._rejected:  # else the client would take the error for a reply
-            refuse(self.sock, error, self.tls)
+            refuse(self.sock, error, self._settings, self.tls)
 
     def end(self, how: str) -> None:
         """End the connection without sending anything more; ``how`` is for the log."""

@@ -57,7 +57,7 @@ class ConnectionLimiter:
                     )
                 yours = "your /64 network" if ":" in host else "your address"
                 raise RequestError(
-                    "BUSY", "{} connections are open from {}, its limit", limit_per_host, yours
+                    "BUSY", "{} connections are open from {}, its limit", limit_per_host, (yours,)
                 )
             self._active += 1
             self._active_by[host] += 1

@@ -292,7 +292,7 @@ class Server(socketserver.ThreadingTCPServer):
         except RequestError as error:
             message = "connection %s ended: requests=0 errors=1 seconds=0.000 how=%s"
             log.info(message, name_of(client_address), error.code.lower())
-            refuse(request, error, self._listener.endpoint.tls)
+            refuse(request, error, settings, self._listener.endpoint.tls)
             return False
         return True
 

@@ -12,9 +12,9 @@ from typing import Any
 from calcd.config.settings import Settings
 from calcd.core.budget import TURN_LIMIT, BudgetExceeded
 from calcd.core.datagram import DatagramSession
-from calcd.core.decimal128 import Arithmetic
 from calcd.core.job import Outcome
-from calcd.net.clients import host_of, name_of, request_loggers
+from calcd.core.messages import LANGUAGES
+from calcd.net.clients import host_of, name_of, new_arithmetic, request_loggers
 from calcd.net.listeners import Listener
 from calcd.net.semaphore import FairSemaphore
 from calcd.net.sockopt import PKTINFO_SPACE, Ancillary, reply_pktinfo
@@ -178,9 +178,9 @@ class Datagrams:
 
 def _begin(data: bytes, sender: Any, settings: Settings) -> DatagramSession:
     """Return a session that has computed as much of its answer as the serving loop may."""
-    arithmetic = Arithmetic(settings.precision, settings.rounding)
+    arithmetic, language = new_arithmetic(settings), LANGUAGES[settings.language]
     loggers = request_loggers("datagram", sender)
-    session = DatagramSession(data, arithmetic, settings.max_line, *loggers)
+    session = DatagramSession(data, arithmetic, settings.max_line, *loggers, language)
     session.resume()
     return session
 

@@ -19,6 +19,7 @@ from statistics import median
 from helpers import clean_environment, wait_until
 
 _READ = 1 << 16
+_RECORD_OVERHEAD = 22  # bytes of a TLS 1.3 record beside its text
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,14 @@ def read_line(client: socket.socket) -> bytes:
     while not line.endswith(b"\n") and (part := client.recv(_READ)):
         line += part
     return line
+
+
+def exponentials(count: int) -> bytes:
+    """Return a line that takes about half a millisecond for each, to 1,000 digits."""
+    return b"= " + b"+".join(b"exp(0.1%03d)" % number for number in range(count))
+
+
+_EXPENSIVE = exponentials(20)  # 10 ms: what a fast client would notice
 
 
 def _milliseconds(seconds: float) -> str:
@@ -136,7 +145,7 @@ def one_in_flight(count: int, line: bytes, *before: bytes) -> Attack:
 
 def pipelined(target: Target) -> str:
     """Let eight clients send expensive lines ahead; ask for one beside them, and 5,000 sums."""
-    line, sums = b"EXP 0.1234\n", b"SOMA 1 2\n" * 5000
+    line, sums = _EXPENSIVE + b"\n", b"SOMA 1 2\n" * 5000
     until, waits, bulk = target.until(), [], []
     with ExitStack() as stack:
         attackers = [stack.enter_context(target.connect()) for _ in range(8)]
@@ -169,7 +178,7 @@ def silent(target: Target) -> str:
     """Ask without newlines: a cheap line, an expensive one, a cheap one."""
     with target.connect() as client:
         replies = []
-        for request in (b"SOMA 2 2", b"EXP 0.1234\r", b"SOMA 2 4"):
+        for request in (b"SOMA 2 2", _EXPENSIVE + b"\r", b"SOMA 2 4"):
             client.sendall(request)
             replies.append(read_line(client))
     return f"the third reply is {replies[2].decode()[:40].strip()!r}"
@@ -260,9 +269,9 @@ def records(count: int) -> Attack:
                 clients.append(stack.enter_context(tls))
             for client in clients:
                 client.settimeout(0)
-                for _ in range(_READ // 40):
+                for _ in range(_READ // (len(_EXPENSIVE) + _RECORD_OVERHEAD)):
                     with suppress(ssl.SSLWantWriteError):
-                        client.send(b"EXP 0.12\n")
+                        client.send(_EXPENSIVE + b"\n")
             while time.monotonic() < until:
                 for client in clients:
                     with suppress(ssl.SSLWantReadError):
@@ -460,6 +469,11 @@ ROWS = (
     Row("2", "20 clients, a wrong number of 1 KB each", one_in_flight(20, _WRONG)),
     Row(
         "2",
+        "20 clients, a wrong number of 16 KB each",
+        one_in_flight(20, b"SOMA 1 " + b"1" * 16_000 + b"x\n"),
+    ),
+    Row(
+        "2",
         "20 clients, a wrong number of 32 KB each",
         one_in_flight(20, b"SOMA 1 " + b"1" * 32_000 + b"x\n"),
         _LONG_LINES,
@@ -467,24 +481,31 @@ ROWS = (
     *(
         Row(
             "3",
-            f"{count} clients, EXP 0.12 to 900 digits, one in flight",
-            one_in_flight(count, b"EXP 0.12\n", b"PRECISION 900\n"),
+            f"{count} clients, a line of {milliseconds} ms each, one in flight",
+            one_in_flight(count, exponentials(2 * milliseconds) + b"\n"),
+            _DIGITS,
         )
-        for count in (10, 20, 50, 100)
+        for count, milliseconds in ((10, 10), (20, 10), (50, 10), (100, 10), (100, 200))
+    ),
+    Row(
+        "3",
+        "100 clients, a line beyond `line_cpu_timeout` each",
+        one_in_flight(100, exponentials(1300) + b"\n"),
+        _DIGITS,
     ),
     Row(
         "3",
         "100 clients, EXP 0.12 to 200 digits, one in flight",
         one_in_flight(100, b"EXP 0.12\n", b"PRECISION 200\n"),
     ),
-    Row("4", "TLS: an expensive line to a record, 64 KiB", records(1), _DIGITS),
+    Row("4", "TLS: a line of 10 ms to a record, 64 KiB", records(1), _DIGITS),
     Row("4", "the same, 4 clients", records(4), _DIGITS),
     Row("5", "TLS 1.2: a session resumed", resumed),
     Row("6", "a pidfile that names another process", pidfile),
     Row("7", "a Unix socket's path swapped", unix_socket),
     Row("8", "UDP: forged from another of its ports", forged, ("--log-level", "debug")),
-    Row("9", "8 clients, EXP sent ahead", pipelined, _DIGITS),
-    Row("10", "no newlines, one line expensive", silent, _DIGITS),
+    Row("9", "8 clients, lines of 10 ms sent ahead", pipelined, _DIGITS),
+    Row("10", "no newlines, one line of 10 ms", silent, _DIGITS),
     Row("11", "exponents that cannot be held", far_exponents),
     Row("12", "a server that sends no newline", malicious_server),
     Row("13", "a blank line grows byte by byte", byte_by_byte, _LONG_LINES),

@@ -24,7 +24,7 @@ _ROOM = ("--max-connections", str(_MANY + 500))
 _NO_IDLE_THREADS = "import calcd.net.threads as m; m.KEPT = 0"
 _ONE_GROUP = "import calcd.net.registry as m; m._MAX_GROUPS = 1"
 _CONSTANT_INTERVAL = "import calcd.daemon.main as m; m._FEW_CONNECTIONS = 1 << 30"
-_NO_JOBS = "import calcd.core.operations as m; m.Operation.cost = lambda *_: 0"
+_NO_JOBS = "import calcd.core.budget as m; m.Budget.charge = lambda *_: None"
 _NO_TRIM = "import calcd.daemon.memory as m; m.trim = lambda: None"
 
 
@@ -77,59 +77,64 @@ def networks(bench: Bench) -> Iterator[Row]:
 
 def workers(bench: Bench) -> Iterator[Row]:
     """What worker processes give for lines of 10 ms, and what they cost for lines of 1 ms."""
-    precise = ("--precision", "900")
     rates = {
-        "two": partial(_expensive_rate, bench, (*precise, "--workers", "2"), ""),
-        "one": partial(_expensive_rate, bench, (*precise, "--workers", "1"), ""),
-        "daemon": partial(_expensive_rate, bench, precise, _NO_JOBS),
+        "two": partial(_expensive_rate, bench, ("--workers", "2"), ""),
+        "one": partial(_expensive_rate, bench, ("--workers", "1"), ""),
+        "daemon": partial(_expensive_rate, bench, (), _NO_JOBS),
     }
     measured = bench.by_turns(rates)
     what = "lines of 10 ms, two workers"
     yield Row(what, "/s", measured["two"], "one", measured["one"], 1.7, at_least=True)
     yield Row(what, "/s", measured["two"], "the daemon", measured["daemon"], 1.7, at_least=True)
-    short = ("--precision", "430")
     waits = {
-        "worker": partial(_expensive_wait, bench, short, ""),
-        "daemon": partial(_expensive_wait, bench, short, _NO_JOBS),
+        "worker": partial(_expensive_wait, bench, ""),
+        "daemon": partial(_expensive_wait, bench, _NO_JOBS),
     }
     measured = bench.by_turns(waits)
     yield Row("a line of 1 ms", "us", measured["worker"], "the daemon", measured["daemon"], 1.15)
 
 
-_EXPENSIVE = b"EXP 0.1234\n"
+_PRECISE = ("--precision", "1000")
+
+
+def _exponentials(count: int) -> bytes:
+    """Return a line that takes about half a millisecond for each, to 1,000 digits."""
+    return b"= " + b"+".join(b"exp(0.1%03d)" % number for number in range(count)) + b"\n"
 
 
 def _expensive_rate(bench: Bench, options: tuple[str, ...], before: str) -> float:
-    """Return how many expensive lines of eight clients are answered a second."""
+    """Return how many lines of 10 ms of eight clients are answered a second."""
+    line = _exponentials(20)
     with (
-        programs.calcd(bench.log("workers"), *options, before=before) as calcd,
+        programs.calcd(bench.log("workers"), *_PRECISE, *options, before=before) as calcd,
         _clients(calcd, 8) as clients,
     ):
         poll, by_fd = select.poll(), {client.fileno(): client for client in clients}
         for client in clients:
             poll.register(client, select.POLLIN)
-            client.sendall(_EXPENSIVE)
+            client.sendall(line)
             _receive_line(client)  # the workers have started
-            client.sendall(_EXPENSIVE)
+            client.sendall(line)
         count, until = 0, time.monotonic() + bench.seconds
         while time.monotonic() < until:
             for fd, _ in poll.poll(100):
                 _receive_line(by_fd[fd])
-                by_fd[fd].sendall(_EXPENSIVE)
+                by_fd[fd].sendall(line)
                 count += 1
     return count / bench.seconds
 
 
-def _expensive_wait(bench: Bench, options: tuple[str, ...], before: str) -> float:
-    """Return the median microseconds that a client waits for an expensive line."""
+def _expensive_wait(bench: Bench, before: str) -> float:
+    """Return the median microseconds that a client waits for a line of 1 ms."""
+    line = _exponentials(2)
     with (
-        programs.calcd(bench.log("workers"), *options, before=before) as calcd,
+        programs.calcd(bench.log("workers"), *_PRECISE, before=before) as calcd,
         _clients(calcd, 1) as clients,
     ):
         waits, until = [], time.monotonic() + bench.seconds
         while time.monotonic() < until:
             began = time.monotonic()
-            clients[0].sendall(_EXPENSIVE)
+            clients[0].sendall(line)
             _receive_line(clients[0])
             waits.append(time.monotonic() - began)
     return median(waits) * 1e6

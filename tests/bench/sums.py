@@ -46,10 +46,14 @@ def _operand(chance: random.Random) -> str:
 
 def calcd(asked: Sum) -> tuple[str, str]:
     """Ask as calcd is asked."""
-    result = _worked_out(_DECIMAL128, asked)
-    text = str(result)
-    if "E-" in text and result.adjusted() >= -DIGITS:
-        text = f"{result:f}"
+    context = _DECIMAL128.copy()
+    result = _worked_out(context, asked)
+    if context.flags[decimal.Rounded]:
+        result = result.normalize(context)
+    is_plain = -DIGITS <= result.adjusted() < DIGITS
+    text = f"{result:f}" if is_plain else str(result)
+    if not result:
+        text = text.removeprefix("-")
     return f"{_NAMES[asked.sign]} {asked.left} {asked.right}\n", f"{text}\n"
 
 

@@ -11,6 +11,9 @@ _WORDS = (
     *(b"SOMA 2 2", b"add 1 -.5", b"SUB 5 3", b"MUL 9e6144 9", b"DIV 1 3", b"DIV 1 0", b"DIV 0 0"),
     *(b"UPPER ol\xc3\xa1", b"MAIUSCULA err x", b"UPPER \xed\xa0\x80", b"PING", b"HELP", b"VERSION"),
     *(b"HELP div", b"QUIT", b"quit now", b"SOMA 1,5 2", b"SOMA 1_0 \xd9\xa3", b"SOMA nan inf"),
+    *(b"x=5", b"x", b"x*2=", b"ans+1", b"*3", b"mod 7", b"5!", b"10%", b"10 % 3", b"sqrt (2)"),
+    *(b"2\xc3\x973", b"6 \xc3\xb7 4", b"m\xc3\xa9dia(1, 2)", b"NOTATION scientific", b"foo"),
+    *(b"LANGUAGE pt-BR", b"ROUND 2.5 0", b"4^0.5", b"sin(1)", b"COMB 5 2", b"AJUDA", b"x == 5"),
     *(b"\n", b"\n", b"\n", b"\n", b"\r\n", b"\r\n", b"\r", b"\r\0", b"\n\n", b" ", b"\t", b"\0"),
     *(b"\x04", b"\x1b[2J", b"\xe2\x80\xa8", b"1e999999999", b"0" * 40, b"x" * 70, b"\x0b", b"\x85"),
     # Telnet: a signal, Ctrl-C, options, a subnegotiation whole and begun, an escaped 255.

@@ -118,7 +118,7 @@ def test_who_gets_no_thread_is_told_busy_and_the_others_go_on(
 def test_floods_that_nobody_reads_have_their_bound_in_memory_and_time(
     start_daemon: Daemons, report: Report
 ) -> None:
-    """HELP has the longest reply for its length: some 26 bytes for each that is sent.
+    """HELP has the longest reply for its length: some 16 bytes for each that is sent.
 
     The kernel has its own bound for what it holds, tcp_wmem; that is no memory of the daemon's.
     """

@@ -92,7 +92,7 @@ def test_an_error_has_its_code(shared_daemon: Daemon) -> None:
             "DIV 1 0": "DIVISION-BY-ZERO",
             "DIV 0 0": "DIVISION-UNDEFINED",
             "SOMA 1,5 2": "INVALID-NUMBER",
-            "SOMA 2": "WRONG-OPERANDS",
+            "SUB 2": "WRONG-OPERANDS",
             "no such": "UNKNOWN-OPERATION",
         }.items():
             with pytest.raises(CalculatorError) as caught:
@@ -112,7 +112,9 @@ def test_many_at_once_with_errors_in_their_places(shared_daemon: Daemon) -> None
     assert error.code == "DIVISION-BY-ZERO"
 
 
-@pytest.mark.parametrize("request_line", ["", " \t", "PING\n", "PING\rPING", "\n"])
+@pytest.mark.parametrize(
+    "request_line", ["", " \t", "\0\0", "\ufeff", "PING\n", "PING\rPING", "\n"]
+)
 def test_a_request_without_exactly_one_reply_is_not_sent(
     request_line: str, shared_daemon: Daemon
 ) -> None:

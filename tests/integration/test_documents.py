@@ -315,14 +315,14 @@ def test_the_settings_are_those_of_the_table() -> None:
 
 
 def test_the_operations_are_those_of_the_table() -> None:
-    assert first_cells(PROTOCOL, "operation") == [name for row in TABLE for name in row.names]
+    assert first_cells(PROTOCOL, "operation") == [name for row in TABLE for name in row.names[::-1]]
     rows = re.findall(
-        r"^\| `([A-Z]+)`.*? \| (\d+|\d or \S+) \|", PROTOCOL.read_text(), re.MULTILINE
+        r"^\| `([A-Z0-9]+)`.*? \| (\d+|\d or \S+) \|", PROTOCOL.read_text(), re.MULTILINE
     )
     operands = dict(rows)
     for row in TABLE:
         if not row.takes_text:
-            shown = operands[row.names[0]]
+            shown = operands[row.names[-1]]
             least, _, most = shown.partition(" or ")
             assert int(least) == row.min_operands, row.names
             assert (float("inf") if most == "more" else int(most or least)) == row.max_operands, (

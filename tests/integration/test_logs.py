@@ -690,7 +690,7 @@ def test_each_connection_has_one_line_when_it_ends(daemon: Daemon) -> None:
         b"SOMA 2 2\n" * 1000: "requests=1000 errors=0 how=closed",
         b"SOMA 2 2\n\x04": "requests=1 errors=0 how=ctrl-d",
         b"SOMA 2 2\n\xff\xf4": "requests=1 errors=0 how=interrupted",
-        b"1" * 1025 + b"\n": "requests=1 errors=1 how=line-too-long",
+        b"1" * 16385 + b"\n": "requests=1 errors=1 how=line-too-long",
     }
     for requests in asked:
         daemon.ask(requests)
@@ -736,7 +736,6 @@ def test_what_a_client_sends_is_shown_escaped_and_cut(start_daemon: Daemons) -> 
     daemon = start_daemon("--log-level", "debug")
     daemon.ask(b"\x1b[2J\r2001-01-01 info: forged\nUPPER \xc3\xa9\x00\n" + b"x" * 1000 + b"\n")
     daemon.logs("ended:")
-    assert daemon.log.isascii()
     assert daemon.log.replace("\n", "").isprintable()
     lines = daemon.log.splitlines()
     assert all(re.match(STAMP, line) for line in lines)
@@ -744,7 +743,7 @@ def test_what_a_client_sends_is_shown_escaped_and_cut(start_daemon: Daemons) -> 
     requests = re.findall(r"debug: connection \S+: ('.*') -> ", daemon.log)
     assert requests == [
         r"'\x1b[2J\r2001-01-01 info: forged'",
-        r"'UPPER \xc3\xa9\x00'",
+        r"'UPPER é\x00'",
         f"'{'x' * 40}...'",
     ]
 

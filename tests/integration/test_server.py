@@ -452,6 +452,44 @@ def test_who_is_allowed_changes_with_a_reload_for_new_clients(
             assert ask(first, b"PING\n") == b"PONG\n"
 
 
+def test_language_and_notation_change_with_a_reload_for_new_clients(
+    tmp_path: Path, start_daemon: Daemons
+) -> None:
+    settings = tmp_path / "calcd.conf"
+    listen = "[calcd]\nlisten = tcp://127.0.0.1:0 udp://127.0.0.1:0\n"
+    settings.write_text(listen)
+    daemon = start_daemon("-c", str(settings))
+    asked = b"LANGUAGE\nNOTATION\nPOT 4 0.5\nFOO 1\n"
+    plain = b"en\nplain\n2\nERR UNKNOWN-OPERATION unknown operation 'FOO'"
+    scientific = b"pt\nscientific\n2." + 33 * b"0" + b"\nERR UNKNOWN-OPERATION opera"
+    with daemon.connect() as first:
+        assert daemon.ask(asked).startswith(plain)
+        settings.write_text(listen + "language = pt-BR\nnotation = scientific\n")
+        daemon.process.send_signal(1)
+        daemon.logs("settings in force: .* notation=scientific language=pt ")
+        assert daemon.ask(asked).startswith(scientific)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            datagrams.settimeout(TIMEOUT)
+            (endpoint,) = daemon.logs(r"listening on udp://127.0.0.1:\d+")
+            datagrams.connect(("127.0.0.1", int(endpoint.rpartition(":")[2])))
+            datagrams.send(asked)
+            assert datagrams.recv(2000).startswith(scientific)
+        first.sendall(asked)
+        first.shutdown(socket.SHUT_WR)
+        assert read_all(first).startswith(plain)
+
+
+def test_who_is_refused_is_told_in_the_language_of_the_settings(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--language", "pt", "--allow", "::1")
+    refused = "ERR FORBIDDEN clientes de 127.0.0.1 não podem conectar-se aqui\n"
+    assert daemon.ask(b"").decode() == refused
+    daemon = start_daemon("--language", "pt", "--max-connections-per-host", "1")
+    with daemon.connect() as first:
+        assert ask(first, b"PING\n") == b"PONG\n"
+        refused = "ERR BUSY 1 conexões estão abertas do seu endereço, o seu limite\n"
+        assert daemon.ask(b"").decode() == refused
+
+
 def test_places_freed_are_given_while_clients_come_and_go(start_daemon: Daemons) -> None:
     daemon = start_daemon("--max-connections", "4")
     for number in range(100):

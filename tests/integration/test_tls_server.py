@@ -495,4 +495,4 @@ def test_a_reload_with_a_wrong_certificate_changes_nothing(
     daemon.process.send_signal(1)
     daemon.logs(f"error: reload: {settings}:4: tls_key: '{other}' does not have the key that ")
     daemon.logs("reload: the settings stay as they were")
-    assert "max_line=1024 " in daemon.logs("settings in force", 2)[1]
+    assert "max_line=16384 " in daemon.logs("settings in force", 2)[1]

@@ -77,7 +77,7 @@ def test_a_list_of_operations_that_never_ends_is_given_up(
     trust = ("--ssl-trustfile", str(certificates.authority.cert)) if over_tls else ()
     endpoint = cli.Options([*trust, HOST, str(serve(script))]).endpoint
     began = time.monotonic()
-    assert prompt.fetch_operations(endpoint) == []
+    assert prompt.fetch_names(endpoint) == ([], [])
     assert 0.9 * prompt.HELP_TIMEOUT < time.monotonic() - began < prompt.HELP_TIMEOUT + 3
 
 
@@ -184,7 +184,7 @@ def test_a_clock_that_is_set_moves_no_deadline(seconds: int, tmp_path: Path) -> 
 
         waiting = [
             threading.Thread(target=ends, args=("message-wait", b"SOMA 2 2", rb"4\n")),
-            threading.Thread(target=ends, args=("line-timeout", b"SOMA 2", rb"ERR TIMEOUT ")),
+            threading.Thread(target=ends, args=("line-timeout", b"SUB 2", rb"ERR TIMEOUT ")),
             threading.Thread(target=ends, args=("idle-timeout", b"", rb"\Z")),
             threading.Thread(target=unread),
         ]

@@ -246,7 +246,8 @@ def test_a_line_that_grows_byte_by_byte_takes_linear_time(byte: bytes) -> None:
         begun = time.thread_time()
         for number in range(count):
             slow.receive(byte)
-            assert not slow.partial_line_is_request or number == 0
+            # A first CR is held back: it may begin a PROXY header.
+            assert not slow.partial_line_is_request or number <= (byte == b"\r")
         return time.thread_time() - begun
 
     assert_growth(lambda: seconds(SMALL), lambda: seconds(LARGE), repr(byte))

@@ -163,9 +163,21 @@ def expensive_lines() -> Iterator[Case]:
     near = ("x = 1+1e-999",)
     third = ("x = 1/3",)
     for before in (near, third):
-        for name in ("EXP", "LN", "LOG", "RAIZ", "NEG"):
+        for name in (
+            "EXP",
+            "LN",
+            "LOG",
+            "RAIZ",
+            "NEG",
+            "SEN",
+            "COS",
+            "TAN",
+            "ASEN",
+            "ACOS",
+            "ATAN",
+        ):
             yield Case(f"{name} x", before)
-        for name in ("ln", "log", "exp", "sqrt"):
+        for name in ("ln", "log", "exp", "sqrt", "sin", "tan", "asin"):
             for many in (2, 16):
                 yield Case(f"= {'+'.join(many * [f'{name}(x)'])}", before)
         for exponent in ("0.5", "x", "-1/7", *(f"1e{n}" for n in (3, 20, 300, 600, 999, 1003))):
@@ -174,7 +186,7 @@ def expensive_lines() -> Iterator[Case]:
         yield Case("POT x 0." + "7" * 1000, before)
         for mark in "+-*/%":
             yield Case(f"= {mark.join(510 * ['x'])}", before)
-        for name in ("SOMA", "MUL", "MIN", "MAX"):
+        for name in ("SOMA", "MUL", "MIN", "MAX", "MEDIA", "MDC", "MMC"):
             yield Case(f"{name}{' x' * 500}", before)
     # Results that are nearly half-way between two numbers of 34 digits, or of 300.
     for digits in (34, 300, 900):
@@ -197,6 +209,28 @@ def expensive_lines() -> Iterator[Case]:
         for name in "yz":
             yield Case(f"POT x {name}", power)
             yield Case(f"= x^{name}+x^-{name}", power)
+    for angle in ("1e22", "1e6144", "1e6145", "1e999999999999999999", "9" * 1000):
+        for name in ("SIN", "COS", "TAN", "ATAN"):
+            yield Case(f"{name} {angle}")
+    yield Case("= " + "+".join(80 * ["sin(1e6144)"]))
+    for degree in ("3", "-7", "1000", "9" * 30, "1e300"):
+        for name in ("ROOT", "LOG"):
+            yield Case(f"{name} x {degree}", ("x = 1+1e-999",))
+            yield Case(f"{name} x {degree}", ("x = 1/3",))
+    for line in (
+        "COMB 28000 14000",
+        "COMB 1e3000 2",
+        "PERM 3000 1500",
+        "PERM 1e6 1000",
+        "FAT 2123",
+    ):
+        yield Case(line)
+    for dividend in ("1e999999999999999999", "9e6144", "1e-999999999999999999"):
+        for length in (1, 150, 400, 990):
+            yield Case(f"RESTO {dividend} {'7' * length}")
+            yield Case(f"MDC {dividend} {'7' * length}")
+    yield Case("MMC " + " ".join(str(number) for number in range(2, 250)))
+    yield Case("MEDIA " + " ".join(f"1e{9 * number}" for number in range(120)))
     yield Case("FAT 1000")
     yield Case("FAT 480")
     yield Case("= " + "+".join(110 * ["fact(480)"])[: MAX_LINE - 2])
@@ -229,7 +263,9 @@ def random_lines(seed: int) -> Iterator[Case]:
         if not deep or dice.random() < 0.3:
             return dice.choice((number, lambda: "x", lambda: "pi", lambda: "e"))()
         if dice.random() < 0.5:
-            function = dice.choice(("exp", "ln", "log", "sqrt", "fact", "abs"))
+            function = dice.choice(
+                ("exp", "ln", "log", "sqrt", "fact", "abs", "sin", "cos", "tan", "atan", "floor")
+            )
             return f"{function}({term(deep - 1)})"
         return f"({term(deep - 1)}{dice.choice('+-*/%^^')}{term(deep - 1)})"
 
@@ -282,6 +318,8 @@ def giant_lines() -> Iterator[Case]:
     for size in (100_000, MAX_MAX_LINE - 100):
         for line in (
             *("LN 1." + size * "7", "EXP 0." + size * "7", "POT 1." + size * "3" + " 0.5"),
+            *("MEDIA" + size // 2 * " 7", "MDC" + size // 2 * " 7", f"SIN {size * '7'}"),
+            *("ROOT 1." + size * "3" + " 3", "RESTO 1e99999999999 " + size * "7"),
             *("MUL" + size // 2 * " 7", "= " + "+".join(size // 2 * ["2"])),
             *("= " + "-" * size + "1", "UPPER " + size * "x", "FOO " + size * " ", size * "9"),
             *(

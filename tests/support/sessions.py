@@ -16,8 +16,9 @@ def new_session(
     max_line: int = 1024,
     on_request: Callable[[str, str], None] | None = None,
     on_bug: Callable[[str], None] | None = None,
+    notation: str = "plain",
 ) -> Session:
-    arithmetic = Arithmetic(precision, rounding, exact)
+    arithmetic = Arithmetic(precision, rounding, exact, notation)
     return Session(Interpreter(arithmetic, on_request, on_bug), max_line)
 
 

@@ -8,9 +8,10 @@ import pytest
 from helpers import ROOT
 
 ORDER = [
-    *("errors", "messages", "budget", "elementary", "operations", "decimal128", "expressions"),
-    *("commands", "interpreter", "batch", "job", "closing", "preamble", "telnet", "session"),
-    *("tls", "datagram"),
+    *("errors", "messages", "budget", "exact", "integers", "rounding"),
+    *("fixedpoint", "exactpowers", "elementary", "trigonometry", "operations", "hints", "help"),
+    *("decimal128", "commands", "expressions", "interpreter", "batch", "job", "closing"),
+    *("preamble", "telnet", "session", "tls", "datagram"),
 ]
 FORBIDDEN = {
     *("socket", "select", "selectors", "threading", "time", "os", "logging", "subprocess"),

@@ -98,7 +98,7 @@ def test_close_notify_is_the_end_of_input(client: Client) -> None:
     [
         (b"SOMA 1 1\nSOMA 2 2", b"2\n"),  # the last line may have been SOMA 2 22
         (b"SOMA 2 2", b"4\n"),  # silence would have answered it as well
-        (b"SOMA 2", b""),
+        (b"SUB 2", b""),
     ],
 )
 def test_an_end_without_close_notify_makes_no_request_of_half_a_line(

@@ -12,6 +12,7 @@ from calcd.core.budget import BudgetExceeded
 from calcd.core.datagram import MAX_SIZE, DatagramSession, fit, room_for
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.job import run
+from calcd.core.messages import PORTUGUESE
 
 Server = tuple[int, str, int]  # precision, rounding, max_line
 
@@ -56,7 +57,10 @@ def reply_to(
         (b"UPPER pong", b"PONG\n"),
         (b"PONG", b""),
         (b"4\r\nno variables\n\nhalf-even\nERR X y", b""),
-        (b"PONG\nPING", b"ERR UNKNOWN-OPERATION unknown operation 'PONG': HELP lists them\nPONG\n"),
+        (
+            b"PONG\nPING",
+            b"ERR UNKNOWN-OPERATION unknown operation 'PONG': did you mean PING?\nPONG\n",
+        ),
         (b"\xff\xfd\x01PING\n", b"PONG\n"),
         (b"X" * 1025 + b"\nPING\n", b"ERR LINE-TOO-LONG a line has at most 1024 bytes\n"),
         (b"\xef\xbb\xbfSOMA 2 2\0", b"4\n"),
@@ -265,6 +269,23 @@ def test_each_request_can_be_watched_as_it_is_replied() -> None:
     )
     datagram.resume()
     assert seen == [("SOMA 2 2", "4"), ("UPPER a", NOT_OVER_UDP[:-1].decode())]
+
+
+def test_a_datagram_is_answered_in_the_language_of_the_settings() -> None:
+    seen: list[str] = []
+    datagram = DatagramSession(
+        b"DIV 1 0\nVARS\nUPPER a\n",
+        Arithmetic(),
+        on_request=lambda _, reply: seen.append(reply),
+        language=PORTUGUESE,
+    )
+    datagram.resume()
+    assert datagram.answer.decode().splitlines() == seen
+    assert [reply[:40] for reply in seen] == [
+        "ERR DIVISION-BY-ZERO divisão por zero",
+        "nenhuma variável",
+        "ERR NOT-OVER-UDP esta resposta poderia s",
+    ]
 
 
 def test_as_many_replies_stay_as_leave_room_for_the_error_behind_them() -> None:

@@ -2,7 +2,7 @@
 
 import decimal
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 from fractions import Fraction
 
 import pytest
@@ -10,19 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sessions import answered, new_session
 
+from calcd.core.commands import BY_NAME
 from calcd.core.decimal128 import EMAX, EMIN, ROUNDINGS, Arithmetic
 from calcd.core.errors import RequestError
-from calcd.core.operations import ARITHMETIC
-
-NAMED = {name: operation for operation in ARITHMETIC for name in operation.names}
 
 
-def calculate(name: str, *operands: str, precision: int = 34, rounding: str = "half-even") -> str:
+def calculate(
+    name: str,
+    *operands: str,
+    precision: int = 34,
+    rounding: str = "half-even",
+    notation: str = "scientific",
+) -> str:
     """Give the result as text; for an error, its code."""
     try:
-        arithmetic = Arithmetic(precision, rounding)
+        arithmetic = Arithmetic(precision, rounding, notation=notation)
         numbers = [arithmetic.number(operand) for operand in operands]
-        return arithmetic.text(arithmetic.run(NAMED[name], numbers))
+        return arithmetic.text(arithmetic.run(BY_NAME[name], numbers))
     except RequestError as error:
         return error.code
 
@@ -55,12 +59,9 @@ def calculate(name: str, *operands: str, precision: int = 34, rounding: str = "h
         # an operand is taken as it is written, however long: only the result is rounded
         ("SUB", "1" + "0" * 39 + "7", "1" + "0" * 40, "7"),
         ("SOMA", "0." + "4" * 40, "0", "0." + "4" * 34),
-        # plain notation within 34 places of the point
-        ("MUL", "1e-17", "1e-17", "0." + "0" * 33 + "1"),
-        ("MUL", "1e-17", "1e-18", "1E-35"),
-        ("MUL", "1e-17", "1.5e-17", "0." + "0" * 33 + "15"),
+        ("MUL", "1e-3", "1e-3", "0.000001"),
+        ("MUL", "1e-3", "1e-4", "1E-7"),
         ("SOMA", "9" * 34, "0", "9" * 34),
-        ("SOMA", "0e-34", "0", "0." + "0" * 34),
         ("SOMA", "0e-35", "0", "0E-35"),
         # a positive exponent stays one: 2E+3 and 2000 differ in their quantum
         ("SOMA", "2e3", "0e3", "2E+3"),
@@ -215,12 +216,61 @@ def test_each_precision_has_its_digits(precision: int) -> None:
     assert calculate("DIV", "1", "3", precision=precision) == "0." + "3" * precision
 
 
-def test_a_wide_result_is_scientific_beyond_34_places() -> None:
-    assert calculate("SOMA", "9" * 34, "0.5", precision=50) == "9" * 34 + ".5"
-    assert calculate("SOMA", "9" * 34, "1", precision=50) == "1." + "0" * 34 + "E+34"
-    assert calculate("MUL", "1" * 20, "1" * 20, precision=50) == (
-        "1.23456790123456790120987654320987654321E+38"
-    )
+@pytest.mark.parametrize(
+    ("name", "operands", "result"),
+    [
+        # no exponent where the first digit is within 34 places of the point
+        ("MUL", "1e-17 1e-17", "0." + "0" * 33 + "1"),
+        ("MUL", "1e-17 1.5e-17", "0." + "0" * 33 + "15"),
+        ("MUL", "1e-17 1e-18", "1E-35"),
+        ("MUL", "1e-17 1.50e-18", "1.50E-35"),
+        ("SOMA", "2e3 0e3", "2000"),
+        ("MUL", "1.5e20 2", "300000000000000000000"),
+        ("MUL", "1e33 1", "1" + "0" * 33),
+        ("MUL", "1e33 10", "1.0E+34"),
+        ("MUL", "9" * 34 + " 1", "9" * 34),
+        ("MUL", "1e6144 1", "1." + "0" * 33 + "E+6144"),
+        # the quantum stays where no digits were dropped
+        ("SOMA", "1.50 1.50", "3.00"),
+        ("MUL", "100 1.1", "110.0"),
+        ("DIV", "2.40 2", "1.20"),
+        ("SOMA", "1" + 33 * "0" + " 0", "1" + 33 * "0"),
+        # zeros that rounding has left go
+        ("POT", "4 0.5", "2"),
+        ("SOMA", "9." + 33 * "9" + " 1e-33", "10"),
+        ("MUL", "1e6144 1." + 33 * "0" + "1", "1E+6144"),
+        ("DIV", "1e-6143 3", "3.33333333333333333333333333333333E-6144"),
+        ("SOMA", "1." + 40 * "0" + " 0", "1"),
+        ("SOMA", "1" + 34 * "0" + ".0 0", "1E+34"),
+        # not those that rounding was asked for
+        ("ROUND", "2.999 2", "3.00"),
+        ("ROUND", "12345 -2", "12300"),
+        # zero has no sign and no exponent, and at most 34 places
+        ("MUL", "0 -5", "0"),
+        ("ROUND", "-0.004 2", "0.00"),
+        ("MUL", "0e-30 1e-4", "0." + 34 * "0"),
+        ("MUL", "0e-30 1e-5", "0." + 34 * "0"),
+        ("MUL", "0e30 1", "0"),
+        ("MUL", "1e-4000 1e-4000", "0"),
+    ],
+)
+def test_plain_notation_is_the_same_on_every_path(name: str, operands: str, result: str) -> None:
+    assert calculate(name, *operands.split(), notation="plain") == result
+    assert ask(f"{name} {operands}") == [result]
+    assert ask(f"{name} {operands}", fast=False) == [result]
+
+
+def ask(line: str, fast: bool = True) -> list[str]:
+    session = new_session(on_request=None if fast else lambda *_: None)
+    return answered(session, f"{line}\n".encode()).decode().splitlines()
+
+
+def test_a_precision_beyond_34_is_plain_as_far_as_it_goes() -> None:
+    assert calculate("SOMA", "9" * 34, "1", precision=50, notation="plain") == "1" + "0" * 34
+    assert calculate("MUL", "1e48", "10", precision=50, notation="plain") == "1" + "0" * 49
+    assert calculate("MUL", "1e49", "10", precision=50, notation="plain") == "1.0E+50"
+    assert calculate("MUL", "1e33", "1", precision=5, notation="plain") == "1" + "0" * 33
+    assert calculate("MUL", "1e34", "1", precision=5, notation="plain") == "1E+34"
 
 
 numbers = st.one_of(
@@ -258,9 +308,25 @@ def test_results_are_the_decimal_modules(
         return
     result = calculate(name, str(left), str(right), precision=precision, rounding=rounding)
     if expected.is_finite():
-        assert Decimal(result).as_tuple() == expected.as_tuple()
+        assert result == str(expected)
+        plain = calculate(
+            name, str(left), str(right), precision=precision, rounding=rounding, notation="plain"
+        )
+        assert Decimal(plain) == expected
+        assert is_plain(plain, expected, precision, context.flags[decimal.Rounded])
     else:
         assert result in ("DIVISION-BY-ZERO", "DIVISION-UNDEFINED")
+
+
+def is_plain(text: str, result: Decimal, precision: int, rounded: bool) -> bool:
+    """Say whether a text is in the plain notation."""
+    if not result:
+        return re.fullmatch(r"0(\.0{1,34})?", text) is not None
+    has_exponent = not -34 <= result.adjusted() < max(34, precision)
+    expected = result.normalize(Context(1000)) if rounded else result
+    if not has_exponent and expected == expected.to_integral_value() and "." not in text:
+        expected = expected.quantize(Decimal(1), context=Context(1000))
+    return has_exponent == ("E" in text) and Decimal(text).as_tuple() == expected.as_tuple()
 
 
 @given(numbers, numbers)
@@ -277,8 +343,10 @@ def test_a_sum_is_right_to_the_last_digit(left: Decimal, right: Decimal) -> None
 
 @given(numbers)
 def test_a_number_printed_reads_back_the_same(number: Decimal) -> None:
-    arithmetic = Arithmetic(50)
-    assert arithmetic.number(arithmetic.text(number)).as_tuple() == number.as_tuple()
+    plain, scientific = Arithmetic(50), Arithmetic(50, notation="scientific")
+    assert plain.number(plain.text(number)) == number
+    assert scientific.number(scientific.text(number)).as_tuple() == number.as_tuple()
+    assert scientific.text(number) == str(number)
 
 
 # pi, against another formula than the one that the core uses

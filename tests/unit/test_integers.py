@@ -64,12 +64,14 @@ small = st.integers(0, 60) | st.integers(0, 3000)
 
 
 @given(contexts, small)
-def test_factorials(context: Context, number: int) -> None:
+def test_a_factorial_is_the_whole_product_rounded_once(context: Context, number: int) -> None:
     check(integers.factorial, context, math.factorial(number), number)
 
 
 @given(contexts, small | st.integers(0, 10**50), st.integers(0, 40) | small)
-def test_permutations_and_combinations(context: Context, number: int, chosen: int) -> None:
+def test_permutations_and_combinations_are_counted_then_rounded_once(
+    context: Context, number: int, chosen: int
+) -> None:
     check(integers.permutations, context.copy(), math.perm(number, chosen), number, chosen)
     check(integers.combinations, context.copy(), math.comb(number, chosen), number, chosen)
     if chosen <= number:
@@ -83,14 +85,13 @@ def test_permutations_and_combinations(context: Context, number: int, chosen: in
 
 
 @pytest.mark.parametrize("number", [2120, 2121, 2122, 2123, 2124, 2125, 2126])
-def test_the_last_factorials(number: int) -> None:
+def test_the_largest_factorials_are_told_from_those_that_overflow(number: int) -> None:
     check(integers.factorial, context_of(34, "ROUND_DOWN"), math.factorial(number), number)
     check(integers.permutations, context_of(34), math.perm(number, number), number, number)
 
 
 @pytest.mark.parametrize("ratio", [2, 3, 10, 1000])
-def test_the_last_combinations(ratio: int) -> None:
-    """Where they begin to overflow, none is taken for one that does, nor the other way round."""
+def test_the_largest_combinations_are_told_from_those_that_overflow(ratio: int) -> None:
     limit = 10 ** (EMAX + 1)
     low, high = 1, 30_000
     while high - low > 1:
@@ -101,7 +102,7 @@ def test_the_last_combinations(ratio: int) -> None:
         check(integers.combinations, context_of(), math.comb(number, chosen), number, chosen)
 
 
-def test_the_last_permutations() -> None:
+def test_the_largest_permutations_are_told_from_those_that_overflow() -> None:
     for chosen in (1, 2, 3, 10, 100, 1000):
         number = math.floor(10 ** (EMAX % chosen / chosen) * 100) * 10 ** (EMAX // chosen - 2)
         for factor in (1, 9, 10, 11):
@@ -121,7 +122,9 @@ whole = st.builds(
 
 @given(contexts, st.lists(whole, min_size=2, max_size=5))
 @example(context_of(), [Decimal(-12), Decimal("-18.0")])
-def test_the_greatest_common_divisor(context: Context, numbers: list[Decimal]) -> None:
+def test_the_greatest_common_divisor_is_that_of_the_integers(
+    context: Context, numbers: list[Decimal]
+) -> None:
     result = integers.gcd(context, *numbers)
     expected = math.gcd(*map(int, numbers))
     assert Fraction(result) == rounded(Fraction(expected), context.prec, context.rounding)
@@ -130,7 +133,9 @@ def test_the_greatest_common_divisor(context: Context, numbers: list[Decimal]) -
 
 @given(contexts, st.lists(whole, min_size=2, max_size=5))
 @example(context_of(), [Decimal(-12), Decimal("-18.0")])
-def test_the_least_common_multiple(context: Context, numbers: list[Decimal]) -> None:
+def test_the_least_common_multiple_is_that_of_the_integers(
+    context: Context, numbers: list[Decimal]
+) -> None:
     result = integers.lcm(context, *numbers)
     expected = math.lcm(*map(int, numbers))
     assert Fraction(result) == rounded(Fraction(expected), context.prec, context.rounding)
@@ -292,7 +297,9 @@ rest, quotient = integers.remainder, integers.quotient
         (quotient, "1e34 1", "ERR INVALID-OPERATION the quotient needs more than 34 digits"),
     ],
 )
-def test_results(function: Function, operands: str, result: str) -> None:
+def test_operands_at_the_edges_have_the_right_result(
+    function: Function, operands: str, result: str
+) -> None:
     assert calculate(function, *operands.split()) == result
 
 
@@ -311,7 +318,9 @@ def test_results(function: Function, operands: str, result: str) -> None:
         (lcm, "0 0.1", "the least common multiple needs whole numbers"),
     ],
 )
-def test_what_is_refused(function: Function, operands: str, reason: str) -> None:
+def test_what_has_no_result_is_an_error_with_its_reason(
+    function: Function, operands: str, reason: str
+) -> None:
     assert calculate(function, *operands.split()) == f"ERR INVALID-OPERATION {reason}"
 
 

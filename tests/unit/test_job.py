@@ -102,7 +102,7 @@ def test_the_limit_of_variables_counts_those_that_a_job_does_not_have() -> None:
 
 
 def test_jobs_and_outcomes_are_one_line_of_ascii() -> None:
-    job = Job("UPPER \xff\n\x00'\"", State(9, "up", True, "pt", "1E+9", {"x": "-0.00"}, 7))
+    job = Job("UPPER \xff\n\x00'\"", State(9, "up", True, "plain", "pt", "1E+9", {"x": "-0.00"}, 7))
     outcome = Outcome(None, True, job.state, 3, True, "a\nb")
     for each in (job, outcome):
         text = each.to_json()

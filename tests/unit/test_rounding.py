@@ -171,7 +171,9 @@ TINY = "1e-1999999999999999997"
         (mean, f"{TINY} {TINY}", "0E-6176"),
     ],
 )
-def test_results(function: Function, operands: str, result: str) -> None:
+def test_operands_at_the_edges_have_the_right_result(
+    function: Function, operands: str, result: str
+) -> None:
     assert calculate(function, *operands.split()) == result
 
 

@@ -63,7 +63,7 @@ def test_a_last_line_without_newline_is_a_request() -> None:
 
 @pytest.mark.parametrize("inside", [b"\x0b", b"\x0c", b"\x1c", b"\x85", b"\xa0", b"\r", b"\x00"])
 def test_only_spaces_and_tabs_separate(inside: bytes) -> None:
-    assert ask(b"SOMA 2" + inside + b"2\n").startswith(b"ERR WRONG-OPERANDS ")
+    assert ask(b"SUB 2" + inside + b"2\n").startswith(b"ERR WRONG-OPERANDS ")
     assert ask(b"SOMA 2 2" + inside + b" \n").startswith(b"ERR INVALID-NUMBER ")
 
 
@@ -264,19 +264,11 @@ def test_upper_of_a_text_that_would_read_as_an_error_is_one() -> None:
     assert ask(b"UPPER err\nUPPER error no\nUPPER err\tno\n") == b"ERR\nERROR NO\nERR\tNO\n"
 
 
-def test_help_is_one_line_with_every_name() -> None:
-    reply = ask(b"HELP\n").decode()
-    assert reply.count("\n") == 1
-    for operation in TABLE:
-        for name in operation.names:
-            assert re.search(rf"\b{name}\b", reply)
-
-
 @pytest.mark.parametrize("operation", TABLE, ids=lambda operation: operation.names[0])
 def test_help_of_each_operation_is_one_line_with_its_usage(operation: Operation) -> None:
     for name in operation.names:
         reply = ask(f"help {name.lower()}\n".encode()).decode()
-        assert reply.startswith(operation.names[0])
+        assert reply.startswith(name)
         assert reply.count("\n") == 1
         assert "ERR" not in reply
 
@@ -291,7 +283,7 @@ def test_help_of_each_operation_is_one_line_with_its_usage(operation: Operation)
         ("2 2", "SYNTAX"),
         ("HELP ME", "UNKNOWN-OPERATION"),
         ("SOMA", "WRONG-OPERANDS"),
-        ("SOMA 1", "WRONG-OPERANDS"),
+        ("SUB 1", "WRONG-OPERANDS"),
         ("SUB 1 2 3", "WRONG-OPERANDS"),
         ("PING 1", "WRONG-OPERANDS"),
         ("HELP SOMA SUB", "WRONG-OPERANDS"),
@@ -312,11 +304,11 @@ def test_each_error_has_its_code(request_: str, expected: str) -> None:
 
 def test_the_words_of_an_error_say_what_to_do() -> None:
     assert b"SUB needs 2 operands, got 1: SUB minuend subtrahend" in ask(b"SUB 1\n")
-    assert b"SOMA needs at least 2 operands, got 1: SOMA augend addend [" in ask(b"ADD 1\n")
+    assert b"ADD needs at least 1 operand, got 0: ADD number [number...]" in ask(b"add\n")
     assert b"HELP takes at most 1 operand, got 2" in ask(b"HELP a b\n")
     assert b"'2,5' " in ask(b"SOMA 2,5 1\n")
     assert ask(b"UPPER \xfe\n") == b"ERR INVALID-TEXT '\\xfe' is not UTF-8\n"
-    assert rb"unknown operation 'SOM\xc3\x81': HELP lists them" in ask("SOMÁ 2 2\n".encode())
+    assert "unknown operation 'AÇÃO': see HELP" in ask("AÇÃO 2 2\n".encode()).decode()
 
 
 def test_text_that_is_not_utf8() -> None:
@@ -489,6 +481,8 @@ def test_blanks_alone_do_not_start_a_line() -> None:
         b"\0SOMA 2 2\0",
         b"SOMA 2\0",
         b"FOO\0",
+        b"2 e",
+        b"5 mo 3",
     ],
 )
 def test_a_request_in_one_piece_is_complete(request_: bytes) -> None:
@@ -502,7 +496,24 @@ def test_a_request_in_one_piece_is_complete(request_: bytes) -> None:
 
 @pytest.mark.parametrize(
     "request_",
-    [b"S", b"SOMA", b"SOMA 2", b"SOMA 2 ", b"FOO", b"UPPER", b" ", b"2*(3+4", b"x =", b"= 2 *"],
+    [
+        b"S",
+        b"SUB",
+        b"SUB 2",
+        b"SUB 2 ",
+        b"max (1",
+        b"FOO",
+        b"UPPER",
+        b" ",
+        b"2*(3+4",
+        b"x =",
+        b"= 2 *",
+        b"2e",
+        b"2+3e-",
+        b"10 m",
+        b"10mo",
+        "2×".encode()[:-1],
+    ],
 )
 def test_half_a_request_is_not_complete(request_: bytes) -> None:
     half = session()
@@ -515,7 +526,7 @@ def test_a_long_request_after_a_telnet_command_is_complete() -> None:
     assert silent.receive(b"\xff\xf1SOMA 1" + b"0" * 600 + b" 1") == b""
     assert not silent.pending
     assert silent.partial_line_is_request
-    assert silent.flush_partial_line() == b"1.000000000000000000000000000000000E+600\n"
+    assert silent.flush_partial_line() == b"1E+600\n"
 
 
 def test_a_telnets_sign_of_life_leaves_a_request_complete() -> None:
@@ -793,7 +804,7 @@ def test_a_sum_of_many_powers_is_no_nesting() -> None:
 
 def test_whether_a_long_line_is_complete_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
-    monkeypatch.setattr("calcd.core.interpreter.parse", lambda *_: looks.append(1))
+    monkeypatch.setattr("calcd.core.interpreter.parse", lambda *_, **__: looks.append(1))
     long = session(max_line=1 << 20)
     long.receive(b"1+" * 30_000)
     for _ in range(5):

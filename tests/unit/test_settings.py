@@ -63,7 +63,7 @@ def test_without_file_and_options_the_defaults_hold() -> None:
     settings = read_settings(None, {})
     assert settings == Settings(log_to="stderr")
     assert [str(endpoint) for endpoint in settings.listen] == ["tcp://localhost:12000"]
-    assert (settings.idle_timeout, settings.max_line, settings.reuse_port) == (300, 1024, False)
+    assert (settings.idle_timeout, settings.max_line, settings.reuse_port) == (300, 16384, False)
 
 
 def test_in_the_background_the_log_and_pidfile_have_defaults_of_their_own() -> None:
@@ -348,6 +348,9 @@ def test_options_override_the_file_and_the_file_the_defaults(
         ("precision", "1000", 1000),
         ("rounding", "Half-UP", "half-up"),
         ("rounding", "05up", "05up"),
+        ("notation", "Scientific", "scientific"),
+        *(("language", text, "pt") for text in ("pt", "PT", "pt-BR", "pt_PT", "pt_BR.UTF-8")),
+        ("language", "en_US", "en"),
         ("log_level", "DEBUG", "debug"),
         ("reuse_port", "Yes", True),
         ("reuse_port", "off", False),
@@ -390,6 +393,9 @@ def test_a_number_is_written_in_plain_ascii_digits(name: str, text: str) -> None
         ("max_connections", "9" * 5000, "a whole number from 1 to 1000000, in digits"),
         ("precision", "1001", "a whole number from 1 to 1000, in digits"),
         ("rounding", "half_even", "one of half-even, half-up, half-down, up, down, ceiling, floor"),
+        ("notation", "sci", "one of plain, scientific"),
+        ("language", "fr", "one of en, pt"),
+        ("language", "", "one of en, pt"),
         ("log_level", "warn", "one of debug, info, warning, error"),
         ("reuse_port", "maybe", "yes or no"),
         ("log_to", "sysolg", "stderr, syslog or a file's path, such as /var/log/calcd.log or ./"),
