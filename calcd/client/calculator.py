@@ -188,7 +188,7 @@ def encode_request(line: str) -> bytes:
         raise TypeError(f"a request must be a str, not {line!r}")
     if "\n" in line or "\r" in line:
         raise ValueError(f"a request is one line: {line!r}")
-    if not line.strip(" \t"):
+    if not line.strip(" \t\0\ufeff"):
         raise ValueError("a blank request gets no reply")
     return line.encode() + b"\n"
 

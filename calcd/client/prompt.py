@@ -21,6 +21,10 @@ from calcd.client.protocol import (
 )
 from calcd.client.streams import STDIN, Output, warn, write_output
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 try:
     import readline
 
@@ -29,18 +33,22 @@ except ImportError:
     READLINE = False
 
 HISTORY_FILE, HISTORY_LINES = os.path.expanduser("~/.calcc_history"), 1000
+IN_PORTUGUESE = b"LANGUAGE pt\n"
+HELP, QUIT = ("HELP", "AJUDA"), ("QUIT", "EXIT", "SAIR")
 HELP_TIMEOUT = 1.0  # seconds; the Tab key waits for the server once
+MAX_TOPICS = 20  # of HELP that are asked for
 MAX_ANSWERS, MAX_ANSWER_SIZE = 10, 2000  # answers that the Tab key offers, characters of each
 NUMBER, OPERATION = r"[-+]?[0-9.]+(E[-+]?[0-9]+)?", r"\b[A-Z][A-Z0-9]+\b"  # in replies
 # Where a word starts. Not at + and -: -1E+3 is one word.
-WORD_DELIMITERS = " \t\n*/%^(),=<>!"
+WORD_DELIMITERS = " \t\n*/%^(),=<>!×÷−"
 
 
 def run_prompt(server: transport.Transport, endpoint: Endpoint) -> int:
     """Send each line that is typed, and write its reply. Return the exit status."""
     counter = ReplyCounter()
     state = SessionState()
-    completer = Completer(endpoint, state)
+    greeting = greeting_of(os.environ, endpoint)
+    completer = Completer(endpoint, state, greeting)
     if READLINE:
         completer.install()
         readline.set_history_length(HISTORY_LINES)
@@ -63,9 +71,12 @@ def run_prompt(server: transport.Transport, endpoint: Endpoint) -> int:
             if not lines:
                 continue
             requests = line.encode(errors="surrogateescape") + b"\n"
-            reused = counter.requests > 0
+            is_first = counter.requests == 0
             counter.add_requests(requests)
-            replies = exchange(server, requests, len(lines), endpoint, reused=reused)
+            if is_first:
+                replies = first_exchange(server, greeting, requests, len(lines), endpoint)
+            else:
+                replies = exchange(server, requests, len(lines), endpoint, reused=True)
             if not replies:
                 # The server closes idle connections. Sending the request again is harmless.
                 server.close()
@@ -73,7 +84,7 @@ def run_prompt(server: transport.Transport, endpoint: Endpoint) -> int:
                 if state.affects([line]):
                     warn(STATE_LOST)
                 state.reset()
-                replies = exchange(server, requests, len(lines), endpoint)
+                replies = first_exchange(server, greeting, requests, len(lines), endpoint)
             counter.add_replies(replies)
             with Output() as output:
                 output.write(replies)
@@ -81,7 +92,7 @@ def run_prompt(server: transport.Transport, endpoint: Endpoint) -> int:
             for request, reply in zip(lines, reply_lines, strict=False):
                 state.record(request, reply)
                 completer.add_answer(reply)
-            if len(reply_lines) < len(lines) or line.strip(" \t").upper() == "QUIT":
+            if len(reply_lines) < len(lines) or line.strip(" \t").upper() in QUIT:
                 break
     finally:
         server.close()
@@ -89,6 +100,31 @@ def run_prompt(server: transport.Transport, endpoint: Endpoint) -> int:
             with suppress(OSError):
                 readline.write_history_file(HISTORY_FILE)
     return counter.exit_status(endpoint.name, CLOSED, endpoint.hint())
+
+
+def greeting_of(environment: "Mapping[str, str]", endpoint: Endpoint) -> bytes:
+    """Return what a connection begins with: a request for the language of the locale, if any.
+
+    Over UDP each request has a session of its own, which it would not reach.
+    """
+    chosen = [environment.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG")]
+    locale = next(filter(None, chosen), "")  # as gettext looks it up
+    is_portuguese = re.match(r"pt(?![A-Za-z])", locale) is not None
+    return IN_PORTUGUESE if is_portuguese and not endpoint.udp else b""
+
+
+def first_exchange(
+    server: transport.Transport, greeting: bytes, requests: bytes, count: int, endpoint: Endpoint
+) -> bytes:
+    """Do the first `exchange` of a connection, after its greeting, whose reply is left out.
+
+    An error in place of all replies is that of a server that does not serve this client.
+    """
+    if not greeting:
+        return exchange(server, requests, count, endpoint)
+    replies = exchange(server, greeting + requests, count + 1, endpoint)
+    _, _, others = replies.partition(b"\n")
+    return replies if replies.startswith(b"ERR ") and not others else others
 
 
 def exchange(
@@ -116,8 +152,8 @@ def exchange(
     return b"\n".join([*replies, bytes(splitter.rest)])
 
 
-def fetch_operations(endpoint: Endpoint) -> list[str]:
-    """Return the operations that the server's HELP lists, empty if it does not reply in time.
+def fetch_names(endpoint: Endpoint, greeting: bytes = b"") -> tuple[list[str], list[str]]:
+    """Return the operations and topics that HELP names; none if the server does not reply in time.
 
     They are fetched on a connection of their own: a late reply then disturbs no other request.
     """
@@ -129,27 +165,34 @@ def fetch_operations(endpoint: Endpoint) -> list[str]:
     try:
         server = transport.connect(limited, endpoint.addresses)
         try:
-            reply = exchange(server, b"HELP\n", 1, limited).decode(errors="replace")
+            reply = first_exchange(server, greeting, b"HELP\n", 1, limited)
+            text = reply.decode(errors="replace")
+            if text.startswith("ERR ") or not text.endswith("\n") or len(text) > CHUNK:
+                return [], []
+            topics = list(filter(str.islower, re.findall(r"[^\W\d_]+", text)))[:MAX_TOPICS]
+            requests = "".join(f"HELP {topic}\n" for topic in topics).encode()
+            replies = exchange(server, requests, len(topics), limited, reused=True)
         finally:
             server.close()
     except (ClientError, OSError):
-        return []
-    if reply.startswith("ERR ") or not reply.endswith("\n") or len(reply) > CHUNK:
-        return []
-    return list(dict.fromkeys(re.findall(OPERATION, reply)))
+        return [], []
+    lines = [text, *replies[:CHUNK].decode(errors="replace").split("\n")]
+    names = [re.findall(OPERATION, line) for line in lines if not line.startswith("ERR ")]
+    return list(dict.fromkeys(name for each in names for name in each)), topics
 
 
 class Completer:
-    """Completion for the Tab key: operations, assigned names and the last answers.
+    """Completion for the Tab key: operations, topics of HELP, assigned names, the last answers.
 
     Where a number may stand, and in place of `ans`, Tab inserts the last answer. The next Tab
     replaces it by the one before.
     """
 
-    def __init__(self, endpoint: Endpoint, state: SessionState) -> None:
+    def __init__(self, endpoint: Endpoint, state: SessionState, greeting: bytes = b"") -> None:
         self._endpoint = endpoint
         self._state = state
-        self._operations: list[str] | None = None  # not fetched yet
+        self._greeting = greeting
+        self._names: tuple[list[str], list[str]] | None = None  # not fetched yet
         self._answers: list[str] = []  # without duplicates, the last one first
         self._inserted = "", "", 0  # the word with an answer, its start before that, which answer
         self._matches: list[str] = []
@@ -184,14 +227,17 @@ class Completer:
             return self._insert_answer(head, (number + 1) % len(self._answers))
         start = max(word.rfind("+"), word.rfind("-")) + 1
         head, word = word[:start], word[start:]
-        if self._answers and (word.lower() == "ans" or not word):
-            command = (before + head).strip(" \t").upper()
-            if word or command not in ("", "HELP"):
-                return self._insert_answer(head, 0)
-        if self._operations is None:
-            self._operations = []  # fetched once, even if that is interrupted
-            self._operations = fetch_operations(self._endpoint)
-        names = [name.lower() if word.islower() else name for name in self._operations]
+        command = (before + head).strip(" \t").upper()
+        takes_number = word.lower() == "ans" or (not word and command not in ("", *HELP))
+        if self._answers and takes_number:
+            return self._insert_answer(head, 0)
+        if self._names is None:
+            self._names = [], []  # fetched once, even if that is interrupted
+            self._names = fetch_names(self._endpoint, self._greeting)
+        operations, topics = self._names
+        names = [name.lower() if word.islower() else name for name in operations]
+        if command in HELP:
+            names += [topic.upper() if word.isupper() else topic for topic in topics]
         names += [*self._state.names, *(["ans"] if self._answers else [])]
         return [head + name for name in names if name.lower().startswith(word.lower())]
 

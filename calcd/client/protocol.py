@@ -12,10 +12,17 @@ MAX_TIMEOUT = 1e6  # seconds; the limit of poll() is twice as many
 CLOSED = "connection closed by the server"
 UNEXPECTED = "the server has sent more than was asked for"
 STATE_LOST = "a new connection has none of the names, settings and answers of the one before"
-SETTINGS = ("PRECISION", "ROUNDING", "EXACT", "LANGUAGE")  # with an operand: for a connection
-# `translate` deletes the blanks and makes each other byte but the newline an x. A request that is
-# not blank then starts with x.
-BLANKS = b" \t\r"
+# Commands that change a setting of the connection if they have an operand, without accents.
+SETTINGS = (
+    *("PRECISION", "PRECISAO", "ROUNDING", "ARREDONDAMENTO", "EXACT", "EXATO", "EXACTO"),
+    *("NOTATION", "NOTACAO", "LANGUAGE", "IDIOMA"),
+)
+CLEARS = ("CLEAR", "LIMPAR")
+# What makes a request depend on the last answer: its name, or an operator at the start.
+CONTINUES = r"\bans\b|^[ \t]*+=?[ \t]*+(?:[*/^×÷]|mod\b)"
+# What makes no request by itself: blanks, NUL, the bytes of a byte order mark. `translate` deletes
+# these and makes each other byte but the newline an x. A request that is not blank starts with x.
+BLANKS = b" \t\r\0\xef\xbb\xbf"
 NUMBER_BYTES = b"0123456789.eE+-\n" + BLANKS
 MARKS = bytes(byte if byte == ord("\n") else ord("x") for byte in range(256))
 
@@ -47,6 +54,15 @@ def is_number(request: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def without_accents(text: str) -> str:
+    """Return a text without the accents of its letters, as servers read names."""
+    if text.isascii():
+        return text
+    from unicodedata import combining, normalize
+
+    return "".join(each for each in normalize("NFD", text) if not combining(each))
 
 
 class ReplyCounter:
@@ -132,11 +148,11 @@ class SessionState:
         self._has_answer = True
         name, _, value = request.partition("=")
         name = name.strip(" \t")
-        if name.isidentifier() and value and not value.startswith("="):
+        if name.isidentifier() and value.strip() and not value.startswith("="):
             self.names[name] = None
             return
-        command, *operands = request.upper().split(None, 1) or [""]
-        if command == "CLEAR":
+        command, *operands = without_accents(request.upper()).split(None, 1) or [""]
+        if command in CLEARS:
             self.names.clear()
         elif command in SETTINGS and operands:
             self._settings_changed = True
@@ -147,4 +163,5 @@ class SessionState:
 
         if self.names or self._settings_changed:
             return True
-        return self._has_answer and bool(re.search(r"\bans\b", "\n".join(requests), re.I))
+        text = "\n".join(requests)
+        return self._has_answer and bool(re.search(CONTINUES, text, re.IGNORECASE | re.MULTILINE))

@@ -263,7 +263,7 @@ def test_many_requests_on_the_command_line(shared_daemon: Daemon) -> None:
         (b"SOMA 2 2\nfoo", 1),
         (b"MAIUSCULA no err here\n", 0),
         (b"\n \t\n\r\n", 0),
-        (b"9" * 3000, 1),
+        (b"9" * 17_000, 1),
         (b"PING\nQUIT\nPING\n", 3),
     ],
 )
@@ -276,6 +276,7 @@ CONVERSATIONS = [
     (b"a\nb\n", 2, b"1\n2\n", 2, False),
     (b"a\nb", 2, b"1\nERR X x\n", 2, True),
     (b"a\n\n \t\r\n\r\n\tb c\r\n", 2, b"ERR X x\r\n1\n", 2, True),
+    (b"\xef\xbb\xbf\na\n\0\0\n\0b\n\0", 2, b"1\n2\n", 2, False),
     (b"a b", 1, b"1 ERR \n", 1, False),
     (b"a\n", 1, b"ERROR\n", 1, False),
     (b"a\n", 1, b" ERR X\nERR\n", 2, False),
@@ -979,9 +980,10 @@ def test_a_server_that_is_gone_at_the_second_attempt(serve: Servers, tmp_path: P
 
 
 def test_an_error_before_the_end_of_a_connection_is_shown(
-    shared_daemon: Daemon, tmp_path: Path
+    start_daemon: Daemons, tmp_path: Path
 ) -> None:
-    with terminal(tmp_path, shared_daemon.host, shared_daemon.port) as screen:
+    daemon = start_daemon("--max-line", "1024")
+    with terminal(tmp_path, daemon.host, daemon.port) as screen:
         screen.expect(PROMPT)
         screen.type("9" * 2000 + "\r")
         screen.expect("ERR LINE-TOO-LONG")

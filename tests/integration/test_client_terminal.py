@@ -25,7 +25,10 @@ from calcd.client import cli, prompt, protocol, transport
 
 pytest.importorskip("readline")
 
-NAMES = b"numbers: SOMA|ADD, SQRT, LOG10; others: PING, HELP; HELP SOMA tells how it is used\n"
+NAMES = b"HELP numbers|session|ADD|...\n"
+TOPICS = b"numbers: ADD|SOMA SQRT LOG10\nsession: PING QUIT|SAIR\n"
+# That of an older server, in one line.
+ALL_NAMES = b"numbers: SOMA|ADD, SQRT; others: PING, HELP; HELP SOMA tells how it is used\n"
 
 
 def replies(*pairs: tuple[bytes, bytes]) -> Script:
@@ -41,9 +44,11 @@ def replies(*pairs: tuple[bytes, bytes]) -> Script:
 
 
 def helps(connection: socket.socket) -> None:
-    """Reply to HELP, and close."""
+    """Reply to HELP and its topics, and close."""
     receive(connection, b"HELP\n")
     connection.sendall(NAMES)
+    receive(connection, b"HELP numbers\nHELP session\n")
+    connection.sendall(TOPICS)
 
 
 def press_tab(screen: Terminal, typed: str, shown: str) -> None:
@@ -97,6 +102,32 @@ def test_tab_completes_the_operand_of_help(screen: Terminal) -> None:
     screen.expect(PROMPT)
 
 
+def test_tab_completes_a_topic_behind_help_alone(screen: Terminal) -> None:
+    press_tab(screen, "HELP dig", "its")
+    screen.type("\r")
+    screen.expect("\ndigits: ")
+    screen.expect(PROMPT)
+    press_tab(screen, "ajuda expr", "essions")
+    screen.type("\r")
+    screen.expect("\nexpressions: ")
+    screen.expect(PROMPT)
+    press_tab(screen, "dig", "\x07")
+    screen.type("\r")
+    screen.expect(PROMPT)
+
+
+def test_tab_completes_the_names_of_both_languages(screen: Terminal) -> None:
+    press_tab(screen, "ar", "red")
+    screen.type(" 2.5 0\r")
+    screen.expect("\n2\n" + PROMPT)
+    press_tab(screen, "NOTATI", "ON")
+    screen.type("\r")
+    screen.expect("\nplain\n" + PROMPT)
+    press_tab(screen, "notac", "ao")
+    screen.type("\r")
+    screen.expect("\nplain\n" + PROMPT)
+
+
 def test_operations_are_fetched_once(daemon: Daemon, tmp_path: Path) -> None:
     with terminal(tmp_path, "-v", daemon.host, daemon.port) as screen:
         screen.expect(PROMPT)
@@ -106,7 +137,7 @@ def test_operations_are_fetched_once(daemon: Daemon, tmp_path: Path) -> None:
     assert len(daemon.logs("ended", 2)) == 2
 
 
-@pytest.mark.parametrize("reply", [b"", b"ERR BUSY too many connections\n", NAMES[:-1]])
+@pytest.mark.parametrize("reply", [b"", b"ERR BUSY too many\n", ALL_NAMES[:-1]])
 def test_a_server_that_does_not_list_its_operations(
     reply: bytes, serve: Servers, tmp_path: Path
 ) -> None:
@@ -159,7 +190,26 @@ def test_a_server_whose_list_of_operations_never_ends(
 @pytest.mark.parametrize("reply", [NAMES[:-1] + b"X" * protocol.CHUNK + b"\n", NAMES * 2])
 def test_a_list_of_operations_that_is_too_long(reply: bytes, serve: Servers) -> None:
     port = serve(lambda connection: connection.sendall(reply))
-    assert prompt.fetch_operations(cli.Options([HOST, str(port)]).endpoint) == []
+    assert prompt.fetch_names(cli.Options([HOST, str(port)]).endpoint) == ([], [])
+
+
+def test_operations_are_read_from_the_topics(serve: Servers) -> None:
+    endpoint = cli.Options([HOST, str(serve(helps))]).endpoint
+    transport.resolve(endpoint)
+    operations, topics = prompt.fetch_names(endpoint)
+    assert operations == ["HELP", "ADD", "SOMA", "SQRT", "LOG10", "PING", "QUIT", "SAIR"]
+    assert topics == ["numbers", "session"]
+
+
+def test_the_help_of_an_older_server_is_in_one_line(serve: Servers) -> None:
+    def older(connection: socket.socket) -> None:
+        receive(connection, b"HELP\n")
+        connection.sendall(ALL_NAMES)
+        topics = connection.recv(4096).count(b"\n")
+        connection.sendall(topics * b"ERR UNKNOWN-OPERATION unknown operation: HELP lists them\n")
+
+    operations, _ = prompt.fetch_names(cli.Options([HOST, str(serve(older))]).endpoint)
+    assert operations == ["SOMA", "ADD", "SQRT", "PING", "HELP"]
 
 
 def test_operations_are_fetched_from_the_address_that_was_reached(
@@ -169,7 +219,7 @@ def test_operations_are_fetched_from_the_address_that_was_reached(
     endpoint = cli.Options(["localhost", str(serve(lambda _: None, helps)), "-4"]).endpoint
     transport.connect(endpoint).close()
     monkeypatch.setattr(transport, "resolve", lambda _: pytest.fail("asked for the name again"))
-    assert "SOMA" in prompt.fetch_operations(endpoint)
+    assert "SOMA" in prompt.fetch_names(endpoint)[0]
 
 
 def test_an_answer_that_is_too_long_is_not_kept() -> None:
@@ -271,6 +321,11 @@ def test_tabs_that_are_pasted_are_blanks(screen: Terminal) -> None:
         ("PRECISION", "PING", False),
         ("2+2", "ans+1", True),
         ("2+2", "3+3", False),
+        ("2+2", "*3", True),
+        ("2+2", "mod 3", True),
+        ("2+2", "-3", False),
+        ("NOTATION scientific", "PING", True),
+        ("idioma pt", "PING", True),
     ],
 )
 def test_a_new_connection_is_reported_if_state_is_lost(
@@ -290,6 +345,90 @@ def test_a_new_connection_is_reported_if_state_is_lost(
         assert screen.expect(PROMPT) == f"{then}\n{said}5\n"
         screen.type(CTRL_D)
         assert screen.end() == 0
+
+
+# -- The language --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_portuguese"),
+    [
+        ({}, False),
+        *(({"LANG": locale}, True) for locale in ("pt", "pt_BR", "pt_PT.UTF-8", "pt@euro")),
+        *(({"LANG": locale}, False) for locale in ("", "C", "en_US.UTF-8", "ptx", "POSIX")),
+        ({"LC_MESSAGES": "pt_PT", "LANG": "en_US"}, True),
+        ({"LC_MESSAGES": "en_US", "LANG": "pt_BR"}, False),
+        ({"LC_ALL": "C", "LC_MESSAGES": "pt_PT"}, False),
+        ({"LC_ALL": "", "LC_MESSAGES": "", "LANG": "pt_BR"}, True),
+        ({"LC_CTYPE": "pt_BR", "LC_NUMERIC": "pt_BR"}, False),
+    ],
+)
+def test_the_locale_chooses_the_language(environment: dict[str, str], is_portuguese: bool) -> None:
+    endpoint = cli.Options([]).endpoint
+    greeting = b"LANGUAGE pt\n" if is_portuguese else b""
+    assert prompt.greeting_of(environment, endpoint) == greeting
+    endpoint.udp = True
+    assert prompt.greeting_of(environment, endpoint) == b""
+
+
+def test_the_prompt_asks_for_portuguese_where_the_locale_is(
+    shared_daemon: Daemon, tmp_path: Path
+) -> None:
+    address = shared_daemon.host, shared_daemon.port
+    # The machine need not have the locale: readline looks at LC_CTYPE alone.
+    locale = {"LC_ALL": "", "LC_MESSAGES": "", "LC_CTYPE": "C.UTF-8", "LANG": "pt_BR.UTF-8"}
+    with terminal(tmp_path, *address, **locale) as screen:
+        screen.expect(PROMPT)
+        ask(screen, "2+2", "4")
+        ask(screen, "VARS", "nenhuma variável")
+        press_tab(screen, "AJUDA aritm", "ética")
+        screen.type("\r")
+        screen.expect("\naritmética: SOMA|ADD ")
+        screen.expect(PROMPT)
+        ask(screen, "IDIOMA en", "en")
+        ask(screen, "VARS", "no variables")
+        screen.type("sair\r")
+        screen.expect("\nBYE\n")
+        assert screen.end() == 0
+
+
+def test_only_the_prompt_asks_for_portuguese(shared_daemon: Daemon) -> None:
+    address = str(shared_daemon.host), str(shared_daemon.port)
+    environment = clean_environment(LC_ALL="pt_BR.UTF-8")
+    for arguments, stdin in (["-e", "VARS"], b""), ([], b"VARS\n"):
+        command = [*COMMAND, *arguments, *address]
+        done = subprocess.run(
+            command, input=stdin, env=environment, capture_output=True, check=True
+        )
+        assert done.stdout == b"no variables\n"
+
+
+@pytest.mark.parametrize("reply", [b"pt", b"ERR UNKNOWN-OPERATION unknown operation 'LANGUAGE'"])
+def test_a_new_connection_asks_for_portuguese_again(
+    reply: bytes, serve: Servers, tmp_path: Path
+) -> None:
+    def once(connection: socket.socket) -> None:
+        receive(connection, b"LANGUAGE pt\n1\n")
+        connection.sendall(reply + b"\n1\n")
+        receive(connection, b"2\n")
+
+    port = serve(once, replies((b"LANGUAGE pt", reply), (b"2", b"2"), (b"3", b"3")))
+    with terminal(tmp_path, HOST, port, LC_ALL="", LANG="pt_PT.UTF-8", LC_MESSAGES="") as screen:
+        screen.expect(PROMPT)
+        ask(screen, "1", "1")
+        ask(screen, "2", "2")
+        ask(screen, "3", "3")
+        screen.type(CTRL_D)
+        assert screen.end() == 0
+
+
+def test_a_refusal_is_shown_in_place_of_the_reply(serve: Servers, tmp_path: Path) -> None:
+    refusal = b"ERR BUSY 1024 connections are open, the server's limit\n"
+    port = serve(lambda connection: connection.sendall(refusal))
+    with terminal(tmp_path, HOST, port, LC_ALL="pt_BR.UTF-8") as screen:
+        screen.expect(PROMPT)
+        screen.type("2+2\r")
+        screen.expect("\n" + refusal.decode())
 
 
 # -- The help's examples -------------------------------------------------------------------------

@@ -57,7 +57,7 @@ WORKS: dict[str, tuple[Callable[[str], object], list[str]]] = {
         lambda text: protocol.SessionState().record(text, "1"),
         ["a", "=", " ", "a ", "a=", "\t"],
     ),
-    "ans": (affects, ["ans", "an", "a", "a ns ", "ANS_", "éans"]),
+    "ans": (affects, ["ans", "an", "a", "a ns ", "ANS_", "éans", " \t", "mo", "\n mo"]),
     "a TLS error": (
         lambda text: tls.describe_tls(OSError(1, text)),
         ["a", " alert ", " alert"],
