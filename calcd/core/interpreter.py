@@ -32,7 +32,7 @@ _OPERAND = re.compile(rf"[+−-]?{UNSIGNED}|[A-Za-z][A-Za-z0-9_]*+")
 _ASSIGNMENT = re.compile(r"[ \t]*+([^ \t=]++)[ \t]*+=(?=[ \t]*+[^ \t])")
 _WORD = re.compile(r"[^\W\d]\w*")
 _MARK = re.compile(r"[-+*/^%!(),=×÷−]")
-# What may be a part of a token: of an exponent, of mod, of a character in UTF-8.
+# A part of a token, perhaps, of at most 3 characters: of an exponent, of mod, of UTF-8.
 _CUT = re.compile(r"(?:[0-9.]e[+-]?|(?<![^\W\d])mo?|[\udc80-\udcff])\Z", re.IGNORECASE)
 _NOT_A_NAME = re.compile(r"[0-9.]|.*[-+*/^%!(),×÷−]")  # but rather an expression before =
 
@@ -246,7 +246,7 @@ class Interpreter:
         except UnfinishedError:
             return False
         except RequestError:
-            return has_all if operation else not _CUT.search(request)
+            return has_all if operation else not _CUT.search(request[-4:])
         except BudgetExceeded:
             return True
         return True
