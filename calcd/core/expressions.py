@@ -22,6 +22,7 @@ from calcd.core.operations import ARITHMETIC, Operation, canonical
 
 MAX_DEPTH = 50  # of nested parentheses, calls and powers
 MAX_NAME = 64  # characters
+CONSTANTS = ("pi", "e")
 ANSWER = "ans"
 _TOKEN_COST = 30
 
@@ -240,7 +241,7 @@ class _Parser:
             self._steps.append(self._arithmetic.number(self._next()))
         elif self._kind == "name":
             column, name = self._column, self._next()
-            if self._ahead == "(":
+            if self._ahead == "(" and name.lower() not in (*CONSTANTS, ANSWER):
                 self._call(name, column)
             else:
                 self._steps.append(Name(name, column))
@@ -255,7 +256,7 @@ class _Parser:
     def _call(self, name: str, column: int) -> None:
         operation = _FUNCTIONS.get(canonical(name))
         if operation is None:
-            template = "column {}: unknown function {}: see HELP"
+            template = "column {}: unknown function {}: see HELP, or write * to multiply"
             if meant := hints.meant(name, _FUNCTION_NAMES):
                 template = "column {}: unknown function {}: did you mean {}?"
             raise RequestError("UNKNOWN-NAME", template, column, printable(name), (meant or "",))

@@ -13,11 +13,19 @@ from calcd.core.budget import Budget, BudgetExceeded
 from calcd.core.commands import NAMES, Command, CommandContext, Setting, operation_called
 from calcd.core.decimal128 import UNSIGNED, Arithmetic
 from calcd.core.errors import RequestError, from_wire, printable, to_wire
-from calcd.core.expressions import ANSWER, MAX_NAME, Name, UnfinishedError, evaluate, is_name, parse
+from calcd.core.expressions import (
+    ANSWER,
+    CONSTANTS,
+    MAX_NAME,
+    Name,
+    UnfinishedError,
+    evaluate,
+    is_name,
+    parse,
+)
 from calcd.core.messages import ENGLISH, Language
 from calcd.core.operations import split_request
 
-CONSTANTS = ("pi", "e")
 RESERVED = (*CONSTANTS, ANSWER)
 MAX_VARIABLES = 100
 CHARACTER_COST = 0.1  # of each character of a line: to decode, match, split, show in an error
@@ -218,9 +226,13 @@ class Interpreter:
             template = (
                 "column {}: unknown variable {}: names have the letters a to z, without accents"
             )
+        shown: object = name.name.upper()
+        meant = hints.meant(name.name, NAMES) if name.name.isupper() else None
+        if meant:  # as in SUM -1
+            template, shown = "column {}: unknown variable {}: did you mean {}?", (meant,)
         if operation_called(name.name):
             code, template = "SYNTAX", "column {}: {} is an operation: HELP {} shows how it is used"
-        raise RequestError(code, template, name.column, printable(name.name), name.name.upper())
+        raise RequestError(code, template, name.column, printable(name.name), shown)
 
     def is_request(self, line: str) -> bool:
         """Return whether a line is a whole request, or an error whatever follows."""

@@ -139,7 +139,9 @@ _PORTUGUESE = {
     "column {}: more than {} nested parentheses or powers": (
         "coluna {}: mais de {} níveis de parênteses ou potências"
     ),
-    "column {}: unknown function {}: see HELP": "coluna {}: função desconhecida {}: veja AJUDA",
+    "column {}: unknown function {}: see HELP, or write * to multiply": (
+        "coluna {}: função desconhecida {}: veja AJUDA, ou escreva * para multiplicar"
+    ),
     "column {}: unknown function {}: did you mean {}?": (
         "coluna {}: função desconhecida {}: quis dizer {}?"
     ),
@@ -148,6 +150,9 @@ _PORTUGUESE = {
     ),
     "column {}: unknown variable {}: names have the letters a to z, without accents": (
         "coluna {}: variável desconhecida {}: os nomes têm letras de a a z, sem acentos"
+    ),
+    "column {}: unknown variable {}: did you mean {}?": (
+        "coluna {}: variável desconhecida {}: quis dizer {}?"
     ),
     "column {}: unknown variable {}: assign a value first": (
         "coluna {}: variável desconhecida {}: atribua um valor primeiro"

@@ -278,6 +278,7 @@ PERCENT = (
     "SYNTAX column {}: % is the remainder of a division: write 0.10 for 10%; a negative divisor "
     "needs parentheses"
 )
+OR = "see HELP, or write * to multiply"
 COMMA = "write 1000.50, not 1,000.50"
 CLOSE = "expected an operator or a parenthesis"
 
@@ -327,6 +328,9 @@ CLOSE = "expected an operator or a parenthesis"
             "UNKNOWN-NAME column 1: unknown variable 'été': names have the letters a to z, without "
             "accents",
         ),
+        ("pi(2)", f"SYNTAX column 3: {OPERATOR}, got '(': write * to multiply"),
+        ("SUM -1", "UNKNOWN-NAME column 1: unknown variable 'SUM': did you mean ADD?"),
+        ("sum -1", "UNKNOWN-NAME column 1: unknown variable 'sum': assign a value first"),
         ("x == 5", f"SYNTAX column 4: {NUMBER}, got '='"),
         ("2+2 = 4", "SYNTAX column 5: only NAME = EXPRESSION has more after ="),
         ("= = 4", f"SYNTAX column 3: {NUMBER}, got '='"),
@@ -359,9 +363,9 @@ CLOSE = "expected an operator or a parenthesis"
         ("x = 2+", f"SYNTAX column 7: {NUMBER}, got end of line"),
         ("x = y", "UNKNOWN-NAME column 5: unknown variable 'y': assign a value first"),
         ("= 2*(z)", "UNKNOWN-NAME column 6: unknown variable 'z': assign a value first"),
-        ("foo(2)", "UNKNOWN-NAME column 1: unknown function 'foo': see HELP"),
-        ("2*foo (2)", "UNKNOWN-NAME column 3: unknown function 'foo': see HELP"),
-        ("ping()", "UNKNOWN-NAME column 1: unknown function 'ping': see HELP"),
+        ("foo(2)", f"UNKNOWN-NAME column 1: unknown function 'foo': {OR}"),
+        ("2*foo (2)", f"UNKNOWN-NAME column 3: unknown function 'foo': {OR}"),
+        ("ping()", f"UNKNOWN-NAME column 1: unknown function 'ping': {OR}"),
         ("sqr(2)", "UNKNOWN-NAME column 1: unknown function 'sqr': did you mean SQRT?"),
         ("= ans", "UNKNOWN-NAME ANS has no value yet"),
         ("= sqrt()", "WRONG-OPERANDS SQRT needs 1 operand, got 0: SQRT number"),
