@@ -40,7 +40,7 @@ MAX_TOPICS = 20  # of HELP that are asked for
 MAX_ANSWERS, MAX_ANSWER_SIZE = 10, 2000  # answers that the Tab key offers, characters of each
 NUMBER, OPERATION = r"[-+]?[0-9.]+(E[-+]?[0-9]+)?", r"\b[A-Z][A-Z0-9]+\b"  # in replies
 # Where a word starts. Not at + and -: -1E+3 is one word.
-WORD_DELIMITERS = " \t\n*/%^(),=<>!×÷−"
+WORD_DELIMITERS = " \t\n*/%^(),=<>!"
 
 
 def run_prompt(server: transport.Transport, endpoint: Endpoint) -> int:
