@@ -4,18 +4,22 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
-from . import curves, figures, mechanisms, report, states
+from . import curves, figures, kinds, mechanisms, picture, report, states, transports
 from .load import Bench, Row
-from .programs import BenchError
+from .programs import PYTHON, BenchError, version
 
 FIGURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "pipelined": figures.pipelined,
+    "kinds": kinds.measure,
     "trips": figures.round_trips,
     "instances": figures.two_instances,
     "connections": figures.connections,
     "flood": figures.flood,
+    "tls": transports.tls,
+    "udp": transports.udp,
     "idle": states.idle,
     "busy": states.busy,
     "client": states.client,
@@ -36,13 +40,16 @@ MECHANISMS: dict[str, Callable[[Bench], Iterator[Row]]] = {
 def main() -> int:
     """Measure; the exit status is 0 when all answers were right, whatever the bars say."""
     options = _options()
-    rows: list[Row] = []
+    rows: dict[str, list[Row]] = {}
     with tempfile.TemporaryDirectory(prefix="calcd-bench-") as directory:
         try:
-            bench = Bench(Path(directory), options.seconds, options.rounds, options.quick)
+            bench = Bench(
+                Path(directory), options.seconds, options.rounds, options.quick, options.python
+            )
             for name in options.figures or FIGURES:
+                rows[name] = []
                 for row in (FIGURES | MECHANISMS)[name](bench):
-                    rows.append(row)
+                    rows[name].append(row)
                     print(report.line(row), flush=True)
             drawn = curves.measure(bench) if options.picture else None
         except BenchError as error:
@@ -51,9 +58,9 @@ def main() -> int:
     for note in bench.notes:
         print(note)
     if options.json:
-        report.write_json(options.json, rows, bench.notes, drawn)
+        report.write_json(options.json, bench, list(chain(*rows.values())), drawn)
     if drawn:
-        report.draw(options.picture, drawn)
+        picture.draw(options.picture, rows.get("kinds", []), drawn)
     return 0
 
 
@@ -75,8 +82,12 @@ def _options() -> argparse.Namespace:
         "--quick", action="store_true", help="see that all of it works: little of each, once"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rounds there too")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw throughput, as SVG")
     parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="draw throughput; needs matplotlib"
+        "--python",
+        metavar="PROGRAM",
+        default=PYTHON if version(PYTHON) >= (3, 11) else sys.executable,
+        help="Python that runs calcd and its client (%(default)s)",
     )
     options = parser.parse_args()
     if unknown := set(options.figures) - set(FIGURES | MECHANISMS):

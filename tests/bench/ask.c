@@ -4,7 +4,9 @@
 
    SUMS is a file of requests, each with the one reply that is right. Each of CLIENTS threads
    keeps DEPTH requests under way; with DEPTH 0 it connects, asks one, closes, and so on.
-   TARGET is a port of 127.0.0.1, or "IN,OUT", the descriptors of pipes from and to a program.
+   TARGET is a port of 127.0.0.1; "udp:PORT", where each request is a datagram; "tls:PORT", in
+   a program that was compiled with -DTLS; or "IN,OUT", the descriptors of pipes from and to a
+   program.
    Prints: answers seconds, and of the waits median, 99th percentile, longest (nanoseconds; 0
    where DEPTH is over 1). A wrong answer, or none in time, is told on stderr; the exit status
    is then not 0. */
@@ -24,15 +26,21 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef TLS
+#include <openssl/ssl.h>
+static SSL_CTX *context;
+#endif
+
 #define TIMEOUT 30      /* seconds beyond SECONDS: then it ends by SIGALRM */
 #define WAITS 4000000   /* that are kept, over all clients */
 #define CHUNK (1 << 16)
+#define LOST 5          /* seconds without an answer over UDP */
 
 /* Requests and replies as two long texts; number i starts at requests[i], replies[i]. */
 static char *request_text, *reply_text;
 static size_t *requests, *replies, count;
 
-static int clients, depth, port, in_fd, out_fd;
+static int clients, depth, port, datagrams, in_fd, out_fd;
 static uint64_t nanoseconds, began;
 static pthread_barrier_t ready;
 
@@ -41,6 +49,9 @@ struct client {
     int number, in, out;
     size_t answers, waits, most_waits;
     uint64_t *wait;
+#ifdef TLS
+    SSL *tls;
+#endif
 };
 
 static void die(const char *what) {
@@ -68,21 +79,49 @@ static void keep_wait(struct client *self, uint64_t wait) {
 }
 
 /* Each client has an address of its own: one would run out of ports for short connections. */
-static int connected(const struct client *self) {
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+static void open_connection(struct client *self) {
+    int on = 1, fd = socket(AF_INET, datagrams ? SOCK_DGRAM : SOCK_STREAM, 0);
     struct sockaddr_in here = {.sin_family = AF_INET}, there = here;
+    struct timeval lost = {.tv_sec = LOST};
     here.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (unsigned)self->number);
     there.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     there.sin_port = htons((uint16_t)port);
     if (fd < 0) die("socket");
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (datagrams)
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &lost, sizeof lost);
+    else
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&here, sizeof here)) die("bind");
     if (connect(fd, (struct sockaddr *)&there, sizeof there)) die("connect");
-    return fd;
+    self->in = self->out = fd;
+#ifdef TLS
+    self->tls = SSL_new(context);
+    if (!self->tls || !SSL_set_fd(self->tls, fd) || SSL_connect(self->tls) != 1)
+        die("TLS handshake");
+#endif
 }
 
-static size_t write_some(const struct client *self, const char *text, size_t length) {
+static void close_connection(struct client *self) {
+#ifdef TLS
+    SSL_shutdown(self->tls);
+    SSL_free(self->tls);
+#endif
+    close(self->in);
+}
+
+static ssize_t read_some(struct client *self, char *buffer, size_t size) {
+#ifdef TLS
+    return SSL_read(self->tls, buffer, (int)size);
+#endif
+    return read(self->in, buffer, size);
+}
+
+static size_t write_some(struct client *self, const char *text, size_t length) {
+#ifdef TLS
+    if (SSL_write(self->tls, text, (int)length) != (int)length) die("send");
+    return length;
+#endif
     ssize_t sent = port ? send(self->out, text, length, MSG_DONTWAIT | MSG_NOSIGNAL)
                         : write(self->out, text, length);
     if (sent < 0 && errno != EAGAIN) die("send");
@@ -91,13 +130,16 @@ static size_t write_some(const struct client *self, const char *text, size_t len
 
 /* Ask from number `done` on, to the end of the list or of the time; false: the time is over. */
 static int converse(struct client *self, size_t done, size_t deep) {
-    size_t sent = requests[done], got = replies[done], ahead = done;
+    size_t sent = requests[done], got = replies[done], ahead = done, next = done;
     uint64_t asked = now();
     int over = asked - began >= nanoseconds;
     char buffer[CHUNK];
     for (;;) {
         if (!over) ahead = done + deep < count ? done + deep : count;
         if (done == ahead) return !over;
+        for (; datagrams && next < ahead; sent = requests[++next])
+            if (send(self->out, request_text + sent, requests[next + 1] - sent, 0) < 0)
+                die("send");
         if (sent < requests[ahead])
             sent += write_some(self, request_text + sent, requests[ahead] - sent);
         if (sent < requests[ahead]) {
@@ -105,7 +147,7 @@ static int converse(struct client *self, size_t done, size_t deep) {
             poll(ends, 2, -1);
             if (!ends[0].revents) continue;
         }
-        ssize_t came = read(self->in, buffer, sizeof buffer);
+        ssize_t came = read_some(self, buffer, sizeof buffer);
         if (came < 0) die("read");
         if (!came) wrong(done, "nothing: it went away\n", 22);
         if (got + (size_t)came > replies[ahead] ||
@@ -127,17 +169,17 @@ static int ask_once(struct client *self, size_t number) {
     uint64_t start = now();
     char buffer[CHUNK];
     size_t length = replies[number + 1] - replies[number], got = 0;
-    self->in = self->out = connected(self);
+    open_connection(self);
     write_some(self, request_text + requests[number], requests[number + 1] - requests[number]);
     while (got < length) {
-        ssize_t came = read(self->in, buffer + got, sizeof buffer - got);
+        ssize_t came = read_some(self, buffer + got, sizeof buffer - got);
         if (came < 0) die("read");
         if (!came) wrong(number, "nothing: it went away\n", 22);
         got += (size_t)came;
     }
     if (got != length || memcmp(buffer, reply_text + replies[number], length))
         wrong(number, buffer, got);
-    close(self->in);
+    close_connection(self);
     self->answers++;
     uint64_t end = now();
     keep_wait(self, end - start);
@@ -148,7 +190,7 @@ static void *run(void *argument) {
     struct client *self = argument;
     size_t number = count / (size_t)clients * (size_t)self->number; /* each starts elsewhere */
     self->in = in_fd, self->out = out_fd;
-    if (port && depth) self->in = self->out = connected(self);
+    if (port && depth) open_connection(self);
     pthread_barrier_wait(&ready);
     pthread_barrier_wait(&ready); /* between these two the clock is started */
     if (depth)
@@ -190,7 +232,12 @@ int main(int argc, char **argv) {
     if (sscanf(argv[5], "%d,%d", &in_fd, &out_fd) == 2)
         fcntl(out_fd, F_SETFL, O_NONBLOCK);
     else
-        port = atoi(argv[5]);
+        port = atoi(argv[5] + strcspn(argv[5], "0123456789"));
+    datagrams = !strncmp(argv[5], "udp:", 4);
+#ifdef TLS
+    context = SSL_CTX_new(TLS_client_method());
+    if (!context) die("TLS");
+#endif
     alarm((unsigned)atof(argv[2]) + TIMEOUT);
 
     struct client *all = calloc((size_t)clients, sizeof *all);

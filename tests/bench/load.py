@@ -1,10 +1,12 @@
 """Runs the load generator, and lets contestants take turns."""
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import NamedTuple
 
 from . import programs, sums
@@ -29,25 +31,56 @@ class Load(NamedTuple):
 
 
 class Contestant(NamedTuple):
-    """Who is asked, where, and in which words."""
+    """Who is asked, where, and in which words; ``lines`` is a file of other lines than sums."""
 
     name: str
     dialect: sums.Dialect
     target: str
+    lines: Path | None = None
 
 
 class Bench:
     """What all figures need: a directory, how long and how often to measure, the programs."""
 
-    def __init__(self, directory: Path, seconds: float, rounds: int, quick: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        seconds: float,
+        rounds: int,
+        quick: bool = False,
+        python: str = sys.executable,
+    ) -> None:
         self.directory = directory
+        self.python = python  # that runs calcd
         self.seconds = seconds
         self.rounds = rounds
         self.quick = quick
         self.notes: list[str] = []  # what is missing
         self.sums = sums.random_sums(_SUMS // 20 if quick else _SUMS)
-        self._ask = programs.build("ask", directory)
-        self._echo: Path | None = None
+        self._built: dict[str, Path] = {}
+        self.build("ask")
+
+    def build(self, name: str) -> Path:
+        """Compile a program, once."""
+        if name not in self._built:
+            self._built[name] = programs.build(name, self.directory)
+        return self._built[name]
+
+    def calcd(
+        self,
+        name: str,
+        *options: str,
+        scheme: str = "tcp",
+        port: int = 0,
+        variables: Mapping[str, str] = MappingProxyType({}),
+        before: str = "",
+    ) -> AbstractContextManager[programs.Calcd]:
+        """Run calcd, with a log of that name; see ``programs.calcd``."""
+        endpoint = f"{scheme}://127.0.0.1:{port}"
+        log = self.log(name)
+        return programs.calcd(
+            self.python, log, endpoint, *options, variables=variables, before=before
+        )
 
     def start(self, stack: ExitStack, *names: str) -> dict[str, Contestant]:
         """Start contestants, until ``stack`` is closed; one that is missing is noted."""
@@ -65,13 +98,12 @@ class Bench:
     def _start(self, stack: ExitStack, name: str) -> str:
         log = self.log(name)
         if name == "calcd":
-            return str(stack.enter_context(programs.calcd(log)).port)
+            return str(stack.enter_context(self.calcd(name)).port)
         if name == "redis":
             return str(stack.enter_context(programs.redis(log)))
         if name == "bc":
             return "{},{}".format(*stack.enter_context(programs.bc(log)))
-        self._echo = self._echo or programs.build("echo", self.directory)
-        return str(stack.enter_context(programs.echo(self._echo, log)))
+        return str(stack.enter_context(programs.echo(self.build("echo"), log)))
 
     def log(self, name: str) -> Path:
         """Give the path of a program's log."""
@@ -92,12 +124,13 @@ class Bench:
         self, whom: Contestant, clients: int, depth: int, seconds: float
     ) -> Iterator[subprocess.Popen[str]]:
         """Let the load generator ask; wait for its end."""
-        file = self.directory / f"{whom.dialect.__name__}.sums"
+        file = whom.lines or self.directory / f"{whom.dialect.__name__}.sums"
         if not file.exists():
-            sums.write_sums(file, self.sums, whom.dialect)
+            sums.write(file, map(whom.dialect, self.sums))
+        program = self.build("ask-tls" if whom.target.startswith("tls:") else "ask")
         pipes = [int(fd) for fd in whom.target.split(",")] if "," in whom.target else []
         process = subprocess.Popen(
-            [self._ask, file, f"{seconds:g}", f"{clients}", f"{depth}", whom.target],
+            [program, file, f"{seconds:g}", f"{clients}", f"{depth}", whom.target],
             pass_fds=pipes,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -66,7 +66,7 @@ def networks(bench: Bench) -> Iterator[Row]:
         allow = ("--allow", " ".join([*others, "127.0.0.0/8"]))
 
         def rate(allow: tuple[str, ...]) -> float:
-            with programs.calcd(bench.log("networks"), *allow) as calcd:
+            with bench.calcd("networks", *allow) as calcd:
                 whom = Contestant("calcd", sums.calcd, str(calcd.port))
                 return bench.ask(whom, 16, 0).rate
 
@@ -106,7 +106,7 @@ def _expensive_rate(bench: Bench, options: tuple[str, ...], before: str) -> floa
     """Return how many lines of 10 ms of eight clients are answered a second."""
     line = _exponentials(20)
     with (
-        programs.calcd(bench.log("workers"), *_PRECISE, *options, before=before) as calcd,
+        bench.calcd("workers", *_PRECISE, *options, before=before) as calcd,
         _clients(calcd, 8) as clients,
     ):
         poll, by_fd = select.poll(), {client.fileno(): client for client in clients}
@@ -128,7 +128,7 @@ def _expensive_wait(bench: Bench, before: str) -> float:
     """Return the median microseconds that a client waits for a line of 1 ms."""
     line = _exponentials(2)
     with (
-        programs.calcd(bench.log("workers"), *_PRECISE, before=before) as calcd,
+        bench.calcd("workers", *_PRECISE, before=before) as calcd,
         _clients(calcd, 1) as clients,
     ):
         waits, until = [], time.monotonic() + bench.seconds
@@ -156,7 +156,7 @@ def _compare(
     """Measure calcd as it is and after the statements ``without``, turn by turn."""
 
     def turn(before: str) -> float:
-        with programs.calcd(bench.log("mechanism"), *options, before=before) as calcd:
+        with bench.calcd("mechanism", *options, before=before) as calcd:
             return measure(bench, calcd)
 
     measured = bench.by_turns({"with": partial(turn, ""), "without": partial(turn, without)})

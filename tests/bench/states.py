@@ -5,7 +5,6 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,7 +27,6 @@ _SCRIPT = f"""if True:
     from calcd.client.cli import main
     sys.exit(main())
 """
-_CALCC = [sys.executable, "-c", _SCRIPT]
 _STARTS = 10  # of a client, for one measurement
 
 
@@ -40,7 +38,7 @@ def idle(bench: Bench) -> Iterator[Row]:
         log = bench.log("idle")
         with ExitStack() as stack:
             options = ("--max-connections", str(many + 100))
-            calcd = stack.enter_context(programs.calcd(log, *options))
+            calcd = stack.enter_context(bench.calcd("idle", *options))
             whom = Contestant("calcd", sums.calcd, str(calcd.port))
             alone.append(bench.ask(whom, 1, 1).median * 1e6)
             before = programs.resident(calcd.process)
@@ -56,9 +54,9 @@ def idle(bench: Bench) -> Iterator[Row]:
             if status := calcd.process.wait(TIMEOUT):
                 raise BenchError(f"calcd ended with {status}: {log.read_text()[-500:]}")
             stops.append(time.monotonic() - began)
-    yield Row(f"memory of each of {many} idle clients", "KiB", memory, bar=28)
+    yield Row(f"memory of each of {many} idle clients", "KiB", memory, bar=16)
     yield Row(f"round trip beside {many} idle clients", "us", beside, "none", alone, 1.5)
-    yield Row(f"stop with {many} idle clients", "s", stops, bar=6)
+    yield Row(f"stop with {many} idle clients", "s", stops, bar=3)
 
 
 def busy(bench: Bench) -> Iterator[Row]:
@@ -72,7 +70,7 @@ def busy(bench: Bench) -> Iterator[Row]:
             manager.settimeout(TIMEOUT)
             # A beat is due every tenth of a second.
             watched = {"NOTIFY_SOCKET": "@" + name[1:], "WATCHDOG_USEC": "400000"}
-            with programs.calcd(bench.log("busy"), variables=watched) as calcd:
+            with bench.calcd("busy", variables=watched) as calcd:
                 whom = Contestant("calcd", sums.calcd, str(calcd.port))
                 beats: list[float] = []
                 over = threading.Event()
@@ -99,15 +97,15 @@ def client(bench: Bench) -> Iterator[Row]:
     """How long `calcc -e` takes, from start to exit, beside an interpreter that does nothing."""
     with ExitStack() as stack:
         calcd = bench.start(stack, "calcd")["calcd"]
-        ways = {"calcd.client -e": _CALCC}
-        script = Path(sys.executable).with_name("calcc")
+        ways = {"calcd.client -e": [bench.python, "-c", _SCRIPT]}
+        script = Path(bench.python).with_name("calcc")
         if script.exists():
             ways["calcc -e, installed"] = [str(script)]
         else:
-            bench.notes.append(f"left out: calcc is not installed beside {sys.executable}")
+            bench.notes.append(f"left out: calcc is not installed beside {bench.python}")
         ask = ["-e", "SOMA 0.1 0.2", "127.0.0.1", calcd.target]
         turns = {way: partial(_time, [*command, *ask], b"0.3\n") for way, command in ways.items()}
-        turns["bare"] = partial(_time, [sys.executable, "-c", "pass"], b"")
+        turns["bare"] = partial(_time, [bench.python, "-c", "pass"], b"")
         measured = bench.by_turns(turns)
     for way in ways:
         yield Row(way, "ms", measured[way], "bare", measured["bare"], 1.6)
@@ -134,7 +132,7 @@ def file(bench: Bench) -> Iterator[Row]:
         path.write_text(text * (lines // len(pairs)))
     with ExitStack() as stack:
         port = bench.start(stack, "calcd")["calcd"].target
-        calcc = [*_CALCC, "127.0.0.1", port]
+        calcc = [bench.python, "-c", _SCRIPT, "127.0.0.1", port]
 
         def through(command: list[str]) -> float:
             came = bench.directory / "came"
@@ -163,7 +161,7 @@ def start(bench: Bench) -> Iterator[Row]:
     """From start to listening."""
     seconds = []
     for _ in range(bench.rounds):
-        with programs.calcd(bench.log("start")) as calcd:
+        with bench.calcd("start") as calcd:
             seconds.append(calcd.seconds * 1e3)
     yield Row("from start to listening", "ms", seconds)
 

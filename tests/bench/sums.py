@@ -13,10 +13,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 DIGITS = 34
-_NAMES = {"+": "SOMA", "-": "SUB", "*": "MUL", "/": "DIV"}
+NAMES = {"+": "SOMA", "-": "SUB", "*": "MUL", "/": "DIV"}
 _DECIMAL128 = decimal.Context(prec=DIGITS, Emin=-6143, Emax=6144, clamp=1)
 # Enough for every exact sum and product, and to see where a quotient is to be cut.
-_EXACT = decimal.Context(prec=10 * DIGITS, rounding=decimal.ROUND_DOWN)
+EXACT = decimal.Context(prec=10 * DIGITS, rounding=decimal.ROUND_DOWN)
+_METHODS = {
+    "+": decimal.Context.add,
+    "-": decimal.Context.subtract,
+    "*": decimal.Context.multiply,
+    "/": decimal.Context.divide,
+}
 
 
 class Sum(NamedTuple):
@@ -27,13 +33,19 @@ class Sum(NamedTuple):
     right: str
 
 
-Dialect = Callable[[Sum], tuple[str, str]]
+Pair = tuple[str, str]  # a request and the one right reply
+Dialect = Callable[[Sum], Pair]
 
 
 def random_sums(count: int, seed: int = 1) -> list[Sum]:
     """Give so many sums, the four operations mixed, with 1 to 34 digits an operand."""
     chance = random.Random(seed)
-    return [Sum(_operand(chance), chance.choice("+-*/"), _operand(chance)) for _ in range(count)]
+    return [random_sum(chance) for _ in range(count)]
+
+
+def random_sum(chance: random.Random) -> Sum:
+    """Give one of them."""
+    return Sum(_operand(chance), chance.choice("+-*/"), _operand(chance))
 
 
 def _operand(chance: random.Random) -> str:
@@ -44,35 +56,66 @@ def _operand(chance: random.Random) -> str:
     return chance.choice(("", "", "-")) + "".join(digits)
 
 
-def calcd(asked: Sum) -> tuple[str, str]:
+def calcd(asked: Sum) -> Pair:
     """Ask as calcd is asked."""
+    result = decimal128(asked.sign, Decimal(asked.left), Decimal(asked.right))
+    return f"{NAMES[asked.sign]} {asked.left} {asked.right}\n", f"{plain(result)}\n"
+
+
+def decimal128(sign: str, left: Decimal, right: Decimal) -> Decimal:
+    """Work out as calcd does, without the zeros that rounding has left."""
     context = _DECIMAL128.copy()
-    result = _worked_out(context, asked)
-    if context.flags[decimal.Rounded]:
-        result = result.normalize(context)
-    is_plain = -DIGITS <= result.adjusted() < DIGITS
-    text = f"{result:f}" if is_plain else str(result)
-    if not result:
-        text = text.removeprefix("-")
-    return f"{_NAMES[asked.sign]} {asked.left} {asked.right}\n", f"{text}\n"
+    result = _METHODS[sign](context, left, right)
+    return result.normalize(context) if context.flags[decimal.Rounded] else result
 
 
-def bc(asked: Sum) -> tuple[str, str]:
+def square_root(number: Decimal) -> Decimal:
+    """Give a square root as calcd does."""
+    context = _DECIMAL128.copy()
+    result = context.sqrt(number)
+    return result.normalize(context) if context.flags[decimal.Rounded] else result
+
+
+def plain(number: Decimal) -> str:
+    """Write a number as calcd does, in plain notation."""
+    if not number:
+        return f"{0:.{max(0, min(DIGITS, places(number)))}f}"
+    return f"{number:f}" if -DIGITS <= number.adjusted() < DIGITS else f"{number:E}"
+
+
+def bc(asked: Sum) -> Pair:
     """Ask as bc is, which was told ``scale=34``."""
-    exact = _worked_out(_EXACT, asked)
-    left, right = _places(asked.left), _places(asked.right)
-    places = {
-        "*": min(left + right, max(DIGITS, left, right)),
+    result = scaled(asked.sign, Decimal(asked.left), Decimal(asked.right))
+    return f"{asked.left} {asked.sign} {asked.right}\n", f"{of_bc(result)}\n"
+
+
+def scaled(sign: str, left: Decimal, right: Decimal) -> Decimal:
+    """Work out as bc does, which was told ``scale=34``."""
+    one, other = places(left), places(right)
+    kept = {
+        "*": min(one + other, max(DIGITS, one, other)),
         "/": DIGITS,
-    }.get(asked.sign, max(left, right))
-    cut = exact.quantize(Decimal(1).scaleb(-places), context=_EXACT)
-    text = f"{cut:f}" if cut else "0"
-    if text.lstrip("-").startswith("0."):
-        text = text.replace("0.", ".", 1)
-    return f"{asked.left} {asked.sign} {asked.right}\n", f"{text}\n"
+    }.get(sign, max(one, other))
+    return cut(_METHODS[sign](EXACT, left, right), kept)
 
 
-def redis(asked: Sum) -> tuple[str, str]:
+def cut(number: Decimal, to: int) -> Decimal:
+    """Drop the digits after so many places."""
+    return number.quantize(Decimal(1).scaleb(-to), context=EXACT)
+
+
+def places(number: Decimal) -> int:
+    """Give how many decimals a number is written with."""
+    return -int(number.as_tuple().exponent)
+
+
+def of_bc(number: Decimal) -> str:
+    """Write a number as bc does."""
+    text = f"{number:f}" if number else "0"
+    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+
+
+def redis(asked: Sum) -> Pair:
     """Ask as Redis is: EVAL, in whose Lua all numbers are binary."""
     left, right = float(asked.left), float(asked.right)
     result = {
@@ -87,34 +130,19 @@ def redis(asked: Sum) -> tuple[str, str]:
     return request, _bulk(f"{result:.17g}")
 
 
-def echo(asked: Sum) -> tuple[str, str]:
+def echo(asked: Sum) -> Pair:
     """Ask as calcd is asked, of a server that sends it back."""
     request, _ = calcd(asked)
     return request, request
 
 
-def write_sums(file: Path, sums: Iterable[Sum], dialect: Dialect) -> Path:
+def write(file: Path, asked: Iterable[Pair]) -> Path:
     """Write requests and replies as the load generator reads them."""
-    pairs = [dialect(each) for each in sums]
+    pairs = list(asked)
     lengths = [len(text) for pair in pairs for text in pair]
     texts = ["".join(pair[side] for pair in pairs).encode() for side in (0, 1)]
     file.write_bytes(struct.pack(f"={1 + len(lengths)}I", len(pairs), *lengths) + b"".join(texts))
     return file
-
-
-def _worked_out(context: decimal.Context, asked: Sum) -> Decimal:
-    left, right = Decimal(asked.left), Decimal(asked.right)
-    work = {
-        "+": context.add,
-        "-": context.subtract,
-        "*": context.multiply,
-        "/": context.divide,
-    }[asked.sign]
-    return work(left, right)
-
-
-def _places(operand: str) -> int:
-    return len(operand.partition(".")[2])
 
 
 def _bulk(word: str) -> str:

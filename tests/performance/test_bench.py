@@ -7,13 +7,15 @@ import sys
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from helpers import ROOT, clean_environment
 from sessions import new_session
 
-from tests.bench import sums
-from tests.bench.load import Bench, Contestant
+from tests.bench import picture, programs, sums
+from tests.bench.kinds import KINDS, Kind
+from tests.bench.load import Bench, Contestant, Row
 from tests.bench.programs import BenchError
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
@@ -33,14 +35,37 @@ def run_bench(*options: str, **environment: str) -> subprocess.CompletedProcess[
 
 @needs_compiler
 def test_it_measures_and_reports(tmp_path: Path) -> None:
-    report = tmp_path / "report.json"
-    done = run_bench("pipelined", "trips", "connections", "flood", "--json", str(report))
+    file = tmp_path / "report.json"
+    done = run_bench("pipelined", "trips", "connections", "flood", "--json", str(file))
     assert done.returncode == 0, done.stderr
-    found = json.loads(report.read_text())
+    found = json.loads(file.read_text())
     assert "one client, 1,000 deep" in done.stdout or "bc is not installed" in done.stdout
     trip = next(row for row in found["figures"] if row["what"] == "round trip, one client")
     assert trip["peer"] == "echo"
     assert trip["value"] == pytest.approx(trip["ours"][0] / trip["theirs"][0])
+
+
+@needs_compiler
+def test_kinds_of_lines_are_measured_beside_bc(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    done = run_bench("kinds", "--python", sys.executable, "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(file.read_text())["figures"]
+    assert [row["what"] for row in rows] == [kind.name for kind in KINDS]
+    for row in rows:
+        assert row["peer"] == "bc" or "bc is not installed" in done.stdout
+        assert f"{row['value']:.2f}x" in done.stdout or not row["peer"]
+
+
+@needs_compiler
+def test_tls_and_udp_are_measured_beside_c(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    done = run_bench("tls", "udp", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(file.read_text())["figures"]
+    peers = [row["peer"] for row in rows]
+    assert peers == 2 * ["haproxy"] + 3 * ["echo"] or "left out: " in done.stdout
+    assert all(row["value"] > 0 for row in rows)
 
 
 @needs_compiler
@@ -69,6 +94,54 @@ def test_a_wrong_answer_ends_it(tmp_path: Path, clients: int, depth: int) -> Non
         assert bench.ask(right, clients, depth).answers > 0
         with pytest.raises(BenchError, match="wrong answer to"):
             bench.ask(wrong, clients, depth)
+
+
+@needs_compiler
+def test_a_wrong_answer_over_udp_ends_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, seconds=0.05, rounds=1, quick=True)
+    with programs.echo(bench.build("echo"), bench.log("udp"), "datagrams") as port:
+        right = Contestant("right", sums.echo, f"udp:{port}")
+        assert bench.ask(right, 1, 10).answers > 0
+        with pytest.raises(BenchError, match="wrong answer to"):
+            bench.ask(right._replace(dialect=sums.calcd), 1, 10)
+
+
+def test_the_version_of_a_python_is_known() -> None:
+    assert programs.version(sys.executable) == sys.version_info[:3]
+    assert programs.version("/nonexistent/python3") == ()
+    assert programs.version("false") == ()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+def test_the_answers_to_a_kind_of_lines_are_those_of_calcd(kind: Kind) -> None:
+    session = new_session()
+    for request, reply in kind.pairs(2000)["calcd"]:
+        assert session.receive(request.encode()).decode() == reply
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
+def test_bc_is_asked_the_same(kind: Kind) -> None:
+    """It truncates where calcd rounds, and each does so at each step."""
+    pairs = kind.pairs(2000)
+    for (request, ours), (_, theirs) in zip(pairs["calcd"], pairs["bc"], strict=True):
+        bound = max(abs(Decimal(ours)), Decimal(1)) * Decimal("1e-10")
+        assert abs(Decimal(ours) - Decimal(theirs)) <= bound, request
+
+
+def test_the_picture_shows_what_was_measured(tmp_path: Path) -> None:
+    rows = [Row("SQRT a", "/s", [5.0], "bc", [1.0]), Row("x = a", "/s", [2.0], "bc", [4.0])]
+    curves = {
+        "by depth": {"calcd": {1: 3.0, 10: 9000.0}, "bc": {1: 1.0, 10: 2.0}},
+        "by clients": {"calcd": {1: 3.0, 2: 50.0}},
+    }
+    files = [tmp_path / f"{number}.svg" for number in range(2)]
+    for file in files:
+        picture.draw(file, rows, curves)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    texts = [text.text for text in ElementTree.parse(files[0]).iterfind(".//{*}text")]
+    assert {"SQRT a", "x = a", "5", "4", "10,000", "answers a second: by depth"} <= set(texts)
+    lines = [line.get("points") for line in ElementTree.parse(files[0]).iterfind(".//{*}polyline")]
+    assert len(lines) == 3
 
 
 def test_its_sums_are_mixed_and_distinct() -> None:
