@@ -13,7 +13,7 @@ Curves = Mapping[str, Mapping[str, Points]]  # of each panel, of each contestant
 
 _COLOURS = {"calcd": "#1f5fa8", "bc": "#e08a1e", "redis": "#b03030", "echo": "#808080"}
 _WIDTH = 920
-_MARGIN, _TITLE = 70, 40
+_MARGIN, _TITLE = 90, 40
 _BAR, _LABELS = 11, 190  # the height of a bar; the width of the names of kinds
 _HEIGHT = 300  # of a panel of curves
 

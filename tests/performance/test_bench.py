@@ -46,10 +46,12 @@ def test_it_measures_and_reports(tmp_path: Path) -> None:
 
 
 @needs_compiler
-def test_kinds_of_lines_are_measured_beside_bc(tmp_path: Path) -> None:
-    file = tmp_path / "report.json"
-    done = run_bench("kinds", "--python", sys.executable, "--json", str(file))
+def test_kinds_of_lines_are_measured_beside_bc_and_drawn(tmp_path: Path) -> None:
+    file, drawn = tmp_path / "report.json", tmp_path / "picture.svg"
+    options = ["--python", sys.executable, "--json", str(file), "--picture", str(drawn)]
+    done = run_bench("kinds", *options)
     assert done.returncode == 0, done.stderr
+    assert ">SQRT a</text>" in drawn.read_text()
     rows = json.loads(file.read_text())["figures"]
     assert [row["what"] for row in rows] == [kind.name for kind in KINDS]
     for row in rows:
