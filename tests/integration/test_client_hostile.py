@@ -260,6 +260,8 @@ def bytewise(connection: socket.socket) -> None:
         for byte in raw + b"\n":
             connection.sendall(bytes([byte]))
             time.sleep(0.001)
+    while connection.recv(1 << 16):  # to close before all is read would reset the connection
+        pass
 
 
 def test_a_terminal_gets_the_same_from_requests_of_the_command_line(

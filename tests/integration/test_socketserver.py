@@ -96,7 +96,7 @@ def test_server_close_ends_everything_and_may_be_called_twice() -> None:
     server = Server(listen([parse_endpoint("tcp://127.0.0.1:0")])[0], Settings())
     loop = serving(server)
     with connect(server) as idle, connect(server) as started:
-        started.sendall(b"SOMA 2")
+        started.sendall(b"SUB 2")
         assert ask(idle, b"PING\n") == b"PONG\n"
         wait_until(lambda: server.limiter.active == 2, "both clients")
         server.server_close()
