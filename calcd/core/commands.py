@@ -31,7 +31,7 @@ class Counters:
 class CommandContext:
     """What a command reads and changes: the state of one session.
 
-    The names of ``variables`` are in lower case. ``answer`` is the last result, as it was replied.
+    The names of ``variables`` are in lower case. ``answer`` is the last number that was replied.
     ``more_variables`` is how many the session has beside these.
     """
 
@@ -39,7 +39,7 @@ class CommandContext:
     language: Language = ENGLISH
     variables: dict[str, Decimal] = field(default_factory=dict)
     more_variables: int = 0
-    answer: str = ""
+    answer: Decimal | None = None
     counters: Counters = field(default_factory=Counters)
     quit: bool = False
 
@@ -191,7 +191,7 @@ def _vars(context: CommandContext) -> str:
 @_command("session", "LIMPAR|CLEAR: remove the variables and ANS; LIMPAR -> OK")
 def _clear(context: CommandContext) -> str:
     context.variables.clear()
-    context.answer = ""
+    context.answer = None
     return "OK"
 
 

@@ -98,7 +98,7 @@ class Arithmetic:
 
     def __post_init__(self) -> None:
         self.context = _context(self.precision, self.rounding, self.exact).copy()
-        self.fast_cost = 8 + 0.07 * self.precision  # of ``calculate_unchecked``, of no characters
+        self.fast_cost = 8 + 0.07 * self.precision  # of ``calculate``, of no characters
         self._is_plain = self.notation == "plain"
         self._max_integer_digits = max(PLAIN_PLACES, self.precision)  # in plain notation
         # Plain notation leaves out the zeros that rounding has left, also where the clamp pads.
@@ -124,19 +124,22 @@ class Arithmetic:
         Raise ``BudgetExceeded`` if it costs too much.
         """
         self.budget.charge(operation.cost(self.precision, numbers))
-        return self._result_of(operation.function, *numbers)
+        return self.result_of(operation.function, *numbers)
 
     def rounded(self, number: Decimal) -> Decimal:
         """Round a number as if it were a result; raise the errors of ``run``."""
-        return self._result_of(Context.create_decimal, number)
+        return self.result_of(Context.create_decimal, number)
 
     def constant(self, name: str) -> Decimal:
         """Return ``pi`` or ``e``, rounded."""
         self.budget.charge(EXP.cost(self.precision, ()))
-        return self._result_of(trigonometry.pi if name == "pi" else trigonometry.e)
+        return self.result_of(trigonometry.pi if name == "pi" else trigonometry.e)
 
-    def _result_of(self, function: Callable[..., Decimal], *numbers: Decimal) -> Decimal:
-        """Return what a function makes of numbers, without the zeros that rounding has left."""
+    def result_of(self, function: Callable[..., Decimal], *numbers: Decimal) -> Decimal:
+        """Return what a function makes of numbers, without the zeros that rounding has left.
+
+        Nothing is charged; raise the errors of ``run``.
+        """
         context = self.context
         context.clear_flags()
         try:
@@ -151,45 +154,57 @@ class Arithmetic:
             return self._unclamped.normalize(result)
         return result
 
-    def calculate_unchecked(self, name: str, left: str, right: str) -> str:
-        """Return the result of an operation, by name, on two operands as text.
-
-        This is fast: the grammar is not checked, but for what ``Decimal()`` checks. Raise any
-        exception for an unknown operation, an operand that is not a number or no finite result.
-        """
+    def calculate(self, name: str, left: str, right: str) -> str:
+        """Do ``calculate_batch`` for one operation."""
         function = FAST_PATH[name]
-        result = function(self.context, Decimal(left), Decimal(right))
+        operands = Decimal(left), Decimal(right)
+        result = function(self.context, *operands)
         text = str(result)
-        if self._may_differ(text, result):
-            return self._reformat(function, left, right)
+        if self._is_plain and (text[-1] == "0" or "E" in text):
+            return self._plain(text, result, function, operands)
         return text
 
     def calculate_batch(
-        self, names: Iterable[str], lefts: Sequence[str], rights: Sequence[str]
+        self, names: Iterable[str], lefts: Iterable[str], rights: Iterable[str]
     ) -> list[str]:
-        """Do ``calculate_unchecked`` for many; raise if one of them fails.
+        """Return the results of operations on two operands each, all as text.
 
-        Almost all loops are those of ``map``, without bytecode for each element.
+        The grammar is not checked, but for what ``Decimal()`` checks. Raise LookupError for an
+        unknown operation, ``decimal.DecimalException`` for an operand that is no number and where
+        there is no finite result. Almost all loops are those of ``map``, without bytecode for each
+        element.
         """
+        context = self.context
+        context.clear_flags()
         functions = list(map(FAST_PATH.__getitem__, names))
-        operands = map(Decimal, lefts), map(Decimal, rights)
-        results = list(map(call, functions, repeat(self.context), *operands))
+        operands = list(map(Decimal, lefts)), list(map(Decimal, rights))
+        results = list(map(call, functions, repeat(context), *operands))
         texts = list(map(str, results))
-        for number, text in enumerate(texts):
-            if (text[-1] == "0" or "E" in text) and self._may_differ(text, results[number]):
-                texts[number] = self._reformat(functions[number], lefts[number], rights[number])
+        if not self._is_plain:
+            return texts
+        if context.flags[decimal.Rounded] or not all(results) or "E" in "".join(texts):
+            for at, text in enumerate(texts):
+                if text[-1] == "0" or "E" in text:
+                    of = operands[0][at], operands[1][at]
+                    texts[at] = self._plain(text, results[at], functions[at], of)
         return texts
 
-    def _may_differ(self, text: str, result: Decimal) -> bool:
-        """Return whether the text of a result may differ from the to-scientific-string.
-
-        A result that was rounded has as many digits as the precision, or an exponent.
-        """
-        is_long = len(text) >= self.precision
-        return self._is_plain and ("E" in text or (text[-1] == "0" and (is_long or not result)))
-
-    def _reformat(self, function: Callable[..., Decimal], left: str, right: str) -> str:
-        return self.text(self._result_of(function, Decimal(left), Decimal(right)))
+    def _plain(
+        self,
+        text: str,
+        result: Decimal,
+        function: Callable[..., Decimal],
+        operands: tuple[Decimal, Decimal],
+    ) -> str:
+        """Return the text of a function's result whose to-scientific-string is ``text``."""
+        exponent = text.find("E")
+        digits = text if exponent < 0 else text[:exponent]
+        # A result that was rounded has as many digits as the precision.
+        if result and (digits[-1] != "0" or len(digits) < self.precision):
+            if exponent < 0 or not -PLAIN_PLACES <= result.adjusted() < self._max_integer_digits:
+                return text
+            return format(result, "f")
+        return self.text(self.result_of(function, *operands))
 
     def text(self, number: Decimal) -> str:
         """Return a finite number as text that reads back as the same value.
@@ -200,7 +215,9 @@ class Arithmetic:
         or than the precision; zero has no sign, no exponent and at most ``PLAIN_PLACES`` places.
         """
         text = str(number)
-        if not self._is_plain or ("E" not in text and 0 < len(text) <= PLAIN_PLACES and number):
+        if not self._is_plain or (
+            number and "E" not in text and number.adjusted() < self._max_integer_digits
+        ):
             return text
         if not number:
             places = min(PLAIN_PLACES, -exponent_of(number))

@@ -79,6 +79,13 @@ class Apply(NamedTuple):
 Step = Decimal | Name | Apply
 
 
+class Statement(NamedTuple):
+    """What a line computes; ``name``, in lower case, gets the result if it is not empty."""
+
+    steps: list[Step]
+    name: str = ""
+
+
 class UnfinishedError(RequestError):
     """A syntax error that more text could correct."""
 
@@ -99,9 +106,15 @@ def parse(text: str, begin: int, arithmetic: Arithmetic, is_value: bool = False)
 
 
 def evaluate(
-    steps: Sequence[Step], arithmetic: Arithmetic, value_of: Callable[[Name], Decimal]
+    steps: Sequence[Step],
+    arithmetic: Arithmetic,
+    value_of: Callable[[Name], Decimal],
+    is_charged: bool = True,
 ) -> Decimal:
-    """Return the result of the steps; raise ``RequestError`` if it is not finite."""
+    """Return the result of the steps; raise ``RequestError`` if it is not finite.
+
+    Without ``is_charged``, operations that never take long cost nothing.
+    """
     stack: list[Decimal] = []
     for step in steps:
         match step:
@@ -110,7 +123,11 @@ def evaluate(
             case Name():
                 stack.append(value_of(step))
             case Apply(operation, count):
-                stack[-count:] = [arithmetic.run(operation, stack[-count:])]
+                numbers = stack[-count:]
+                if is_charged or operation.cheap_size is not None:
+                    stack[-count:] = [arithmetic.run(operation, numbers)]
+                else:
+                    stack[-count:] = [arithmetic.result_of(operation.function, *numbers)]
     # The result of an operation is rounded already.
     return stack[0] if isinstance(steps[-1], Apply) else arithmetic.rounded(stack[0])
 

@@ -5,7 +5,7 @@ without loss, and only a line with other characters than ASCII is decoded as UTF
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from calcd.core import hints
@@ -17,7 +17,10 @@ from calcd.core.expressions import (
     ANSWER,
     CONSTANTS,
     MAX_NAME,
+    Apply,
     Name,
+    Statement,
+    Step,
     UnfinishedError,
     evaluate,
     is_name,
@@ -28,11 +31,12 @@ from calcd.core.operations import split_request
 
 RESERVED = (*CONSTANTS, ANSWER)
 MAX_VARIABLES = 100
-CHARACTER_COST = 0.1  # of each character of a line: to decode, match, split, show in an error
+CHARACTER_COST = 0.4  # of each character of a line: to decode, match, split, show in an error
 BLANK_LINE_COST = 3
 _LINE_COST = 80  # of any line
 _ERROR_COST = 400  # of an error, beside that
 _OPERAND_COST = 30
+_FIELD_COST = 5  # of a field that may be an operand
 _SYNTAX_LIMIT = 4_000_000  # of ``is_request``
 _LOG_COST = 400  # of a line that ``on_request`` logs
 
@@ -89,15 +93,17 @@ class Interpreter:
             budget.spent += _ERROR_COST
             reply = error.reply(self.context.language.translate)
         except Exception:  # a bug costs its request, not the session
-            if self._on_bug is not None:
-                self._on_bug(request)
-            reply = from_wire(
-                self.fail("INTERNAL", "internal error: the server's log has the details")
-            )
+            reply = from_wire(self.bug(request))
         if self.on_request is not None:
             budget.spent += _LOG_COST
             self.on_request(request, reply)
         return to_wire(reply)
+
+    def bug(self, request: str) -> str:
+        """Report an unexpected exception, and return its reply, without its line end."""
+        if self._on_bug is not None:
+            self._on_bug(request)
+        return self.fail("INTERNAL", "internal error: the server's log has the details")
 
     def fail(self, code: str, template: str, *arguments: object) -> str:
         """Count an error, and return its reply, without its line end."""
@@ -107,44 +113,60 @@ class Interpreter:
         )
 
     def _result(self, request: str, name: str, rest: str) -> str:
-        """Return the reply to a request without an error; raise ``RequestError``.
-
-        A request is an operation, else an assignment, else an expression.
-        """
-        context = self.context
+        """Return the reply to a request without an error; raise ``RequestError``."""
         operation = operation_called(name)
         operands = operation.split(rest) if operation else []
-        if operation and operation.allows(len(operands)):
-            if isinstance(operation, Command):
-                return str(operation.function(context, *operands))
-            if _are_operands(operands):
-                numbers = self._numbers(operands)
-                return self._answer(context.arithmetic.run(operation, numbers))
+        self.budget.charge(_FIELD_COST * len(operands))
+        if isinstance(operation, Command) and operation.allows(len(operands)):
+            return str(operation.function(self.context, *operands))
+        statement = self.statement(request, name, rest)
+        try:
+            result, text = self.compute(statement.steps)
+        except RequestError as error:
+            raise error if statement.name else self._true_error(request, error) from None
+        self.context.answer = result
+        if statement.name:
+            self.context.variables[statement.name] = result
+        return text
+
+    def compute(self, steps: Sequence[Step], is_charged: bool = True) -> tuple[Decimal, str]:
+        """Return the result of steps, as it is replied, and its text; see ``evaluate``."""
+        arithmetic = self.context.arithmetic
+        text = arithmetic.text(evaluate(steps, arithmetic, self._value_of, is_charged))
+        return Decimal(text), text
+
+    def plannable(self, line: str) -> Statement | None:
+        """Return what a line of ASCII computes, None if it is a command; raise as ``statement``."""
+        name, rest = split_request(line)
+        is_command = isinstance(operation_called(name), Command)
+        return None if is_command else self.statement(line, name, rest)
+
+    def statement(self, request: str, name: str, rest: str) -> Statement:
+        """Return what a request computes that is no command; raise ``RequestError``.
+
+        It is an operation by name, else an assignment, else an expression. ``name`` and ``rest``
+        are as ``split_request`` has them.
+        """
+        operation = operation_called(name)
+        if operation:
+            operands = operation.split(rest)
+            if operation.allows(len(operands)) and _are_operands(operands):
+                return Statement([*self._operands(operands), Apply(operation, len(operands))])
         name, begin = _find_expression(request)
         if name:
             self._check_name(name, request[begin:].strip())
-            reply = self._answer(self._evaluate(request, begin, is_value=True))
-            context.variables[name.lower()] = Decimal(reply)
-            return reply
+            return Statement(parse(request, begin, self.context.arithmetic, True), name.lower())
         try:
-            return self._answer(self._evaluate(request, begin))
+            return Statement(parse(request, begin, self.context.arithmetic))
         except RequestError as error:
-            raise self._true_error(request[begin:], error) from None
+            raise self._true_error(request, error) from None
 
-    def _evaluate(self, request: str, begin: int, is_value: bool = False) -> Decimal:
-        arithmetic = self.context.arithmetic
-        return evaluate(parse(request, begin, arithmetic, is_value), arithmetic, self._value_of)
-
-    def _answer(self, result: Decimal) -> str:
-        """Return a result as text, and remember it for ``ans``."""
-        self.context.answer = self.context.arithmetic.text(result)
-        return self.context.answer
-
-    def _true_error(self, text: str, error: RequestError) -> RequestError:
-        """Return what is wrong with a text that is no expression, as ``error`` says."""
+    def _true_error(self, request: str, error: RequestError) -> RequestError:
+        """Return what is wrong with a request that is no expression, as ``error`` says."""
         if error.code not in ("SYNTAX", "UNKNOWN-NAME"):
             return error
-        text = text.rstrip(" \t")
+        _, begin = _find_expression(request)
+        text = request[begin:].rstrip(" \t")
         name, rest = split_request(text.removesuffix("="))
         operation = operation_called(name)
         if operation:
@@ -156,7 +178,7 @@ class Interpreter:
             try:
                 operation.check(len(operands), name.upper())
                 if not isinstance(operation, Command):
-                    self._numbers(operands)
+                    self._operands(operands)
             except RequestError as own_error:
                 return own_error
         elif (
@@ -197,14 +219,11 @@ class Interpreter:
             template = "there are already {} variables: CLEAR removes them"
             raise RequestError("TOO-MANY-NAMES", template, MAX_VARIABLES)
 
-    def _numbers(self, operands: list[str]) -> list[Decimal]:
-        """Return the values of operands by name; raise ``RequestError`` INVALID-NUMBER."""
+    def _operands(self, operands: list[str]) -> list[Step]:
+        """Return operands by name as steps; raise ``RequestError`` INVALID-NUMBER."""
         self.budget.charge(_OPERAND_COST * len(operands))
         number = self.context.arithmetic.number
-        return [
-            self._value_of(Name(each, 0)) if self._has_value(each) else number(each)
-            for each in operands
-        ]
+        return [Name(each, 0) if self._has_value(each) else number(each) for each in operands]
 
     def _has_value(self, name: str) -> bool:
         name = name.lower()
@@ -218,9 +237,9 @@ class Interpreter:
         if key in CONSTANTS:
             return context.arithmetic.constant(key)
         if key == ANSWER:
-            if not context.answer:
+            if context.answer is None:
                 raise RequestError("UNKNOWN-NAME", "ANS has no value yet")
-            return context.arithmetic.number(context.answer)
+            return context.answer
         code, template = "UNKNOWN-NAME", "column {}: unknown variable {}: assign a value first"
         if not name.name.isascii():
             template = (

@@ -99,7 +99,7 @@ def run(job: Job) -> Outcome:
         arithmetic, on_bug=lambda _: bugs.append(_traceback()), language=LANGUAGES[state.language]
     )
     context, counters = interpreter.context, interpreter.counters
-    context.answer = state.answer
+    context.answer = Decimal(state.answer) if state.answer else None
     context.variables = {name: Decimal(value) for name, value in state.variables.items()}
     context.more_variables = state.more_variables
     try:
@@ -128,7 +128,7 @@ def update(context: CommandContext, job: Job, outcome: Outcome) -> None:
     if _arithmetic_of(after) != _arithmetic_of(before):
         context.arithmetic = Arithmetic(*_arithmetic_of(after), context.arithmetic.budget)
     context.language = LANGUAGES[after.language]
-    context.answer = after.answer
+    context.answer = Decimal(after.answer) if after.answer else None
     for name in before.variables.keys() - after.variables.keys():
         del context.variables[name]
     for name, value in after.variables.items():
@@ -148,7 +148,7 @@ def _state_of(context: CommandContext, names: set[str]) -> State:
         arithmetic.exact,
         arithmetic.notation,
         context.language.name,
-        context.answer,
+        "" if context.answer is None else str(context.answer),
         {name: str(value) for name, value in variables.items() if name in names},
         len(variables) - len(names) + context.more_variables,
     )

@@ -118,7 +118,8 @@ class Operation:
             cost += (len(numbers) - 2) * (_OPERAND_COST + _DIGIT_COST * digits)
         if self.cheap_size is None:
             return cost
-        return cost + _SLOW_COST if self.size(precision, numbers) <= self.cheap_size else math.inf
+        share = self.size(precision, numbers) / self.cheap_size
+        return cost + _SLOW_COST * share if share <= 1 else math.inf
 
     def split(self, rest: str) -> list[str]:
         """Split what follows the name into operands, without counting them."""
@@ -175,16 +176,20 @@ def canonical(name: str) -> str:
     return name.upper()
 
 
-def _each(method: Callable[[Context, Decimal, Decimal], Decimal]) -> Callable[..., Decimal]:
-    """Extend an operation on two numbers to one or more, from left to right.
+@dataclass(frozen=True)
+class Fold:
+    """Extends an operation on two numbers to one or more, from left to right.
 
     A single number is rounded, as any result is.
     """
 
-    def function(context: Context, first: Decimal, *others: Decimal) -> Decimal:
-        return reduce(partial(method, context), others, first) if others else context.plus(first)
+    method: Callable[[Context, Decimal, Decimal], Decimal]
 
-    return function
+    def __call__(self, context: Context, first: Decimal, *others: Decimal) -> Decimal:
+        """Return the result."""
+        if not others:
+            return context.create_decimal(first)
+        return reduce(partial(self.method, context), others, first)
 
 
 def _divide(context: Context, dividend: Decimal, divisor: Decimal) -> Decimal:
@@ -197,14 +202,14 @@ _row = Operation.from_help
 # Expressions have signs for these.
 ADD = _row(
     "SOMA|ADD number [number...]: the sum of the numbers; SOMA 0.1 0.2 -> 0.3",
-    _each(Context.add),
+    Fold(Context.add),
 )
 SUBTRACT = _row(
     "SUB minuend subtrahend: the first number minus the second; SUB 5 3 -> 2", Context.subtract
 )
 MULTIPLY = _row(
     "MUL number [number...]: the product of the numbers; MUL 0.1 0.2 -> 0.02",
-    _each(Context.multiply),
+    Fold(Context.multiply),
 )
 DIVIDE = _row(
     "DIV dividend divisor: the first number divided by the second; DIV 1 8 -> 0.125", _divide
@@ -232,6 +237,11 @@ FACTORIAL = _row(
     size=_digits_of_product,
 )
 EXP = _row("EXP exponent: e to the power of the number; EXP 0 -> 1", elementary.exp, cheap_size=150)
+ROUND = _row(
+    "ARRED|ROUND number [places]: the number rounded to that many decimal places; "
+    "ARRED 2.675 2 -> 2.68",
+    rounding.round_to_places,
+)
 NEGATE = _row("NEG number: the number with the opposite sign; NEG 2.50 -> -2.50", Context.minus)
 PLUS = _row("+ number: the number, rounded; + 2.50 -> 2.50", Context.plus)
 
@@ -310,10 +320,10 @@ ARITHMETIC: dict[str, tuple[Operation, ...]] = {
     "lists": (
         _row(
             "MIN number [number...]: the smallest of the numbers; MIN 3 1 2 -> 1",
-            _each(Context.min),
+            Fold(Context.min),
         ),
         _row(
-            "MAX number [number...]: the largest of the numbers; MAX 3 1 2 -> 3", _each(Context.max)
+            "MAX number [number...]: the largest of the numbers; MAX 3 1 2 -> 3", Fold(Context.max)
         ),
         _row(
             "MEDIA|MEAN number [number...]: the mean of the numbers; MEDIA 1 2 6 -> 3",
@@ -344,11 +354,7 @@ ARITHMETIC: dict[str, tuple[Operation, ...]] = {
         ),
     ),
     "digits": (
-        _row(
-            "ARRED|ROUND number [places]: the number rounded to that many decimal places; "
-            "ARRED 2.675 2 -> 2.68",
-            rounding.round_to_places,
-        ),
+        ROUND,
         _row(
             "PISO|FLOOR number [places]: the number rounded down, to a whole number or to that "
             "many decimal places; PISO -2.5 -> -3",
@@ -371,12 +377,14 @@ ARITHMETIC: dict[str, tuple[Operation, ...]] = {
     ),
 }
 
-# Operations of two numbers that the fast path knows, by name as it is usually typed.
-FAST_PATH: dict[str, Callable[[Context, Decimal, Decimal], Decimal]] = {
-    "SOMA": Context.add,
-    "ADD": Context.add,
-    "SUB": Context.subtract,
-    "MUL": Context.multiply,
-    "DIV": Context.divide,
+# Methods with the results of an operation on two numbers. They raise ``decimal.DecimalException``
+# where that raises ``RequestError``.
+DIRECT: dict[Operation, Callable[[Context, Decimal, Decimal], Decimal]] = {
+    ADD: Context.add,
+    SUBTRACT: Context.subtract,
+    MULTIPLY: Context.multiply,
+    DIVIDE: Context.divide,
 }
+# The same by name, as it is usually typed.
+FAST_PATH = {name: method for row, method in DIRECT.items() for name in row.names}
 FAST_PATH |= {name.lower(): method for name, method in FAST_PATH.items()}

@@ -37,6 +37,11 @@ def may_become_http(line: str) -> bool:
     return _HTTP_START.match(line) is not None and not _HTTP_LINE.fullmatch(line)
 
 
+def may_be_foreign(text: str) -> bool:
+    """Return whether a text may have a line of another protocol."""
+    return "HTTP/" in text or "PROXY" in text
+
+
 def foreign_protocol(line: str) -> CloseReason | None:
     """Return why a first line, without its end, ends the session: it is of another protocol."""
     if _HTTP_LINE.fullmatch(line):

@@ -23,6 +23,7 @@ from calcd.core.preamble import (
     PROXY_SIGNATURE,
     foreign_protocol,
     is_incomplete,
+    may_be_foreign,
     may_become_http,
 )
 from calcd.core.telnet import IAC, TelnetFilter
@@ -283,20 +284,21 @@ class Session:
         return "".join(replies)
 
     def _reply_to_block(self, text: str) -> str:
+        if not self.counters.requests and may_be_foreign(text):
+            return self._reply_by_rules(text)
         found = reply_to_block(self.interpreter, text, self._max_fast_line)
         if found is None:
             return self._reply_by_rules(text)
         replies, self._lines = found
-        if self._lines and not self.budget.exhausted:  # the first of them is expensive
+        if self.interpreter.context.quit:
+            self.close_reason, self._lines = CloseReason.QUIT, ""
+        elif self._lines and not self.budget.exhausted:  # the first of them is expensive
             lines, self._lines = self._lines, ""
             return replies + self._reply_by_rules(lines)
         return replies
 
     def _reply_by_rules(self, text: str) -> str:
-        """Reply to lines with any line ends; each reply ends as its request does.
-
-        Whether the first line is one of another protocol is seen here: such a line is not plain.
-        """
+        """Reply to lines with any line ends; each reply ends as its request does."""
         replies: list[str] = []
         interpreter, budget, counters = self.interpreter, self.budget, self.counters
         end = -1

@@ -424,15 +424,14 @@ def test_a_bug_in_a_request_is_logged_and_answered(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    for path in ("run", "calculate_unchecked"):
-        monkeypatch.setattr(f"calcd.core.decimal128.Arithmetic.{path}", broken)
-    with serving() as (answering, listener), ask(listener, b"SOMA 2 2") as client:
+    monkeypatch.setattr("calcd.core.interpreter.evaluate", broken)
+    with serving() as (answering, listener), ask(listener, b"sqrt(4)") as client:
         port = client.getsockname()[1]
         assert answering.serve(listener, DEFAULTS)
         assert client.recv(2000).startswith(b"ERR INTERNAL ")
     (record,) = caplog.records
     assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
-    told = f"datagram 127.0.0.1:{port}: a bug, met at the request 'SOMA 2 2'"
+    told = f"datagram 127.0.0.1:{port}: a bug, met at the request 'sqrt(4)'"
     assert record.getMessage() == told
 
 

@@ -31,7 +31,7 @@ from calcd.core.tls import TlsSession
 from calcd.net import certificates as tls
 
 PRECISION = 1000
-MAX_LINE = 1024
+MAX_LINE = 16384
 MAX_MAX_LINE = 1 << 20
 READ = 1 << 16  # bytes
 _CALLS = 20  # measured of what one read leaves pending
