@@ -3,6 +3,7 @@
 import enum
 import errno
 import logging
+import math
 import select
 import socket
 from contextlib import suppress
@@ -110,6 +111,11 @@ class Connection:
         return not (self._filled or self._session.has_partial_line)
 
     @property
+    def idle_deadline(self) -> float:
+        """When the client must have made its next request, in seconds of ``monotonic``."""
+        return self.idle_since + (self._settings.idle_timeout or math.inf)
+
+    @property
     def is_within_line(self) -> bool:
         """Whether the client has begun a line, and all that has arrived of it was read."""
         return self._session.has_partial_line and not self._filled
@@ -119,6 +125,14 @@ class Connection:
         """Whether the client is known to send nothing more, nor to wait for anything."""
         # Under TLS, close_notify is the end of its input, and not that of the connection.
         return self._session.close_reason is _CLOSED and not (self._unsent or self.tls)
+
+    def stop(self) -> Wait | None:
+        """End the connection of a client that has sent nothing; return what to wait for."""
+        self._to_read = 0
+        wait = self.step()
+        while wait is _READ:
+            wait = self.step()
+        return wait
 
     def run(self, turns: FairSemaphore) -> Job | None:
         """Serve the client in a thread that may block; return a job, or None at the end.
@@ -280,7 +294,7 @@ class Connection:
             if not settings.idle_timeout:
                 return None
             # Since the last reply: blank lines and telnet commands are no requests.
-            until = self.idle_since + settings.idle_timeout
+            until = self.idle_deadline
         else:
             if not self._line_opened or session.counters.lines != self._lines_seen:
                 self._line_opened, self._lines_seen = now, session.counters.lines

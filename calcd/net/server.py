@@ -2,7 +2,7 @@
 
 It is half-sync/half-async. The serving loop answers every client that never makes it wait: to
 hand a client to a thread, and the GIL from thread to thread, costs more than to answer a request.
-A client that begins a line, takes no replies, sends much at once or is idle gets a thread.
+A client that begins a line, takes no replies, sends much at once or speaks TLS gets a thread.
 """
 
 import errno
@@ -29,6 +29,7 @@ from calcd.net.lingering import LingeringCloser
 from calcd.net.listeners import BACKLOG, Listener
 from calcd.net.registry import Registry
 from calcd.net.semaphore import FairSemaphore
+from calcd.net.sockopt import bytes_readable
 from calcd.net.threads import IdleThreads
 from calcd.net.udp import Datagrams
 from calcd.net.workers import Workers
@@ -46,7 +47,6 @@ _TURNS = 2
 _ACCEPTS = 8  # clients that are accepted before others are served: they come together
 _TICK = 0.05  # seconds between two rounds of housekeeping
 _LOOP_READ = 1 << 14  # bytes of one read: small, so that one client does not delay the others
-_IDLE = 0.2  # seconds without a request after which a client gets a thread
 _LAST_THREADS = 1.0  # seconds that threads have to end when their connections are gone
 _LINGER_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
 
@@ -83,6 +83,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._threads = IdleThreads("connection")
         self._on_tick = on_tick
         self._in_loop: dict[int, Connection] = {}  # by descriptor; the last to ask comes last
+        self._active = False  # since the last tick the loop has served a client
         self._no_room = False  # the last accept failed, for want of descriptors or memory
         self._paused = False  # accepting, until the next tick: without a pause the loop would spin
         self._by_fd = {listener.socket.fileno(): listener for listener in listeners}
@@ -118,9 +119,10 @@ class Server(socketserver.ThreadingTCPServer):
                     self.service_actions()
                     if self._paused:
                         self._watch_listeners(select.EPOLLIN)
-                    self._evict_idle(now - _IDLE)
-                    if not (self._in_loop or self._paused):
-                        wait = poll_interval
+                    idle_deadline = self._end_idle(now)
+                    if not (self._active or self._paused):
+                        wait = min(poll_interval, idle_deadline - now)
+                    self._active = False
         finally:
             self._shutdown_requested = False
             self._loop_ended.set()
@@ -181,7 +183,9 @@ class Server(socketserver.ThreadingTCPServer):
             self.handle_error(connection.sock, connection.address)
             connection.end("bug")
             wait = None
-        if wait is _READ and connection.is_prompt and not self._draining:
+        self._active = True
+        stays = wait is _READ and connection.is_prompt and not self._draining
+        if stays and monotonic() < connection.idle_deadline:  # blank lines are no requests
             fd = connection.sock.fileno()
             if new:
                 self._poll.register(fd, select.EPOLLIN)
@@ -191,14 +195,33 @@ class Server(socketserver.ThreadingTCPServer):
         else:
             self._leave_loop(connection, wait)
 
-    def _evict_idle(self, before: float) -> None:
-        """Move clients of the loop to threads if their last request was ``before`` that time."""
+    def _end_idle(self, now: float) -> float:
+        """End connections of the loop at their ``idle_deadline``; return the next one.
+
+        The first has been idle for longest, but for clients that send no requests: see above.
+        """
         while self._in_loop:
             fd, connection = next(iter(self._in_loop.items()))
-            if connection.idle_since > before:
-                return
+            if connection.idle_deadline > now:
+                return connection.idle_deadline
             del self._in_loop[fd]
-            self._leave_loop(connection, _READ)
+            connection.end("idle-timeout")
+            self._leave_loop(connection, None)
+        return math.inf
+
+    def _empty_loop(self) -> None:
+        """End the connections of the loop at the stop, in threads where more has arrived."""
+        while self._in_loop:
+            _, connection = self._in_loop.popitem()
+            wait: Wait | None = _READ
+            if not bytes_readable(connection.sock):
+                try:
+                    wait = connection.stop()
+                except Exception:
+                    self.handle_error(connection.sock, connection.address)
+                    connection.end("bug")
+                    wait = None
+            self._leave_loop(connection, wait)
 
     def _leave_loop(self, connection: Connection, wait: Wait | None) -> None:
         if not connection.closed_by_client:  # else its descriptor is closed at once
@@ -365,7 +388,7 @@ class Server(socketserver.ThreadingTCPServer):
             self._lingering.timeout, self._lingering.limit = _LINGER_AT_STOP, math.inf
             self.shutdown()
             self._accept_backlog(deadline)
-            self._evict_idle(math.inf)
+            self._empty_loop()
             # Jobs are still to be done: from now on this thread serves what is ready.
             self._datagrams.finish(deadline, self._serve_ready)
             for listener in self._by_fd.values():

@@ -1,7 +1,9 @@
 """The serving loop answers prompt clients without a thread, and waits for none of them."""
 
+import select
 import socket
 import threading
+from contextlib import suppress
 
 import pytest
 from helpers import Daemons, ask, connect_with_little_room, read_all, request_all, wait_until
@@ -55,14 +57,38 @@ def test_a_client_that_asks_again_at_once_needs_none_either() -> None:
     assert replies == [b"%d\n" % number for number in range(100)]
 
 
+def test_a_client_that_falls_silent_needs_none_either() -> None:
+    before = threads()
+    with serving() as (_, connect), connect() as connection:
+        assert ask(connection, b"SOMA 2 2\n") == b"4\n"
+        assert select.select([connection], [], [], 0.5)[0] == []  # ten rounds of housekeeping
+        assert threads() == before
+        assert ask(connection, b"SOMA 2 3\n") == b"5\n"
+
+
+def test_blank_lines_do_not_keep_a_silent_client() -> None:
+    with serving(idle_timeout=0.3) as (_, connect), connect() as connection:
+        connection.settimeout(0.02)
+        with pytest.raises((ConnectionError, EOFError)):
+            send_blank_lines(connection)
+
+
+def send_blank_lines(connection: socket.socket) -> None:
+    """Send some until the server has closed the connection; raise EOFError then."""
+    for _ in range(1000):
+        connection.sendall(b"\n")
+        with suppress(TimeoutError):
+            assert connection.recv(10) == b""
+            raise EOFError
+
+
 @pytest.mark.parametrize(
     ("further", "rest", "replies"),
     [
         (b"PIN", b"G\n", b"PONG\n"),
-        (b"", b"PING\n", b"PONG\n"),
         (2000 * b"PING\n", b"QUIT\n", 2000 * b"PONG\n" + b"BYE\n"),
     ],
-    ids=["has begun a line", "falls silent", "asks a great deal at once"],
+    ids=["has begun a line", "asks a great deal at once"],
 )
 def test_others_get_a_thread(further: bytes, rest: bytes, replies: bytes) -> None:
     before = threads()
@@ -85,7 +111,7 @@ def test_the_deadlines_are_those_of_any_client(start_daemon: Daemons) -> None:
     daemon = start_daemon("--idle-timeout", "0.4", "--line-timeout", "0.4", "--message-wait", "0")
     with daemon.connect() as idle, daemon.connect() as started:
         assert ask(idle, b"SOMA 2 2\n") == b"4\n"
-        started.sendall(b"SOMA 2")
+        started.sendall(b"SUB 2")
         assert read_all(started).startswith(b"ERR TIMEOUT ")
         assert read_all(idle) == b""
     daemon.logs("how=idle-timeout", 1)
@@ -143,7 +169,7 @@ def test_the_loop_does_little_for_a_client_whose_job_is_done(
         return resume(session, limit)
 
     monkeypatch.setattr(Session, "resume", record)
-    expensive, others = b"= " + b"+".join(5 * [b"exp(1.1)"]) + b"\n", 1000 * b"SOMA 1 1\n"
+    expensive, others = b"= " + b"+".join(30 * [b"exp(1.1)"]) + b"\n", 1000 * b"SOMA 1 1\n"
     with serving(workers=0) as (_, connect), connect() as connection:
         replies = request_all(connection, expensive + others)
     assert replies.count(b"\n") == 1001
