@@ -18,6 +18,7 @@ PLAIN = bytes(set(range(0x20, 0x7F)) - {ord(MARK)}) + b"\t\r\n"
 # characters), str.split() finds the fields of the grammar, and Decimal() takes its numbers: one
 # test of a whole block replaces one of each operand.
 _SUMS = b"0123456789+-.eE \t\n" + b"SOMAUBLDIV" + b"somaubldiv"
+_SUM_CHARACTERS = frozenset(_SUMS.decode())
 SHORT_LINE = 1024  # characters of a line whose numbers are used before their cost is known
 _PIECE = 1024  # characters that are split into shapes and numbers together
 _BATCH = 64  # lines that are calculated at once
@@ -36,14 +37,19 @@ def reply_to_block(interpreter: Interpreter, text: str, max_line: int) -> tuple[
     """
     if len(text) > max_line and _has_longer_line(text, max_line):
         return None
+    count = text.count("\n")
+    if count == 1:
+        line = text[:-1].removesuffix("\r")
+        reply = _reply_to_sum(interpreter, line)
+        if reply is not None:
+            return reply + text[len(line) :], ""
     end = "\n"
     if "\r" in text:
         end = "\r\n"
-        if not text.count("\r") == text.count("\n") == text.count(end):
+        if not text.count("\r") == count == text.count(end):
             return None
         text = text.replace(end, "\n")
     replies: list[str] = []
-    count = text.count("\n")
     done = _reply_in_batches(interpreter, text, replies)
     if done < count and not interpreter.budget.exhausted:
         begin = len("\n".join(text.split("\n", done)[:done])) + 1 if done else 0
@@ -63,6 +69,28 @@ def reply_to_block(interpreter: Interpreter, text: str, max_line: int) -> tuple[
     return end.join(replies), end.join(text.split("\n")[done:]) if done < count else ""
 
 
+def _reply_to_sum(interpreter: Interpreter, line: str) -> str | None:
+    """Reply to an operation on two numbers; return None if a line is none or has no result."""
+    fields = line.split()
+    if len(fields) != 3 or not _SUM_CHARACTERS.issuperset(line):
+        return None
+    context, counters = interpreter.context, interpreter.counters
+    arithmetic = context.arithmetic
+    try:
+        reply = arithmetic.calculate(*fields)
+    except (DecimalException, LookupError):
+        return None
+    except MemoryError:
+        raise
+    except Exception:  # a bug, which the line's own reply will show
+        return None
+    context.answer = Decimal(reply)
+    interpreter.budget.spent += arithmetic.fast_cost + _DIGIT_COST * len(line)
+    counters.lines += 1
+    counters.requests += 1
+    return reply
+
+
 def _has_longer_line(text: str, max_line: int) -> bool:
     """Return whether a line, with its CR, has more than ``max_line`` characters."""
     begin = 0
@@ -78,12 +106,13 @@ def _reply_in_batches(interpreter: Interpreter, text: str, replies: list[str]) -
 
     That are less than all if a batch fails, if a line is another, or if the budget is exhausted.
     """
-    first = text[: text.index("\n")].split()
-    if len(first) != 3 or text.encode("ascii").translate(None, _SUMS):
-        return 0
     count = text.count("\n")
+    if count == 1 or len(text[: text.index("\n")].split()) != 3:
+        return 0
+    if text.encode("ascii").translate(None, _SUMS):
+        return 0
     # The mark cannot be a field, so its positions tell where lines end.
-    fields = text.replace("\n", " ; ").split() if count > 1 else [*first, ";"]
+    fields = text.replace("\n", " ; ").split()
     if not fields[3::4].count(";") == count == len(fields) / 4:
         return 0
     context, budget = interpreter.context, interpreter.budget
@@ -91,10 +120,7 @@ def _reply_in_batches(interpreter: Interpreter, text: str, replies: list[str]) -
     for done in range(0, count, _BATCH):
         batch = fields[4 * done : 4 * (done + _BATCH)]
         try:
-            if count == 1:
-                replies.append(context.arithmetic.calculate(*first))
-            else:
-                replies += context.arithmetic.calculate_batch(batch[0::4], batch[1::4], batch[2::4])
+            replies += context.arithmetic.calculate_batch(batch[0::4], batch[1::4], batch[2::4])
         except (DecimalException, LookupError):
             return done
         except MemoryError:
@@ -130,7 +156,7 @@ def _reply_by_plans(interpreter: Interpreter, text: str, replies: list[str]) -> 
         if budget.spent > budget.limit:
             return done
         plan = PLANS.get(shape)
-        if plan is not None and (not plan.name or plan.name in variables):
+        if plan and (not plan.name or plan.name in variables):
             end = begin + plan.count
             try:
                 if plan.has_functions:

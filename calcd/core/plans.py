@@ -13,7 +13,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from decimal import Context, Decimal, DecimalException, Rounded
-from typing import Protocol
+from typing import Literal, Protocol
 
 from calcd.core.budget import BudgetExceeded
 from calcd.core.decimal128 import Arithmetic
@@ -114,7 +114,8 @@ class Plans:
 
     def __init__(self, limit: int = _MAX_PLANS) -> None:
         self._limit = limit
-        self._plans: OrderedDict[str, Plan | None] = OrderedDict()
+        # None: the shape has come once. False: it cannot be planned.
+        self._plans: OrderedDict[str, Plan | Literal[False] | None] = OrderedDict()
         self._by_meaning: OrderedDict[Hashable, Plan] = OrderedDict()
         self.get = self._plans.get
 
@@ -133,10 +134,12 @@ class Plans:
             read = list(map(Decimal, numbers))
         except NO_RESULT:
             return
-        if found is None or len(found.steps) > _MAX_STEPS:
-            return
-        if read == [step.copy_abs() for step in found.steps if isinstance(step, Decimal)]:
-            self._plans[shape] = self._plan(found)
+        is_plannable = (
+            found is not None
+            and len(found.steps) <= _MAX_STEPS
+            and read == [step.copy_abs() for step in found.steps if isinstance(step, Decimal)]
+        )
+        self._plans[shape] = self._plan(found) if found and is_plannable else False
 
     def _plan(self, statement: Statement) -> Plan:
         meaning = (
@@ -164,7 +167,7 @@ class Plans:
     def _make_room(self) -> None:
         while len(self._plans) >= self._limit:
             shape, plan = self._plans.popitem(last=False)
-            if plan is None or not plan.recently_used:
+            if not plan or not plan.recently_used:
                 return
             plan.recently_used = False
             self._plans[shape] = plan

@@ -107,8 +107,13 @@ class Connection:
 
     @property
     def is_prompt(self) -> bool:
-        """Whether the client sends complete lines, and less than one full read at a time."""
-        return not (self._filled or self._session.has_partial_line)
+        """Whether the client sends complete lines, less than one full read at a time, and in time.
+
+        Blank lines are no requests: they do not keep an idle client.
+        """
+        if self._filled or self._session.has_partial_line:
+            return False
+        return not self._no_progress or monotonic() < self.idle_deadline
 
     @property
     def idle_deadline(self) -> float:

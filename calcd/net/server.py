@@ -56,7 +56,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     ``settings`` may be replaced at any time: limits hold at once, the rest for new clients. So may
     ``tls``, the context for connections of TLS listeners. ``on_tick`` is called with the number of
-    open connections as long as the serving loop runs: every 0.05 s while it has clients, else
+    open connections as long as the serving loop runs: every 0.05 s while it serves clients, else
     every ``poll_interval``.
     """
 
@@ -144,7 +144,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._serve_ready(-1 if self.timeout is None else self.timeout)
 
     def service_actions(self) -> None:
-        """Do the housekeeping; called by ``serve_forever`` every 0.05 s while it has clients."""
+        """Do the housekeeping; called by ``serve_forever`` every 0.05 s while it serves clients."""
         self._datagrams.report_dropped()
         self._workers.adjust(self.settings)
         self._on_tick(self.limiter.active)
@@ -184,8 +184,7 @@ class Server(socketserver.ThreadingTCPServer):
             connection.end("bug")
             wait = None
         self._active = True
-        stays = wait is _READ and connection.is_prompt and not self._draining
-        if stays and monotonic() < connection.idle_deadline:  # blank lines are no requests
+        if wait is _READ and connection.is_prompt and not self._draining:
             fd = connection.sock.fileno()
             if new:
                 self._poll.register(fd, select.EPOLLIN)

@@ -153,12 +153,19 @@ def test_there_is_an_end_to_plans_and_those_in_use_stay() -> None:
     assert cache.get("#+#*x1") is None
 
 
+def test_what_cannot_be_planned_is_not_tried_again() -> None:
+    forget()
+    session = new_session()
+    answered(session, 3 * b"PING\n")
+    assert PLANS.get("PING") is False
+
+
 def test_a_long_shape_is_not_planned() -> None:
     cache = Plans()
     for line in ("1" + "+1" * 10, "1" + " " * 200 + "+1"):
         shape = NUMBER.sub("#", line)
         plan(cache, shape, line)
-        assert cache.get(shape) is None
+        assert not cache.get(shape)
 
 
 def test_shapes_that_mean_the_same_share_a_plan() -> None:
