@@ -116,6 +116,11 @@ class Connection:
         return not self._no_progress or monotonic() < self.idle_deadline
 
     @property
+    def idle_timeout(self) -> float:
+        """Seconds between requests; 0: no limit."""
+        return self._settings.idle_timeout
+
+    @property
     def idle_deadline(self) -> float:
         """When the client must have made its next request, in seconds of ``monotonic``."""
         return self.idle_since + (self._settings.idle_timeout or math.inf)

@@ -82,7 +82,8 @@ class Server(socketserver.ThreadingTCPServer):
         self._lingering = LingeringCloser()
         self._threads = IdleThreads("connection")
         self._on_tick = on_tick
-        self._in_loop: dict[int, Connection] = {}  # by descriptor; the last to ask comes last
+        # By idle_timeout, as a reload may change it, and descriptor; the last to ask comes last.
+        self._in_loop: dict[float, dict[int, Connection]] = {}
         self._active = False  # since the last tick the loop has served a client
         self._no_room = False  # the last accept failed, for want of descriptors or memory
         self._paused = False  # accepting, until the next tick: without a pause the loop would spin
@@ -153,7 +154,12 @@ class Server(socketserver.ThreadingTCPServer):
         """Wait up to ``seconds`` for clients, and serve them; return whether any new one came."""
         new = False
         for fd, _ in self._poll.poll(seconds):
-            if connection := self._in_loop.pop(fd, None):
+            for clients in self._in_loop.values():  # nearly always one
+                if connection := clients.pop(fd, None):
+                    break
+            else:
+                connection = None
+            if connection:
                 self._serve_in_loop(connection)
                 continue
             listener = self._by_fd.get(fd)
@@ -188,7 +194,7 @@ class Server(socketserver.ThreadingTCPServer):
             fd = connection.sock.fileno()
             if new:
                 self._poll.register(fd, select.EPOLLIN)
-            self._in_loop[fd] = connection
+            self._in_loop.setdefault(connection.idle_timeout, {})[fd] = connection
         elif new:
             self._hand_over(connection, wait)
         else:
@@ -197,21 +203,27 @@ class Server(socketserver.ThreadingTCPServer):
     def _end_idle(self, now: float) -> float:
         """End connections of the loop at their ``idle_deadline``; return the next one.
 
-        The first has been idle for longest, but for clients that send no requests: see above.
+        The first of those with the same timeout has been idle for longest.
         """
-        while self._in_loop:
-            fd, connection = next(iter(self._in_loop.items()))
-            if connection.idle_deadline > now:
-                return connection.idle_deadline
-            del self._in_loop[fd]
-            connection.end("idle-timeout")
-            self._leave_loop(connection, None)
-        return math.inf
+        next_deadline = math.inf
+        for timeout, clients in list(self._in_loop.items()):
+            while clients:
+                fd, connection = next(iter(clients.items()))
+                if connection.idle_deadline > now:
+                    next_deadline = min(next_deadline, connection.idle_deadline)
+                    break
+                del clients[fd]
+                connection.end("idle-timeout")
+                self._leave_loop(connection, None)
+            else:
+                del self._in_loop[timeout]
+        return next_deadline
 
     def _empty_loop(self) -> None:
         """End the connections of the loop at the stop, in threads where more has arrived."""
-        while self._in_loop:
-            _, connection = self._in_loop.popitem()
+        waiting = [each for clients in self._in_loop.values() for each in clients.values()]
+        self._in_loop.clear()
+        for connection in waiting:
             wait: Wait | None = _READ
             if not bytes_readable(connection.sock):
                 try:
