@@ -48,6 +48,11 @@ def to_wire(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
+def is_byte(character: str) -> bool:
+    """Return whether a character of decoded text is a byte that is not UTF-8."""
+    return "\udc80" <= character <= "\udcff"
+
+
 def printable(text: str) -> str:
     r"""Return text from outside in quotes, cut to ``MAX_SHOWN`` characters.
 
@@ -64,7 +69,7 @@ def printable(text: str) -> str:
 
 @lru_cache(1024)  # a client may send nothing but characters that take long
 def _printable_character(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte, by surrogateescape
+    if is_byte(character):
         return f"\\x{ord(character) - 0xDC00:02x}"
     is_plain = (
         character.isprintable()

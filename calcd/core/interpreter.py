@@ -12,7 +12,7 @@ from calcd.core import hints
 from calcd.core.budget import Budget, BudgetExceeded
 from calcd.core.commands import NAMES, Command, CommandContext, Setting, operation_called
 from calcd.core.decimal128 import UNSIGNED, Arithmetic
-from calcd.core.errors import RequestError, from_wire, printable, to_wire
+from calcd.core.errors import RequestError, from_wire, is_byte, printable, to_wire
 from calcd.core.expressions import (
     ANSWER,
     CONSTANTS,
@@ -45,7 +45,7 @@ _ASSIGNMENT = re.compile(r"[ \t]*+([^ \t=]++)[ \t]*+=(?=[ \t]*+[^ \t])")
 _WORD = re.compile(r"[^\W\d]\w*")
 _MARK = re.compile(r"[-+*/^%!(),=×÷−]")
 # A part of a token, perhaps, of at most 3 characters: of an exponent, of mod, of UTF-8.
-_CUT = re.compile(r"(?:[0-9.]e[+-]?|(?<![^\W\d])mo?|[\udc80-\udcff])\Z", re.IGNORECASE)
+_CUT = re.compile(r"(?:[0-9.]e[+-]?|(?<![^\W\d])mo?)\Z", re.IGNORECASE)
 _NOT_A_NAME = re.compile(r"[0-9.]|.*[-+*/^%!(),×÷−]")  # but rather an expression before =
 
 
@@ -277,7 +277,9 @@ class Interpreter:
         except UnfinishedError:
             return False
         except RequestError:
-            return has_all if operation else not _CUT.search(request[-4:])
+            return (
+                has_all if operation else not (_CUT.search(request[-4:]) or is_byte(request[-1:]))
+            )
         except BudgetExceeded:
             return True
         return True
