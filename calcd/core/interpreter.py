@@ -206,7 +206,6 @@ class Interpreter:
             template = "{} is a reserved name: choose another"
             if isinstance(operation, Setting):
                 template = "{} is a reserved name: to set it, write {}"
-            # The first template leaves the last argument out.
             raise RequestError("SYNTAX", template, printable(name), printable(f"{name} {value}"))
         if not is_name(name):
             template = (

@@ -1,6 +1,7 @@
 """The kinds of clients: what each does from its first word to its last."""
 
 import asyncio
+import string
 from collections.abc import Awaitable, Callable
 
 from . import settings
@@ -11,8 +12,10 @@ Kind = Callable[[Connection], Awaitable[None]]
 _END = b"QUIT\n", b"BYE\n"
 _TELNET = b"\xff\xfd\x03", b"\xff\xfb\x18", b"\xff\xf1", b"\xff\xfa\x18\x00vt100\xff\xf0"
 # No carriage returns, NULs, telnet commands, ends of input: then each line that is not blank is one
-# request, whatever stands in it. No digits, and neither e nor pi: then it is an error.
-_GARBAGE = bytes(set(range(256)) - set(b"\r\0\xff\x040123456789eEpP"))
+# request, whatever stands in it. No digits, and neither e nor pi: then it is an error. No l: the
+# operation LN would lack its operand.
+_GARBAGE = bytes(set(range(256)) - set(b"\r\0\xff\x040123456789eEpPlL"))
+_MAY_BEGIN_A_NAME = bytes(range(128, 256)) + b"_=" + string.ascii_letters.encode()
 
 
 # Clients as they should be
@@ -119,8 +122,11 @@ async def garbage(client: Connection) -> None:
     lines = [line for line in bytes_.split(b"\n") if len(line) < 1000 and line.strip(b" \t")]
     client.owe(len(lines))
     client.send(b"".join(line + b"\n \n" for line in lines))
-    for _ in lines:
-        await client.expect_error("UNKNOWN-OPERATION", "SYNTAX", "UNKNOWN-NAME")
+    for line in lines:
+        is_named = line.strip(b" \t")[0] in _MAY_BEGIN_A_NAME
+        await client.expect_error(
+            "SYNTAX", "UNKNOWN-NAME", *(["UNKNOWN-OPERATION"] if is_named else [])
+        )
     await client.ask_sums(1)
 
 
