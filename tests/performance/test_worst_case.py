@@ -1,7 +1,8 @@
 """How long one client can make the others wait: by one line, and by one read."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 
 import pytest
 from sessions import new_session
@@ -14,6 +15,8 @@ from tests.performance import worst_case
 # for a call, the candidates have some that take a minute.
 MOST_FOR_CALL = 0.01
 MOST_FOR_LINE = 0.001  # in the serving loop; 0.5 ms is what is meant
+_TRIES = 20  # of a line that seems slow: another program may have had the processor's cache
+_REFERENCE = 0.0004  # seconds that ``reference`` takes on the machine of MOST_FOR_LINE
 READ = 1 << 16
 ROWS = [operation for rows in ARITHMETIC.values() for operation in rows]
 
@@ -45,19 +48,41 @@ def lines(operation: Operation) -> Iterator[str]:
                 yield "= " + "+".join(many * [call])
 
 
+def seconds(work: Callable[[], object]) -> float:
+    begun = time.thread_time()
+    work()
+    return time.thread_time() - begun
+
+
+def reference() -> None:
+    """Do the kind of work that a line is, without any of calcd's code."""
+    for number in range(1500):
+        str(Decimal(f"{number}.25") * 3)
+
+
+def seconds_for(line: str, precision: int) -> float:
+    """Return the least seconds that a line takes: on a slow machine, those of the usual one."""
+
+    def ask() -> None:
+        session.receive(line.encode() + b"\n")
+
+    least = slowness = 1e9
+    for _ in range(_TRIES):
+        session = new_session(precision)
+        least = min(least, seconds(ask))
+        if least < MOST_FOR_LINE:
+            return least
+        slowness = min(slowness, seconds(reference) / _REFERENCE)
+    return least / max(1, slowness)
+
+
 @pytest.mark.speed
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("operation", ROWS, ids=lambda operation: operation.names[0])
 def test_what_stays_in_the_serving_loop_takes_little_time(operation: Operation) -> None:
     for precision in (1, 34, 40, 300, 1000):
         for line in lines(operation):
-            took = []
-            for _ in range(3):
-                session = new_session(precision)
-                begun = time.thread_time()
-                session.receive(line.encode() + b"\n")
-                took.append(time.thread_time() - begun)
-            assert min(took) < MOST_FOR_LINE, (precision, line[:60])
+            assert seconds_for(line, precision) < MOST_FOR_LINE, (precision, line[:60])
 
 
 @pytest.mark.parametrize(
