@@ -5,7 +5,6 @@ hand a client to a thread, and the GIL from thread to thread, costs more than to
 A client that begins a line, takes no replies, sends much at once or speaks TLS gets a thread.
 """
 
-import errno
 import logging
 import math
 import os
@@ -22,6 +21,7 @@ from calcd.config.settings import Settings
 from calcd.core.budget import CALL_LIMIT
 from calcd.core.errors import RequestError
 from calcd.core.job import Job, Outcome
+from calcd.net.acceptor import Acceptor
 from calcd.net.clients import Address, host_of, name_of, new_session, refuse
 from calcd.net.connection import Connection, Wait
 from calcd.net.limits import ConnectionLimiter
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _READ, _JOB = Wait.READ, Wait.JOB  # looked up once: see Connection
 # Each thread that works competes with the serving loop for the GIL. A second one may compute while
 # the first is in a system call or does TLS's cryptography, which need no GIL.
@@ -74,7 +73,6 @@ class Server(socketserver.ThreadingTCPServer):
         socketserver.BaseServer.__init__(
             self, listeners[0].socket.getsockname(), socketserver.BaseRequestHandler
         )
-        self._listener = listeners[0]  # the one that is ready
         self.settings, self.tls = settings, tls
         self.limiter = ConnectionLimiter()
         self.registry = Registry(settings.max_connections)
@@ -85,13 +83,10 @@ class Server(socketserver.ThreadingTCPServer):
         # By idle_timeout, as a reload may change it, and descriptor; the last to ask comes last.
         self._in_loop: dict[float, dict[int, Connection]] = {}
         self._active = False  # since the last tick the loop has served a client
-        self._no_room = False  # the last accept failed, for want of descriptors or memory
-        self._paused = False  # accepting, until the next tick: without a pause the loop would spin
-        self._by_fd = {listener.socket.fileno(): listener for listener in listeners}
         self._poll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        for fd in (*self._by_fd, self._wake_fd):
-            self._poll.register(fd, select.EPOLLIN)
+        self._poll.register(self._wake_fd, select.EPOLLIN)
+        self._acceptor = Acceptor(listeners, self._poll)
         self._workers = Workers(self._poll)
         self._datagrams = Datagrams(self._turns, self._workers.submit, listeners)
         self._shutdown_requested = False
@@ -118,10 +113,9 @@ class Server(socketserver.ThreadingTCPServer):
                 if (now := monotonic()) >= next_tick:
                     next_tick = now + _TICK
                     self.service_actions()
-                    if self._paused:
-                        self._watch_listeners(select.EPOLLIN)
+                    self._acceptor.resume()
                     idle_deadline = self._end_idle(now)
-                    if not (self._active or self._paused):
+                    if not (self._active or self._acceptor.paused):
                         wait = min(poll_interval, idle_deadline - now)
                     self._active = False
         finally:
@@ -162,11 +156,11 @@ class Server(socketserver.ThreadingTCPServer):
             if connection:
                 self._serve_in_loop(connection)
                 continue
-            listener = self._by_fd.get(fd)
+            listener = self._acceptor.get(fd)
             if listener and listener.endpoint.udp:
                 new |= self._datagrams.serve(listener, self.settings)
             elif listener:
-                self._listener, new = listener, True
+                self._acceptor.listener, new = listener, True
                 for _ in range(_ACCEPTS):
                     if not self._accept():
                         break
@@ -290,31 +284,8 @@ class Server(socketserver.ThreadingTCPServer):
         return True
 
     def get_request(self) -> tuple[socket.socket, Address]:
-        """Accept a client of the listener that is ready; raise OSError if it is gone."""
-        try:
-            accepted = self._listener.socket.accept()
-        except (OSError, MemoryError) as error:
-            self._pause_accepting(error)
-            raise
-        if self._no_room:
-            self._no_room = False
-            log.info("below the limit again: the system has room for connections")
-        return accepted
-
-    def _pause_accepting(self, error: OSError | MemoryError) -> None:
-        """Leave new clients in the backlog while the system has no descriptor or memory."""
-        number = getattr(error, "errno", errno.ENOMEM)
-        if number in _OUT_OF_RESOURCES:
-            if not self._no_room:
-                self._no_room = True
-                log.error("limit reached: cannot accept: %s: clients wait", os.strerror(number))
-            self._watch_listeners(0)
-
-    def _watch_listeners(self, events: int) -> None:
-        self._paused = not events
-        for fd, listener in self._by_fd.items():
-            if not listener.endpoint.udp:  # datagrams need no descriptor
-                self._poll.modify(fd, events)
+        """Accept a client of the listener that is ready; raise OSError or MemoryError if none."""
+        return self._acceptor.accept()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Count the client in, or refuse it; return whether it is to be served."""
@@ -326,14 +297,14 @@ class Server(socketserver.ThreadingTCPServer):
         except RequestError as error:
             message = "connection %s ended: requests=0 errors=1 seconds=0.000 how=%s"
             log.info(message, name_of(client_address), error.code.lower())
-            refuse(request, error, settings, self._listener.endpoint.tls)
+            refuse(request, error, settings, self._acceptor.listener.endpoint.tls)
             return False
         return True
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve the client in the loop; with TLS in a thread, which waits for its handshake."""
         settings = self.settings  # a connection keeps those that it began with
-        tls = self.tls if self._listener.endpoint.tls else None
+        tls = self.tls if self._acceptor.listener.endpoint.tls else None
         try:
             if log.isEnabledFor(logging.DEBUG):  # a name takes time
                 name, active = name_of(client_address), self.limiter.active
@@ -402,8 +373,7 @@ class Server(socketserver.ThreadingTCPServer):
             self._empty_loop()
             # Jobs are still to be done: from now on this thread serves what is ready.
             self._datagrams.finish(deadline, self._serve_ready)
-            for listener in self._by_fd.values():
-                listener.close()
+            self._acceptor.close()
             cut = self.registry.drain(deadline, self._serve_ready, self._wake)
             self._workers.close()
             for connection in cut:
@@ -418,16 +388,11 @@ class Server(socketserver.ThreadingTCPServer):
 
         A close would reset them. Those of an inherited listener wait for the next instance instead.
         """
-        for listener in self._by_fd.values():
-            if listener.inherited:
-                self._poll.unregister(listener.socket)
+        self._acceptor.leave(inherited=True)
         for _ in range(BACKLOG):
-            if not self._serve_ready(0) or self._no_room or monotonic() > deadline:
+            if not self._serve_ready(0) or self._acceptor.no_room or monotonic() > deadline:
                 break
-        self._paused = False
-        for listener in self._by_fd.values():
-            if not listener.inherited:
-                self._poll.unregister(listener.socket)
+        self._acceptor.leave(inherited=False)
 
     def server_close(self) -> None:
         """Close the listeners, and cut every connection that is still open."""
