@@ -34,8 +34,9 @@ log = logging.getLogger("calcd")
 
 DONE, COULD_NOT_RUN, WRONG_SETTINGS = 0, 1, 2
 _NO_SYSLOG = f"no syslog at {SYSLOG}: log lines are lost; --log-to FILE keeps them"
-_SWITCH_INTERVAL = 0.0001  # of the GIL, in seconds
+_SWITCH_INTERVAL = 0.00002  # of the GIL, in seconds
 _FEW_CONNECTIONS = 50
+_SWITCH_INTERVAL_GROWTH = 0.0001  # for each connection more than a few
 _POLL_INTERVAL = 0.5  # seconds between rounds of the serving loop without clients
 
 
@@ -67,7 +68,7 @@ def switch_interval(connections: int) -> float:
     each thread that waits for the GIL wakes once in each interval: thousands of them would take
     all of the processor's time.
     """
-    return _SWITCH_INTERVAL * (1 + max(0, connections - _FEW_CONNECTIONS))
+    return _SWITCH_INTERVAL + _SWITCH_INTERVAL_GROWTH * max(0, connections - _FEW_CONNECTIONS)
 
 
 def _open_standard_streams() -> None:

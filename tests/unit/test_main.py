@@ -6,7 +6,7 @@ from calcd.daemon.main import switch_interval
 
 
 @pytest.mark.parametrize(
-    ("connections", "milliseconds"), [(0, 0.1), (50, 0.1), (51, 0.2), (1050, 100.1)]
+    ("connections", "milliseconds"), [(0, 0.02), (50, 0.02), (51, 0.12), (1050, 100.02)]
 )
 def test_threads_ask_for_the_gil_less_often_the_more_there_are(
     connections: int, milliseconds: float
