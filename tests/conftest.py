@@ -17,6 +17,8 @@ from hypothesis import settings
 from service import Report, Service
 from systemd_container import SystemdContainer, boot_systemd, commands, why_not
 
+from calcd.core.plans import PLANS
+
 # How long an example takes says nothing on a machine that does other things as well.
 settings.register_profile("calcd", deadline=None, max_examples=50)
 settings.register_profile("long", deadline=None, max_examples=2000)
@@ -70,6 +72,12 @@ def _leaves_nothing_behind() -> Iterator[None]:
         wait_until(nothing_left, "the test's things to go", 5)
     except AssertionError:
         pytest.fail(f"left behind: {left}")
+
+
+@pytest.fixture(autouse=True)
+def _forget_plans() -> None:
+    """Begin without the plans of other tests' lines, which this process's sessions share."""
+    PLANS.clear()
 
 
 @pytest.fixture
