@@ -387,4 +387,8 @@ DIRECT: dict[Operation, Callable[[Context, Decimal, Decimal], Decimal]] = {
 }
 # The same by name, as it is usually typed.
 FAST_PATH = {name: method for row, method in DIRECT.items() for name in row.names}
-FAST_PATH |= {name.lower(): method for name, method in FAST_PATH.items()}
+FAST_PATH |= {
+    typed: method
+    for name, method in FAST_PATH.items()
+    for typed in (name.lower(), name.capitalize())
+}

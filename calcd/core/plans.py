@@ -11,8 +11,9 @@ share the plans: a plan depends on the text alone.
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from decimal import Context, Decimal, DecimalException, Rounded
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from decimal import Context, Decimal, DecimalException
+from itertools import repeat
 from typing import Literal, Protocol
 
 from calcd.core.budget import BudgetExceeded
@@ -31,6 +32,8 @@ _MAX_SHAPE = 200  # characters
 _MAX_STEPS = 20  # about 300 bytes each
 _MAX_PLANS = 16_384
 _MAX_MEANINGS = 8192  # that are looked up for a new shape
+_STEP_COST, _STEP_COST_IN_COLUMNS = 8, 2
+_PRECISION_COST = 0.1  # of each step, for each digit of the precision
 _PLUS, _MINUS = Decimal(1), Decimal(-1)
 
 # Computes a part of a line. It is given what returns the next number of the line, the arithmetic,
@@ -51,41 +54,71 @@ class Plan:
 
     ``count`` is how many numbers the shape has. ``compute`` returns the result, or raises one of
     ``NO_RESULT``. Zeros that rounding has left are still there: where there may be some, the result
-    is that of ``steps``. ``name`` is that of an assignment. ``length`` is how many steps there are.
+    is that of ``steps``. ``name`` is that of an assignment. If it ``is_columnar``, no line depends
+    on the one before, nor costs more than it: ``compute_columns`` is another way then.
     """
 
     __slots__ = (
         *("_is_quantized", "_steps", "compute", "count"),
-        *("has_functions", "length", "name", "recently_used"),
+        *("has_functions", "is_columnar", "name", "recently_used"),
     )
 
     def __init__(self, statement: Statement) -> None:
         self._steps = tuple(map(_without_digits, statement.steps))
         self.name = statement.name
         self.count = sum(isinstance(step, Decimal) for step in statement.steps)
-        self.length = len(statement.steps)
         # Their own steps decide what was rounded.
         self.has_functions = any(
             isinstance(step, Apply) and step.operation.cheap_size is not None
             for step in statement.steps
+        )
+        names = {step.name for step in self._steps if isinstance(step, Name)}
+        self.is_columnar = self.count > 0 and not (
+            self.has_functions or names & {self.name, ANSWER, *CONSTANTS}
         )
         last = statement.steps[-1]
         self._is_quantized = isinstance(last, Apply) and last.operation is ROUND  # zeros are meant
         self.compute = _compiled(statement.steps)
         self.recently_used = False
 
-    def is_final(self, text: str, result: Decimal, arithmetic: Arithmetic) -> bool:
+    def cost(self, precision: int, in_columns: bool = False) -> float:
+        """Return what the steps of a line cost, in the units of ``Budget``."""
+        step_cost = _STEP_COST_IN_COLUMNS if in_columns else _STEP_COST
+        return len(self._steps) * (step_cost + _PRECISION_COST * precision)
+
+    def is_final(self, text: str, result: Decimal, notation: str, rounded: bool) -> bool:
         """Return whether the to-scientific-string of a result is its text in the notation.
 
-        ``arithmetic`` has the conditions of the computation.
+        ``rounded`` tells whether the computation raised the condition.
         """
-        if arithmetic.notation != "plain":
+        if notation != "plain":
             return True
         if "E" in text or not result:
             return False
-        if text[-1] != "0" or self._is_quantized:
-            return True
-        return not (self.has_functions or arithmetic.context.flags[Rounded])
+        return text[-1] != "0" or self._is_quantized or not (self.has_functions or rounded)
+
+    def compute_columns(
+        self, numbers: Sequence[str], context: Context, values: Values
+    ) -> list[Decimal]:
+        """Return the results of lines with these numbers; raise as ``compute`` if one has none.
+
+        The flags of the context are then those of all lines.
+        """
+        rows = len(numbers) // self.count
+        columns = iter([numbers[at :: self.count] for at in range(self.count)])
+        stack: list[Iterable[Decimal]] = []
+        for step in self._steps:
+            match step:
+                case Decimal():
+                    column = map(Decimal, next(columns))
+                    stack.append(map(Decimal.copy_negate, column) if step.is_signed() else column)
+                case Name(name):
+                    stack.append(repeat(values.variables[name], rows))
+                case Apply(operation, count):
+                    stack[-count:] = [_column(operation, context, stack[-count:])]
+        if not isinstance(self._steps[-1], Apply):
+            return list(map(context.create_decimal, stack[0]))
+        return list(stack[0])
 
     def steps(self, numbers: Sequence[str]) -> list[Step]:
         """Return the steps of the line with these numbers."""
@@ -246,6 +279,25 @@ def _folded(method: Callable[..., Decimal], count: int) -> Node:
         return result
 
     return node
+
+
+def _column(
+    operation: Operation, context: Context, operands: Sequence[Iterable[Decimal]]
+) -> list[Decimal]:
+    """Apply an operation to columns of operands."""
+    function, contexts = operation.function, repeat(context)
+    if len(operands) > 1 and isinstance(function, Fold):
+        result, *others = operands
+        for other in others:
+            result = map(function.method, contexts, result, other)
+        return list(result)
+    if len(operands) == 2:
+        if operation is ROUND:
+            number, places = operands[0], list(operands[1])
+            quanta = {each: round_to_places(context, Decimal(0), each) for each in set(places)}
+            return list(map(context.quantize, number, map(quanta.__getitem__, places)))
+        function = DIRECT.get(operation, function)
+    return list(map(function, contexts, *operands))
 
 
 def _quantized(number: Node | None, places: Node | None) -> Node:

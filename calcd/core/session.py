@@ -2,7 +2,7 @@
 
 Bytes become lines in one of three ways. Whole lines of plain bytes, as most clients send, are taken
 as they are. Other text is searched for Ctrl-D and a partial line. From the first telnet command on,
-commands are stripped first. Plain lines get their replies in ``batch``, all others one by one.
+commands are stripped first. Plain lines get their replies in ``fastpath``, all others one by one.
 
 A line ends in LF or CR LF. CR CR LF ends it too (line ends that were translated twice), and so does
 CR NUL (Enter in a telnet that sends each character). C programs send NUL, the end of a string: it
@@ -11,10 +11,10 @@ is skipped before a line, and behind one that has no end.
 
 import re
 
-from calcd.core.batch import PLAIN, SHORT_LINE, reply_to_block
 from calcd.core.budget import CALL_LIMIT, BudgetExceeded
 from calcd.core.closing import ERRORS, CloseReason
 from calcd.core.errors import from_wire
+from calcd.core.fastpath import PLAIN, SHORT_LINE, reply_to_block
 from calcd.core.interpreter import CHARACTER_COST, Interpreter
 from calcd.core.job import Job, Outcome, failure, job_of, update
 from calcd.core.preamble import (

@@ -10,8 +10,8 @@ from helpers import ROOT
 ORDER = [
     *("errors", "messages", "budget", "exact", "integers", "rounding"),
     *("fixedpoint", "exactpowers", "elementary", "trigonometry", "operations", "hints", "help"),
-    *("decimal128", "commands", "expressions", "interpreter", "plans", "batch", "job"),
-    *("closing", "preamble", "telnet", "session", "tls", "datagram"),
+    *("decimal128", "commands", "expressions", "interpreter", "plans", "batch"),
+    *("fastpath", "job", "closing", "preamble", "telnet", "session", "tls", "datagram"),
 ]
 FORBIDDEN = {
     *("socket", "select", "selectors", "threading", "time", "os", "logging", "subprocess"),

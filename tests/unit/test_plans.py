@@ -1,6 +1,7 @@
 """Plans: the replies are those of the interpreter, whichever way a line goes."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from sessions import answered, new_session
 from calcd.core.decimal128 import ROUNDINGS, Arithmetic
 from calcd.core.expressions import Statement
 from calcd.core.interpreter import Interpreter
-from calcd.core.plans import NUMBER, PLANS, Plans
+from calcd.core.plans import NUMBER, PLANS, Plan, Plans
 
 numbers = st.one_of(
     st.sampled_from(["0", "1", "2", "3", "0.10", "2.50", "-1", "1e3", "1e-9", "0e-40", "1e6000"]),
@@ -43,6 +44,9 @@ SHAPES = [
     ),
     *(
         "MAX {} ans",
+        "x*y - {}",
+        "-{} - -{}",
+        "ROUND {} {}",
         "MUL x {}",
         "exp({})/{}",
         "(1/3*{} + {}) - {}",
@@ -70,7 +74,7 @@ lines = st.one_of(
         lambda shape: st.lists(
             st.tuples(*shape.count("{}") * [numbers]).map(lambda each: shape.format(*each)),
             min_size=1,
-            max_size=6,
+            max_size=20,  # more than are computed in columns
         ).map("\n".join)
     ),
 )
@@ -205,6 +209,28 @@ def test_what_is_a_number_in_a_shape(line: str, shape: str) -> None:
     assert NUMBER.sub("#", line) == shape
 
 
+def test_lines_of_one_shape_are_computed_in_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    compute = Plan.compute_columns
+
+    def counted(plan: Plan, numbers: list[str], *others: Any) -> list[Decimal]:
+        rows.append(len(numbers) // plan.count)
+        return compute(plan, numbers, *others)
+
+    monkeypatch.setattr(Plan, "compute_columns", counted)
+    session = new_session()
+    answered(session, b"x = 3\n" + 2 * b"(1.0+x)*2\n")
+    lines = [f"({number}.5+x)*10\n" for number in range(20)]
+    replies = answered(session, "".join(lines).encode())
+    assert replies.decode().split() == [f"{10 * number + 35}.0" for number in range(20)]
+    assert rows == [20]
+    lines[10] = "(1e9999999999999999999+x)*10\n"  # the others have results all the same
+    replies = answered(session, "".join(lines).encode())
+    assert replies.count(b"\n") == 20
+    assert replies.count(b"ERR ") == 1
+    assert rows == [20, 20]
+
+
 def test_quitting_within_a_block_drops_what_follows() -> None:
     session = new_session()
     assert answered(session, b"SOMA 1 2 3\nQUIT\nSOMA 4 5 6\n") == b"6\nBYE\n"
@@ -212,8 +238,8 @@ def test_quitting_within_a_block_drops_what_follows() -> None:
     assert answered(session, b"SOMA 1 1\n") == b""
 
 
-def test_a_bug_in_a_plan_costs_its_line_alone() -> None:
-    forget()
+@pytest.mark.parametrize("way", ["compute", "compute_columns"])
+def test_a_bug_in_a_plan_costs_its_line_alone(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bugs: list[str] = []
     session = new_session(on_bug=bugs.append)
     answered(session, 2 * b"(1+2)*3\n")
@@ -223,9 +249,12 @@ def test_a_bug_in_a_plan_costs_its_line_alone() -> None:
     def broken(*_: object) -> Decimal:
         raise ZeroDivisionError
 
-    found.compute = broken
-    replies = answered(session, b"1 + 1\n(1+2)*4\n2 + 2\n").split(b"\n")
-    assert (replies[0], replies[1][:13], replies[2]) == (b"2", b"ERR INTERNAL ", b"4")
+    if way == "compute":
+        found.compute = broken
+    else:
+        monkeypatch.setattr(Plan, way, broken)
+    rows = 1 if way == "compute" else 8
+    replies = answered(session, b"1 + 1\n" + rows * b"(1+2)*4\n" + b"2 + 2\n").split(b"\n")
+    assert (replies[0], replies[1][:13], replies[rows + 1]) == (b"2", b"ERR INTERNAL ", b"4")
     assert bugs == ["(1+2)*4"]
     assert session.counters.errors == 1
-    forget()
