@@ -173,7 +173,8 @@ class Session:
         line = self._partial_line.rstrip(b"\0").decode("latin-1")
         self._partial_line.clear()
         self.has_partial_line = False
-        return (self._reply_to_lines(line, False) + self._end_read()).encode("latin-1")
+        replies = self._reply_to_lines(line, False) if line else ""
+        return (replies + self._end_read()).encode("latin-1")
 
     def time_out(self) -> bytes:
         """End the session because the partial line was not completed in time."""

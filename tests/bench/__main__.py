@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from . import curves, figures, kinds, mechanisms, picture, report, states, transports
+from . import (
+    curves,
+    figures,
+    kinds,
+    mechanisms,
+    picture,
+    profiles,
+    report,
+    states,
+    transports,
+)
 from .load import Bench, Row
 from .programs import PYTHON, BenchError, version
 
@@ -34,6 +44,7 @@ MECHANISMS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "memory": mechanisms.memory,
     "networks": mechanisms.networks,
     "workers": mechanisms.workers,
+    "profile": profiles.measure,
 }
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
 
-from . import kinds, sums
+from . import kinds, programs, sums
 from .load import Bench, Contestant, Load, Row
 
 # Of a contestant's run, what the figure is about.
 Part = Callable[[Load], float]
+_EXPRESSIONS = {"expressions of one shape": kinds.TAXED, "expressions of any shape": kinds.MIXED}
 
 
 def rate(load: Load) -> float:
@@ -42,7 +43,7 @@ def beside(
 
 
 def _rows(
-    bench: Bench, what: str, load: tuple[int, int], part: Part, bars: dict[str, float]
+    bench: Bench, what: str, load: tuple[int, int], part: Part, bars: Mapping[str, float | None]
 ) -> Iterator[Row]:
     """Start calcd and the peers, and measure them."""
     with ExitStack() as stack:
@@ -58,21 +59,23 @@ def pipelined(bench: Bench) -> Iterator[Row]:
 
 def round_trips(bench: Bench) -> Iterator[Row]:
     """Clients that wait for each reply before they ask again."""
-    yield from _rows(bench, "round trip, one client", (1, 1), wait, {"echo": 1.05})
-    with ExitStack() as stack:
-        pairs = kinds.MIXED.pairs(len(bench.sums))["calcd"]
-        asked = {"calcd": pairs, "echo": [(request, request) for request, _ in pairs]}
-        started = [
-            whom._replace(lines=sums.write(bench.directory / f"expressions.{name}", asked[name]))
-            for name, whom in bench.start(stack, *asked).items()
-        ]
-        yield from beside(bench, started, "round trip, expressions", (1, 1), wait, {"echo": 1.15})
-    yield from _rows(bench, "8 clients, one at a time", (8, 1), rate, {"echo": 1})
+    yield from _rows(bench, "round trip, one client", (1, 1), wait, {"echo": 1.05, "bare": None})
+    for what, kind in _EXPRESSIONS.items():
+        with ExitStack() as stack:
+            pairs = kind.pairs(len(bench.sums))["calcd"]
+            asked = {"calcd": pairs, "echo": [(request, request) for request, _ in pairs]}
+            started = []
+            for name, whom in bench.start(stack, *asked).items():
+                file = sums.write(bench.directory / f"{kind.name.split()[0]}.{name}", asked[name])
+                started.append(whom._replace(lines=file))
+            yield from beside(bench, started, f"round trip, {what}", (1, 1), wait, {"echo": 1.15})
+    bars = {"echo": 1, "bare": None}
+    yield from _rows(bench, "8 clients, one at a time", (8, 1), rate, bars)
 
 
 def connections(bench: Bench) -> Iterator[Row]:
     """Clients that connect, ask one thing, close."""
-    bars = {"echo": 1.4, "redis": 1}
+    bars = {"echo": 1.4, "redis": 1, "bare": None}
     yield from _rows(bench, "connect, ask, close, 16 at once", (16, 0), rate, bars)
 
 
@@ -86,6 +89,9 @@ def two_instances(bench: Bench) -> Iterator[Row]:
         second = stack.enter_context(again)
         assert second.port == first.port
         both = Contestant("two", sums.calcd, str(first.port))
+        port = stack.enter_context(programs.bare(bench.python, bench.log("bare"), "0"))
+        stack.enter_context(programs.bare(bench.python, bench.log("bare-too"), str(port)))
+        floor = Contestant("two", sums.echo, str(port))
         deep = bench.by_turns(
             {
                 "two": lambda: bench.ask(both, 16, 200).rate,
@@ -98,10 +104,12 @@ def two_instances(bench: Bench) -> Iterator[Row]:
             {
                 "two": lambda: bench.ask(both, 16, 1).rate,
                 "echo": lambda: bench.ask(started["echo"], 16, 1).rate,
+                "bare": lambda: bench.ask(floor, 16, 1).rate,
             }
         )
-        yield Row("two instances, 16 clients one at a time", "/s", trips["two"], "echo",
-                  trips["echo"], 1, at_least=True)  # fmt: skip
+        for peer, bar in {"echo": 1, "bare": None}.items():
+            yield Row("two instances, 16 clients one at a time", "/s", trips["two"], peer,
+                      trips[peer], bar, at_least=True)  # fmt: skip
 
 
 def flood(bench: Bench) -> Iterator[Row]:

@@ -183,6 +183,7 @@ def _tree(chance: random.Random, numbers: int, blank: str) -> _Tree:
     )
 
 
+TAXED = Kind("round(a*0.23, 2)", partial(_taxed, "round({}*0.23, 2)"), first="scale=2")
 MIXED = Kind("= a+b*(c-d)/e, mixed", partial(_mixed, "= {}"))
 KINDS = (
     Kind("SOMA a b, SUB, MUL, DIV", _operations, bar=1.7),
@@ -190,7 +191,7 @@ KINDS = (
     Kind("Mul a b", _product),
     Kind("ROUND a 2", _rounded, first="scale=2"),
     Kind("= round(a*0.23, 2)", partial(_taxed, "= round({}*0.23, 2)"), first="scale=2"),
-    Kind("round(a*0.23, 2)", partial(_taxed, "round({}*0.23, 2)"), first="scale=2"),
+    TAXED,
     Kind("= ans + a", partial(_running, "= {} + {}"), first="scale=34;s=0"),
     Kind("ans + a", partial(_running, "{} + {}"), first="scale=34;s=0"),
     Kind("x = a", _assigned),

@@ -92,7 +92,7 @@ class Bench:
                 if (note := f"left out: {missing}") not in self.notes:
                     self.notes.append(note)
             else:
-                started[name] = Contestant(name, getattr(sums, name), target)
+                started[name] = Contestant(name, getattr(sums, name, sums.echo), target)
         return started
 
     def _start(self, stack: ExitStack, name: str) -> str:
@@ -103,6 +103,8 @@ class Bench:
             return str(stack.enter_context(programs.redis(log)))
         if name == "bc":
             return "{},{}".format(*stack.enter_context(programs.bc(log)))
+        if name == "bare":
+            return str(stack.enter_context(programs.bare(self.python, log)))
         return str(stack.enter_context(programs.echo(self.build("echo"), log)))
 
     def log(self, name: str) -> Path:

@@ -154,6 +154,14 @@ def echo(program: Path, log: Path, *options: str) -> Iterator[int]:
 
 
 @contextmanager
+def bare(python: str, log: Path, *port: str) -> Iterator[int]:
+    """Run the Python server that only echoes; give its port."""
+    log.write_bytes(b"")
+    with running([python, str(HERE / "bare.py"), *port], log) as process:
+        yield int(_wait_for(log, rb"(\d+)\n", process))
+
+
+@contextmanager
 def redis(log: Path) -> Iterator[int]:
     """Run a Redis that keeps nothing on disk; give its port."""
     program = installed("redis-server")

@@ -71,6 +71,20 @@ def test_tls_and_udp_are_measured_beside_c(tmp_path: Path) -> None:
 
 
 @needs_compiler
+def test_a_profile_shows_where_the_time_goes(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    done = run_bench("profile", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(file.read_text())["figures"]
+    shares = {row["what"]: row["value"] for row in rows}
+    for load in ("8 clients one at a time", "connect, ask, close, 16 at once"):
+        parts = {what: share for what, share in shares.items() if what.startswith(load)}
+        assert parts[f"{load}: system call send"] > 1
+        assert parts[f"{load}: calcd/core"] > 1
+        assert 80 < sum(parts.values()) < 100.1  # what is less than a percent is left out
+
+
+@needs_compiler
 def test_a_missing_peer_is_told(tmp_path: Path) -> None:
     for program in ("cc", "as", "ld", "setpriv"):
         (tmp_path / program).symlink_to(shutil.which(program) or "")
