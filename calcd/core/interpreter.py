@@ -7,6 +7,7 @@ without loss, and only a line with other characters than ASCII is decoded as UTF
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from typing import NamedTuple, Self
 
 from calcd.core import hints
 from calcd.core.budget import Budget, BudgetExceeded
@@ -27,7 +28,7 @@ from calcd.core.expressions import (
     parse,
 )
 from calcd.core.messages import ENGLISH, Language
-from calcd.core.operations import split_request
+from calcd.core.operations import Operation, split_request
 
 RESERVED = (*CONSTANTS, ANSWER)
 MAX_VARIABLES = 100
@@ -79,10 +80,10 @@ class Interpreter:
         request = from_wire(line)
         try:
             budget.start_line(_LINE_COST + CHARACTER_COST * len(line))
-            name, rest = split_request(request)
-            if not name:
+            call = _Call.of(request)
+            if not call.name:
                 return None
-            reply = self._result(request, name, rest)
+            reply = self._result(request, call)
         except BudgetExceeded:
             budget.spent = before  # the line is not done
             raise
@@ -112,14 +113,13 @@ class Interpreter:
             RequestError(code, template, *arguments).reply(self.context.language.translate)
         )
 
-    def _result(self, request: str, name: str, rest: str) -> str:
+    def _result(self, request: str, call: "_Call") -> str:
         """Return the reply to a request without an error; raise ``RequestError``."""
-        operation = operation_called(name)
-        operands = operation.split(rest) if operation else []
+        operation, operands = call.operation, call.operands
         self.budget.charge(_FIELD_COST * len(operands))
         if isinstance(operation, Command) and operation.allows(len(operands)):
             return str(operation.function(self.context, *operands))
-        statement = self.statement(request, name, rest)
+        statement = self._statement(request, call)
         try:
             result, text = self.compute(statement.steps)
         except RequestError as error:
@@ -136,22 +136,21 @@ class Interpreter:
         return Decimal(text), text
 
     def plannable(self, line: str) -> Statement | None:
-        """Return what a line of ASCII computes, None if it is a command; raise as ``statement``."""
-        name, rest = split_request(line)
-        is_command = isinstance(operation_called(name), Command)
-        return None if is_command else self.statement(line, name, rest)
+        """Return what a line of ASCII computes; None if it is a command.
 
-    def statement(self, request: str, name: str, rest: str) -> Statement:
+        Raise ``RequestError`` if it computes nothing.
+        """
+        call = _Call.of(line)
+        return None if isinstance(call.operation, Command) else self._statement(line, call)
+
+    def _statement(self, request: str, call: "_Call") -> Statement:
         """Return what a request computes that is no command; raise ``RequestError``.
 
-        It is an operation by name, else an assignment, else an expression. ``name`` and ``rest``
-        are as ``split_request`` has them.
+        It is an operation by name, else an assignment, else an expression.
         """
-        operation = operation_called(name)
-        if operation:
-            operands = operation.split(rest)
-            if operation.allows(len(operands)) and _are_operands(operands):
-                return Statement([*self._operands(operands), Apply(operation, len(operands))])
+        operation, operands = call.operation, call.operands
+        if operation and operation.allows(len(operands)) and _are_operands(operands):
+            return Statement([*self._operands(operands), Apply(operation, len(operands))])
         name, begin = _find_expression(request)
         if name:
             self._check_name(name, request[begin:].strip())
@@ -167,12 +166,10 @@ class Interpreter:
             return error
         _, begin = _find_expression(request)
         text = request[begin:].rstrip(" \t")
-        name, rest = split_request(text.removesuffix("="))
-        operation = operation_called(name)
+        name, rest, operation, operands = _Call.of(text.removesuffix("="))
         if operation:
             if error.code == "UNKNOWN-NAME":
                 return error
-            operands = operation.split(rest)
             if text[-1:] == "=" and operation.allows(len(operands)):
                 operands.append("=")  # the rest may be right
             try:
@@ -255,10 +252,8 @@ class Interpreter:
     def is_request(self, line: str) -> bool:
         """Return whether a line is a whole request, or an error whatever follows."""
         request = from_wire(line)
-        name, rest = split_request(request)
-        operation = operation_called(name)
+        name, rest, operation, operands = _Call.of(request)
         if operation:
-            operands = operation.split(rest)
             has_all = len(operands) >= operation.min_operands
             if has_all and (isinstance(operation, Command) or _are_operands(operands)):
                 return True
@@ -282,6 +277,22 @@ class Interpreter:
         except BudgetExceeded:
             return True
         return True
+
+
+class _Call(NamedTuple):
+    """A request read as an operation by name: its first field, what follows it, what they mean."""
+
+    name: str
+    rest: str
+    operation: Operation | None
+    operands: list[str]
+
+    @classmethod
+    def of(cls, request: str) -> Self:
+        """Return what a request calls; all is empty if it is blank."""
+        name, rest = split_request(request)
+        operation = operation_called(name)
+        return cls(name, rest, operation, operation.split(rest) if operation else [])
 
 
 def _are_operands(fields: list[str]) -> bool:
