@@ -138,7 +138,8 @@ class Arithmetic:
     def result_of(self, function: Callable[..., Decimal], *numbers: Decimal) -> Decimal:
         """Return what a function makes of numbers, without the zeros that rounding has left.
 
-        Nothing is charged; raise the errors of ``run``.
+        Where there may be some, the result is what would be replied: so an expression goes on as if
+        it had been assigned to a name. Nothing is charged; raise the errors of ``run``.
         """
         context = self.context
         context.clear_flags()
@@ -151,7 +152,7 @@ class Arithmetic:
             template = "the exact result does not fit in {} digits"
             raise RequestError("INEXACT", template, self.precision) from None
         if self._is_plain and context.flags[decimal.Rounded]:
-            return self._unclamped.normalize(result)
+            return Decimal(self.text(self._unclamped.normalize(result)))
         return result
 
     def calculate(self, name: str, left: str, right: str) -> str:

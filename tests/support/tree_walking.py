@@ -481,7 +481,7 @@ class TreeWalker:
         if self.exact == "on" and context.flags[decimal.Inexact] and not is_asked_for:
             raise WrongError("INEXACT")
         if self.notation == "plain" and context.flags[decimal.Rounded] and not is_asked_for:
-            return _WIDE.normalize(result)
+            return Decimal(self._text(_WIDE.normalize(result)))
         return result
 
     def _text(self, value: Decimal) -> str:
