@@ -6,6 +6,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
 
+# What a hint tells to use, in the words of calcc's user. A program has others.
+OPTIONS = {
+    "tls": "--ssl",
+    "servername": "--ssl-servername",
+    "trust": "--ssl-trustfile",
+    "certificate": "--ssl-cert",
+}
+
 Address = tuple[int, str | tuple[object, ...]]  # family, and the address as connect(2) takes it
 
 
@@ -26,6 +34,7 @@ class Endpoint:
         self.deadline = float("inf")  # for everything, by the monotonic clock
         self.verbose = self.check_only = False
         self.addresses: list[Address] = []  # where the server was reached
+        self.options = OPTIONS  # for hints
 
     def within(self, seconds: float) -> "Endpoint":
         """Return a copy whose deadline is at most this number of seconds from now."""
@@ -47,4 +56,4 @@ class Endpoint:
 
     def hint(self) -> str:
         """Return what may be wrong if there was no reply at all."""
-        return "" if self.tls or self.udp else ": does it speak TLS (--ssl)?"
+        return "" if self.tls or self.udp else f": does it speak TLS ({self.options['tls']})?"

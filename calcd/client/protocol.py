@@ -11,6 +11,7 @@ MAX_NUMBER = 4096  # bytes of a line that a server compares with its own replies
 MAX_TIMEOUT = 1e6  # seconds; the limit of poll() is twice as many
 CLOSED = "connection closed by the server"
 UNEXPECTED = "the server has sent more than was asked for"
+TLS_ALERT = "the server replied with a TLS alert"
 STATE_LOST = "a new connection has none of the names, settings and answers of the one before"
 # Commands that change a setting of the connection if they have an operand, without accents.
 SETTINGS = (
@@ -39,10 +40,20 @@ class ClientError(Exception):
 
 
 def describe(error: Exception) -> str:
-    """Return what went wrong in lower case, in the words of the system or of OpenSSL."""
+    """Return what went wrong. The words of the system and of OpenSSL are in lower case."""
     if reason := getattr(error, "reason", None):  # set by OpenSSL
         return str(reason).replace("_", " ").lower()
-    return (getattr(error, "strerror", None) or str(error)).lower()
+    if text := getattr(error, "strerror", None):
+        return str(text).lower()
+    return str(error)
+
+
+def is_tls_alert(data: bytes) -> bool:
+    """Return whether this begins with a TLS alert that is not encrypted (RFC 8446, 5.1 and 6).
+
+    That is what a TLS server replies to plain text. It may hold a newline.
+    """
+    return data[:2] == b"\x15\x03" and data[3:5] == b"\0\2" and data[5:6] in (b"\1", b"\2")
 
 
 def is_number(request: bytes) -> bool:
@@ -110,12 +121,17 @@ class ReplySplitter:
     def __init__(self, expected: int) -> None:
         self.expected = expected
         self.rest = bytearray()  # the start of a reply
+        self.started = False  # has received anything
 
     def add(self, chunk: bytes) -> list[bytes]:
         """Return the replies that end in a chunk, without their newlines.
 
-        Raise ConnectionAbortedError if a reply is too long, or if there are too many.
+        Raise ConnectionAbortedError if a reply is too long, if there are too many, or if there is a
+        TLS alert in place of the first.
         """
+        if not self.started and is_tls_alert(chunk):
+            raise ConnectionAbortedError(TLS_ALERT)
+        self.started = True
         first, *others = chunk.split(b"\n")
         self.rest += first
         if len(self.rest) > MAX_REPLY:  # the others are parts of one chunk
@@ -141,6 +157,11 @@ class SessionState:
         self._settings_changed = False
         self._has_answer = False
 
+    @property
+    def has_settings(self) -> bool:
+        """Return whether names or settings would be lost with the connection."""
+        return bool(self.names) or self._settings_changed
+
     def record(self, request: str, reply: str) -> None:
         """Record what a request has changed, given its reply."""
         if reply.startswith("ERR "):
@@ -161,7 +182,7 @@ class SessionState:
         """Return True if the replies to these requests may depend on the state."""
         import re
 
-        if self.names or self._settings_changed:
+        if self.has_settings:
             return True
         text = "\n".join(requests)
         return self._has_answer and bool(re.search(CONTINUES, text, re.IGNORECASE | re.MULTILINE))

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
-from calcd.client.endpoint import Endpoint
+from calcd.client.endpoint import OPTIONS, Endpoint
 from calcd.client.protocol import CHUNK, CLOSED, MAX_TIMEOUT, ClientError, UsageError, describe
 
 TYPE_CHECKING = False
@@ -63,21 +63,27 @@ def tls_context(options: dict[str, str], servername: str | None) -> ssl.SSLConte
     return context
 
 
-def describe_tls(error: OSError) -> str:
-    """Return what went wrong with TLS, and which option may help."""
+def describe_tls(error: OSError, options: dict[str, str] = OPTIONS) -> str:
+    """Return what went wrong with TLS, and which of the options may help."""
     reason = describe(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = f"the server's certificate: {error.verify_message.rstrip('.')}"
         if error.verify_code in WRONG_NAME:
-            return f"{reason}: see --ssl-servername"
-        return f"{reason}: see --ssl-trustfile" if error.verify_code in UNKNOWN_ISSUER else reason
+            return f"{reason}: see {options['servername']}"
+        unknown = error.verify_code in UNKNOWN_ISSUER
+        return f"{reason}: see {options['trust']}" if unknown else reason
     _, is_alert, alert = reason.partition(" alert ")
     if not is_alert:
         return f"{reason}: does the server speak TLS, 1.2 or later?"
     reason = f"refused by the server: {alert}"
     if any(word in alert for word in ("certificate", "unknown ca", "handshake failure")):
-        reason += ": does it want a certificate that it trusts (--ssl-cert)?"
+        reason += f": does it want a certificate that it trusts ({options['certificate']})?"
     return reason
+
+
+def tls_failure(endpoint: Endpoint, error: OSError) -> ClientError:
+    """Return the error for a TLS connection that failed."""
+    return ClientError(f"{endpoint.name}: TLS: {describe_tls(error, endpoint.options)}")
 
 
 class TLS(socket.socket):
@@ -123,13 +129,10 @@ class TLS(socket.socket):
                     with suppress(BlockingIOError):
                         ended = not self.recv(CHUNK)
         except OSError as error:
-            raise self._failure(error) from error
+            raise tls_failure(self._endpoint, error) from error
         verified = self._tls.context.verify_mode != ssl.CERT_NONE
         verified_for = f"verified for {endpoint.servername}" if verified else "not verified"
         return f"{self._tls.version()}, certificate {verified_for}"
-
-    def _failure(self, error: OSError) -> ClientError:
-        return ClientError(f"{self._endpoint.name}: TLS: {describe_tls(error)}")
 
     def _advance_handshake(self) -> bool:
         """Continue the handshake with the peeked bytes. Return True once it is complete."""
@@ -196,7 +199,7 @@ class TLS(socket.socket):
             pass
         except ssl.SSLError as error:
             if not data and not self._received:  # TLS 1.3 reports a failed handshake here
-                raise self._failure(error) from error
+                raise tls_failure(self._endpoint, error) from error
             if not data:
                 raise
         if data:  # so that `poll` reports the end as well

@@ -93,9 +93,14 @@ def at_first_address(endpoint: Endpoint, attempt: "Callable[[Endpoint, Address],
         else:
             endpoint.addresses = [address]
             return result
+    raise unreachable(endpoint, errors) from errors[-1]
+
+
+def unreachable(endpoint: Endpoint, errors: list[OSError]) -> ClientError:
+    """Return the error for a server that was reached at none of its addresses."""
     reasons = list(dict.fromkeys(map(describe, errors)))
     hint = ": is calcd running there?" if "connection refused" in reasons else ""
-    raise ClientError(f"{endpoint.name}: {', '.join(reasons)}{hint}") from errors[-1]
+    return ClientError(f"{endpoint.name}: {', '.join(reasons)}{hint}")
 
 
 def connect_stream(endpoint: Endpoint, address: Address) -> Stream:
@@ -159,6 +164,8 @@ def exchange(
             if not chunk:
                 raise ConnectionError(CLOSED)
             yield from splitter.add(chunk)
+    if unsent:
+        raise ConnectionAbortedError(UNEXPECTED)
 
 
 class UDP:
