@@ -6,13 +6,15 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from background_daemon import USER, Background, background_in
+from calculators import CALCULATORS, Connect
 from certificates import Certificates
-from client_helpers import Servers, bundle
-from helpers import Daemon, Daemons, daemons_in, wait_until
+from client_helpers import HOST, Servers, bundle
+from helpers import TIMEOUT, Daemon, Daemons, daemons_in, wait_until
 from hypothesis import settings
 from service import Report, Service
 from systemd_container import SystemdContainer, boot_systemd, commands, why_not
@@ -125,6 +127,19 @@ def serve() -> Iterator[Servers]:
     servers = Servers()
     yield servers
     servers.stop()
+
+
+@pytest.fixture(params=CALCULATORS, ids=["Calculator", "AsyncCalculator"])
+def calculator_of(request: pytest.FixtureRequest) -> Connect:
+    """Give `Calculator`, and then an `AsyncCalculator` that is used in the same way."""
+    kind: Connect = request.param
+    return kind
+
+
+@pytest.fixture
+def connect(calculator_of: Connect) -> Connect:
+    """Give a way to connect a calculator to a port of this machine, with a timeout."""
+    return partial(calculator_of, HOST, timeout=TIMEOUT)
 
 
 @pytest.fixture(scope="session")

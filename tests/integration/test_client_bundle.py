@@ -69,7 +69,7 @@ def test_the_file_to_make_must_be_named() -> None:
 PROGRAM = """\
 from decimal import Decimal
 
-from calcd.client import Calculator, CalculatorError
+from calcd.client import AsyncCalculator, Calculator, CalculatorError
 
 with Calculator("localhost", 12000, timeout=5) as calculator:
     result: Decimal = calculator.evaluate("SOMA 0.1 0.2")
@@ -77,23 +77,55 @@ with Calculator("localhost", 12000, timeout=5) as calculator:
     results: list[Decimal | CalculatorError] = calculator.evaluate_many(["DIV 1 0"])
     texts: list[str | CalculatorError] = calculator.request_many(iter(["PING"]))
     reveal_type(calculator.evaluate)
+
+
+async def main() -> None:
+    async with AsyncCalculator(path="/run/calcd.sock", timeout=5) as calculator:
+        result: Decimal = await calculator.evaluate("SOMA 0.1 0.2")
+        text: str = await calculator.request("MAIUSCULA a")
+        results: list[Decimal | CalculatorError] = await calculator.evaluate_many(["DIV 1 0"])
+        texts: list[str | CalculatorError] = await calculator.request_many(iter(["PING"]))
+        reveal_type(calculator)
 """
+WRONG = {
+    "calculator.ask('PING')": "has no attribute",
+    "calculator.request(1)": "has incompatible type",
+    "Calculator(port='12000')": "has incompatible type",
+    "AsyncCalculator(tls=True)": "has incompatible type",
+    "number: int = calculator.evaluate('1')": "Incompatible types",
+}
 
 
-@pytest.mark.parametrize(("line", "status"), [("", 0), ("calculator.ask('PING')\n", 1)])
-def test_a_program_is_checked_against_its_types(line: str, status: int, tmp_path: Path) -> None:
-    """The program is outside the tree, and mypy is strict. calcd has py.typed."""
+def check_types(program: str, directory: Path) -> tuple[int, str]:
+    """Run mypy --strict on a program outside the tree. Return its status and its output."""
     pytest.importorskip("mypy")
-    (tmp_path / "program.py").write_text(PROGRAM + line)
+    (directory / "program.py").write_text(program)
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "program.py"],
-        cwd=tmp_path,
+        cwd=directory,
         env=clean_environment(),
         capture_output=True,
         text=True,
         timeout=3 * TIMEOUT,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (status, ""), done.stdout
-    assert 'Revealed type is "def (line: str) -> decimal.Decimal"' in done.stdout.replace("_", "")
-    assert "has no attribute" in done.stdout or not line
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_a_program_is_checked_against_its_types(tmp_path: Path) -> None:
+    """calcd has py.typed."""
+    status, output = check_types(PROGRAM, tmp_path)
+    assert status == 0, output
+    revealed = output.replace("_", "")
+    assert 'Revealed type is "def (line: str) -> decimal.Decimal"' in revealed
+    assert 'Revealed type is "calcd.client.asynccalculator.AsyncCalculator"' in revealed
+
+
+def test_a_program_that_uses_a_calculator_wrongly_is_told_so(tmp_path: Path) -> None:
+    status, output = check_types("\n".join([PROGRAM, *WRONG]), tmp_path)
+    assert status == 1
+    first = PROGRAM.count("\n") + 2
+    for number, told in enumerate(WRONG.values(), first):
+        (error,) = (line for line in output.splitlines() if f":{number}: error: " in line)
+        assert told in error

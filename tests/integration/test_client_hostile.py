@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from calculators import Connect
 from client_helpers import (
     HOST,
     PROMPT,
@@ -24,7 +25,8 @@ from client_helpers import (
 )
 from helpers import ROOT, TIMEOUT, bytes_unacked, clean_environment, wait_until
 
-from calcd.client import Calculator, CalculatorError, calculator, protocol, streams
+from calcd.client import CalculatorError, protocol, streams
+from calcd.client.replies import parse_reply
 
 TOO_LONG = f"a reply has more than {protocol.MAX_REPLY} bytes"
 SMALL = 32 << 20  # bytes: enough for a reply of any length that is allowed, twice
@@ -48,26 +50,45 @@ ENDLESS = flood(b"1" * 65536)
 # -- A reply has a bound -------------------------------------------------------------------------
 
 
-def test_a_calculator_disconnects_from_a_server_whose_reply_does_not_end(serve: Servers) -> None:
+ASK = """
+with Calculator({host!r}, {port}) as calculator:
+    before = most()
+    try:
+        calculator.request_many(["a", "b"])
+    except ConnectionAbortedError as error:
+        print(error)
+    print(most() - before)
+"""
+ASK_ASYNC = """
+async def main():
+    async with AsyncCalculator({host!r}, {port}) as calculator:
+        before = most()
+        try:
+            await calculator.request_many(["a", "b"])
+        except ConnectionAbortedError as error:
+            print(error)
+        print(most() - before)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("ask", [ASK, ASK_ASYNC], ids=["Calculator", "AsyncCalculator"])
+def test_a_calculator_disconnects_from_a_server_whose_reply_does_not_end(
+    ask: str, serve: Servers
+) -> None:
     """It does not send the request again."""
-    script = f"""if True:
+    script = """if True:
+        import asyncio
         from pathlib import Path
-        from calcd.client import Calculator
+        from calcd.client import AsyncCalculator, Calculator
 
         def most():
             status = Path("/proc/self/status").read_text()
             return int(status.partition("VmHWM:")[2].split()[0]) * 1024
-
-        with Calculator({HOST!r}, {serve(ENDLESS)}) as calculator:
-            before = most()
-            try:
-                calculator.request_many(["a", "b"])
-            except ConnectionAbortedError as error:
-                print(error)
-            print(most() - before)
     """
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", script + ask.format(host=HOST, port=serve(ENDLESS))],
         cwd=ROOT,
         env=clean_environment(),
         capture_output=True,
@@ -77,7 +98,7 @@ def test_a_calculator_disconnects_from_a_server_whose_reply_does_not_end(serve: 
     )
     assert done.stderr == ""
     said, grown = done.stdout.splitlines()
-    assert said == TOO_LONG
+    assert said.endswith(f": {TOO_LONG}")
     assert int(grown) < SMALL
 
 
@@ -165,9 +186,11 @@ def test_a_prompt_does_not_take_a_late_reply_for_the_next(serve: Servers, tmp_pa
         assert screen.end() == 3
 
 
-def test_a_calculator_does_not_take_a_late_reply_for_the_next(serve: Servers) -> None:
+def test_a_calculator_does_not_take_a_late_reply_for_the_next(
+    serve: Servers, connect: Connect
+) -> None:
     shown, sent = threading.Event(), threading.Event()
-    with Calculator(HOST, serve(lambda connection: one_more(connection, shown, sent))) as one:
+    with connect(serve(lambda connection: one_more(connection, shown, sent))) as one:
         assert one.evaluate("a") == 1
         shown.set()
         assert sent.wait(TIMEOUT)
@@ -175,14 +198,41 @@ def test_a_calculator_does_not_take_a_late_reply_for_the_next(serve: Servers) ->
             one.evaluate("b")
 
 
-def test_a_calculator_notices_too_many_replies_at_once(serve: Servers) -> None:
+def test_a_calculator_notices_too_many_replies_at_once(serve: Servers, connect: Connect) -> None:
     """It notices before it has sent all requests."""
     asked = ["1" * 1000] * 10_000
     with (
-        Calculator(HOST, serve(flood(b"1\n" * 32768)), timeout=TIMEOUT) as calculator,
+        connect(serve(flood(b"1\n" * 32768))) as calculator,
         pytest.raises(ConnectionAbortedError, match=protocol.UNEXPECTED),
     ):
         calculator.request_many(asked)
+
+
+def test_a_calculator_takes_no_reply_to_what_it_has_not_sent(
+    serve: Servers, connect: Connect
+) -> None:
+    """There are as many replies as requests, but all come after the first."""
+    count = 20_000
+
+    def script(connection: socket.socket) -> None:
+        assert connection.recv(1)
+        connection.sendall(b"1\n" * count)
+        assert read_all_or_reset(connection) < 1000 * count
+
+    with (
+        connect(serve(script)) as calculator,
+        pytest.raises(ConnectionAbortedError, match=protocol.UNEXPECTED),
+    ):
+        calculator.request_many(["1" * 1000] * count)
+
+
+def read_all_or_reset(connection: socket.socket) -> int:
+    """Return how many bytes come before the other side ends."""
+    count = 0
+    with suppress(ConnectionError):
+        while data := connection.recv(1 << 16):
+            count += len(data)
+    return count
 
 
 def test_a_datagram_is_one_reply(tmp_path: Path) -> None:
@@ -308,6 +358,30 @@ def test_messages_on_standard_error_are_printable(argument: str, said: str) -> N
 
 
 def test_an_error_is_shown_with_printable_characters() -> None:
-    error = calculator.parse_reply("ERR X \x1b[31m")
+    error = parse_reply("ERR X \x1b[31m")
     assert isinstance(error, CalculatorError)
     assert (error.message, str(error)) == ("\x1b[31m", r"X \x1b[31m")
+
+
+CONTROL = "\x1b]0;title\x07 \x9b31m \u202e"
+
+
+@pytest.mark.parametrize("ask", ["evaluate", "evaluate_many"])
+@pytest.mark.parametrize(
+    "replies", [f"{CONTROL}\n", f"ERR X {CONTROL}\n", f"ERR {CONTROL}\n"], ids=ascii
+)
+def test_no_error_of_a_calculator_has_control_characters(
+    replies: str, ask: str, serve: Servers, connect: Connect
+) -> None:
+    def script(connection: socket.socket) -> None:
+        assert connection.recv(100)
+        connection.sendall(replies.encode())
+
+    requests: object = "a" if ask == "evaluate" else ["a", "b", "c"]
+    with (
+        connect(serve(*[script] * (1 if ask == "evaluate" else 2))) as calculator,
+        pytest.raises((CalculatorError, ValueError, ConnectionError)) as error,
+    ):
+        getattr(calculator, ask)(requests)
+    for text in str(error.value), repr(error.value):
+        assert text.isprintable()

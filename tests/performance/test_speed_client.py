@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from calcd.client import calculator, cli, prompt, protocol, streams, tls, transport
+from calcd.client import cli, prompt, protocol, replies, streams, tls, transport
 
 SMALL, LARGE = 8 << 10, 64 << 10  # bytes
 MOST = 12  # times as long for 8 times as much; what is quadratic takes 64 times as long
@@ -62,8 +62,8 @@ WORKS: dict[str, tuple[Callable[[str], object], list[str]]] = {
         lambda text: tls.describe_tls(OSError(1, text)),
         ["a", " alert ", " alert"],
     ),
-    "a result": (calculator.parse_reply, ["ERR ", "ERR", "E", " "]),
-    "a line": (lambda text: calculator.encode_request(text + "x"), ["a", " ", "\t", "é"]),
+    "a result": (replies.parse_reply, ["ERR ", "ERR", "E", " "]),
+    "a line": (lambda text: replies.encode_request(text + "x"), ["a", " ", "\t", "é"]),
     "a message": (streams.printable, ["a", "\x1b", "\u202e", "\t", "é", "\udc9b"]),
     "options": (lambda text: cli.Options(["-" + "4" * len(text), text]).endpoint, ["4"]),
 }
