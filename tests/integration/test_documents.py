@@ -35,7 +35,7 @@ from helpers import ROOT, TIMEOUT, Daemon, Daemons, ask, clean_environment
 from calcd.config.settings import SETTINGS
 from calcd.core.commands import TABLE
 
-CLIENT_PAGE = ROOT / "docs" / "client.md"
+CLIENT_PAGE = ROOT / "docs" / "clients.md"
 DESIGN = ROOT / "docs" / "design.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 LAYERS = ("core", "config", "net", "daemon")
@@ -173,6 +173,65 @@ def test_the_students_client_gets_its_answer(shared_daemon: Daemon, tmp_path: Pa
         check=True,
     )
     assert result.stdout.splitlines() == [prompt + rest[0], *rest[1:]]
+
+
+# Mark and language of each program, its file, what it needs, and the commands that run it.
+PROGRAMS = [
+    ("bash", "bash", "calc.bash", "bash", ["bash calc.bash"]),
+    ("coproc", "bash", "calc.bash", "bash", ["bash calc.bash"]),
+    ("perl", "perl", "calc.pl", "perl", ["perl calc.pl"]),
+    ("node", "js", "calc.mjs", "node", ["node calc.mjs"]),
+    ("c", "c", "calc.c", "cc", ["cc -Wall -Wextra -Werror -o calc calc.c", "./calc"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("mark", "language", "name", "needs", "commands"), PROGRAMS, ids=[row[0] for row in PROGRAMS]
+)
+def test_ten_lines_of_another_language_are_a_client(
+    mark: str,
+    language: str,
+    name: str,
+    needs: str,
+    commands: list[str],
+    shared_daemon: Daemon,
+    tmp_path: Path,
+) -> None:
+    if shutil.which(needs) is None:
+        pytest.skip(f"{needs} is not installed")
+    program = marked(CLIENT_PAGE, mark, language)
+    lines = [line for line in program.splitlines() if line.strip(" {}") and line[0] != "#"]
+    assert len(lines) <= 10
+    assert program.count("12000") >= 1
+    assert shared_daemon.host == "127.0.0.1"
+    (tmp_path / name).write_text(program.replace("12000", str(shared_daemon.port)))
+    (tmp_path / "calcc").write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    (tmp_path / "calcc").chmod(0o755)
+    command, *replies = next(
+        block.splitlines()
+        for _, block in blocks(CLIENT_PAGE, "text")
+        if block.startswith("$ bash calc.bash ")
+    )
+    requests = shlex.split(command)[3:]
+
+    def run(*requests: str) -> tuple[str, int]:
+        *builds, start = map(shlex.split, commands)
+        for build in builds:
+            subprocess.run(build, cwd=tmp_path, timeout=TIMEOUT, check=True)
+        done = subprocess.run(
+            [*start, *requests],
+            cwd=tmp_path,
+            env=clean_environment(PATH=f"{tmp_path}:{os.environ['PATH']}"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        return done.stdout, done.returncode
+
+    assert run(*requests) == ("".join(f"{reply}\n" for reply in replies), 1)
+    assert run("SOMA 2 2") == ("4\n", 0)
 
 
 EXAMPLES = [
