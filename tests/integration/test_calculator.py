@@ -1,6 +1,7 @@
 """Calculator, the Python API, with the daemon and with servers that run a script."""
 
 import doctest
+import re
 import shutil
 import socket
 import ssl
@@ -8,7 +9,8 @@ import subprocess
 import sys
 import threading
 from array import array
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from fcntl import ioctl
 from functools import partial
@@ -23,7 +25,7 @@ from certificates import Certificates
 from client_helpers import HOST, Script, Servers, echo, receive, reset
 from helpers import ROOT, TIMEOUT, Daemon, Daemons, bytes_unacked, read_all, wait_until
 
-from calcd.client import CalculatorError
+from calcd.client import Calculator, CalculatorError
 from calcd.client.protocol import STATE_LOST
 
 
@@ -224,8 +226,8 @@ def test_a_server_that_wants_a_certificate(
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-def test_a_server_that_renegotiates(certificates: Certificates, connect: Connect) -> None:
-    """`ssl.create_default_context()` allows that up to TLS 1.2."""
+def test_a_server_that_renegotiates(certificates: Certificates) -> None:
+    """`ssl.create_default_context()` allows that up to TLS 1.2. asyncio has a TLS of its own."""
     pair = certificates.server
     files = ["-cert", str(pair.cert), "-key", str(pair.key)]
     command = ["openssl", "s_server", "-tls1_2", "-accept", f"{HOST}:0", *files]
@@ -247,7 +249,7 @@ def test_a_server_that_renegotiates(certificates: Certificates, connect: Connect
         try:
             port = next(line for line in output if line.startswith(b"ACCEPT")).rpartition(b":")[2]
             context = ssl.create_default_context(cafile=str(certificates.authority.cert))
-            with connect(int(port), tls=context) as calculator:
+            with Calculator(HOST, int(port), timeout=TIMEOUT, tls=context) as calculator:
                 for _ in range(2):
                     type_line(b"r\n")
                     replying = threading.Thread(target=reply)
@@ -622,6 +624,77 @@ def test_a_server_that_is_gone(start_daemon: Daemons, connect: Connect) -> None:
         assert calculator.evaluate("SOMA 2 2") == 4
         daemon.stop()
         with pytest.raises(ConnectionRefusedError):
+            calculator.evaluate("SOMA 2 2")
+
+
+def test_a_server_that_restarts(
+    start_daemon: Daemons, tmp_path: Path, calculator_of: Connect
+) -> None:
+    """Only what was set is missed."""
+    path = tmp_path / "calcd.sock"
+    options = "-l", f"unix://{path}"
+    daemon = start_daemon(*options)
+    with calculator_of(path=path, timeout=TIMEOUT) as calculator:
+        assert calculator.evaluate("SOMA 2 2") == 4
+        daemon.stop()
+        with pytest.raises(FileNotFoundError, match=re.escape(f"{path}: no such file")):
+            calculator.evaluate("SOMA 2 2")
+        daemon = start_daemon(*options)
+        assert calculator.evaluate("x = 5") == 5
+        daemon.stop()
+        daemon = start_daemon(*options)
+        with pytest.raises(ConnectionError, match=STATE_LOST):
+            calculator.evaluate("SOMA 2 2")
+        assert calculator.evaluate("SOMA 2 2") == 4
+
+
+@contextmanager
+def haproxy(directory: Path, server: Path, pair: Path) -> Iterator[tuple[int, int]]:
+    """Run HAProxy before a server. Give its port for TCP and that for TLS."""
+    with socket.create_server((HOST, 0)) as plain, socket.create_server((HOST, 0)) as tls:
+        descriptors = plain.fileno(), tls.fileno()
+        configuration = directory / "haproxy.cfg"
+        configuration.write_text(f"""
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+listen calcd
+    bind fd@{descriptors[0]}
+    bind fd@{descriptors[1]} ssl crt {pair}
+    server calcd unix@{server}
+""")
+        command = ["haproxy", "-db", "-f", str(configuration)]
+        with subprocess.Popen(
+            command, pass_fds=descriptors, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                yield plain.getsockname()[1], tls.getsockname()[1]
+            finally:
+                process.kill()
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")
+def test_a_server_behind_haproxy(
+    start_daemon: Daemons, tmp_path: Path, certificates: Certificates, connect: Connect
+) -> None:
+    path, pair = tmp_path / "calcd.sock", certificates.server.in_one_file()
+    context = ssl.create_default_context(cafile=str(certificates.authority.cert))
+    daemon = start_daemon("-l", f"unix://{path}")
+    with haproxy(tmp_path, path, pair) as (plain, tls):
+        with connect(plain) as calculator:
+            sums = [f"SOMA {number} 1" for number in range(1000)]
+            assert calculator.evaluate_many(sums) == list(range(1, 1001))
+            daemon.stop()
+            with pytest.raises(ConnectionError, match=f"{HOST} port {plain}: connection"):
+                calculator.evaluate("SOMA 2 2")
+            start_daemon("-l", f"unix://{path}")
+            assert calculator.evaluate("SOMA 2 2") == 4
+        with connect(tls, tls=context) as calculator:
+            assert calculator.evaluate("SOMA 2 2") == 4
+        hint = r"does it speak TLS \(tls=\)\?"
+        with connect(tls) as calculator, pytest.raises(ConnectionError, match=hint):
             calculator.evaluate("SOMA 2 2")
 
 
