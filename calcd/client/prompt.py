@@ -4,26 +4,20 @@ import io
 import os
 import re
 import select
+import signal
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from calcd.client import transport
+from calcd.client.completion import HELP, Completer
 from calcd.client.endpoint import Endpoint
-from calcd.client.protocol import (
-    CHUNK,
-    CLOSED,
-    STATE_LOST,
-    ClientError,
-    ReplyCounter,
-    ReplySplitter,
-    SessionState,
-    describe,
-)
-from calcd.client.streams import STDIN, Output, warn, write_output
+from calcd.client.interactive import InteractiveSession, NoReplyError
+from calcd.client.protocol import CHUNK, ClientError, describe
+from calcd.client.streams import STDIN, STDOUT, Output, printable, warn, write_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 try:
     import readline
@@ -34,75 +28,137 @@ except ImportError:
 
 HISTORY_FILE, HISTORY_LINES = os.path.expanduser("~/.calcc_history"), 1000
 IN_PORTUGUESE = b"LANGUAGE pt\n"
-HELP, QUIT = ("HELP", "AJUDA"), ("QUIT", "EXIT", "SAIR")
-HELP_TIMEOUT = 1.0  # seconds; the Tab key waits for the server once
-MAX_TOPICS = 20  # of HELP that are asked for
-MAX_ANSWERS, MAX_ANSWER_SIZE = 10, 2000  # answers that the Tab key offers, characters of each
-NUMBER, OPERATION = r"[-+]?[0-9.]+(E[-+]?[0-9]+)?", r"\b[A-Z][A-Z0-9]+\b"  # in replies
-# Where a word starts. Not at + and -: -1E+3 is one word.
-WORD_DELIMITERS = " \t\n*/%^(),=<>!"
+INDENT = "  "  # of the lines of help, but the first
+ENDINGS = (signal.SIGHUP, signal.SIGTERM)
+
+
+class Terminated(BaseException):
+    """A signal has come that ends the program."""
 
 
 def run_prompt(server: transport.Transport, endpoint: Endpoint) -> int:
     """Send each line that is typed, and write its reply. Return the exit status."""
-    counter = ReplyCounter()
-    state = SessionState()
-    greeting = greeting_of(os.environ, endpoint)
-    completer = Completer(endpoint, state, greeting)
-    if READLINE:
-        completer.install()
-        readline.set_history_length(HISTORY_LINES)
-        with suppress(OSError):
-            readline.read_history_file(HISTORY_FILE)
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # the server decides what is text
+    session = InteractiveSession(server, endpoint, setup_of(os.environ, endpoint))
     try:
-        while True:
+        with saved_history():
+            return Prompt(session).run()
+    except ConnectionAbortedError as error:
+        raise ClientError(f"{endpoint.name}: {describe(error)}") from None
+    except Terminated as ending:
+        (number,) = ending.args
+        signal.raise_signal(number)  # so that the shell sees why
+        return 128 + int(number)  # the signal is blocked
+    finally:
+        session.close()
+
+
+class Prompt:
+    """Reads lines from the terminal, and shows the replies there."""
+
+    def __init__(self, session: InteractiveSession) -> None:
+        self._session = session
+        self._completer = Completer(session)
+        self._colour = colour_of_errors(os.environ)
+        self._has_errors = False  # at least one reply was an ERR
+
+    def run(self) -> int:
+        """Greet, and ask what is typed, until `QUIT` or the end. Return the exit status."""
+        session = self._session
+        if READLINE:
+            self._completer.install()
+        name = printable(session.endpoint.name)
+        version = session.greet() or "server"
+        write_output(f"{version} at {name}: HELP lists its topics, Ctrl-D ends\n".encode())
+        offered: list[str] = []
+        while not session.ended:
             try:
-                line = input("calcc> ")
+                line = read_line("\n".join(offered))
             except KeyboardInterrupt:
                 write_output(b"\n")
+                offered = []
                 continue
             except EOFError:
                 write_output(b"\n")
                 break
             # More than one if newlines were pasted.
-            lines = [part for part in line.split("\n") if part.strip(" \t\r")]
-            if not lines:
-                continue
-            requests = line.encode(errors="surrogateescape") + b"\n"
-            is_first = counter.requests == 0
-            counter.add_requests(requests)
-            if is_first:
-                replies = first_exchange(server, greeting, requests, len(lines), endpoint)
-            else:
-                replies = exchange(server, requests, len(lines), endpoint, reused=True)
-            if not replies:
-                # The server closes idle connections. Sending the request again is harmless.
-                server.close()
-                server = transport.connect(endpoint)
-                if state.affects([line]):
-                    warn(STATE_LOST)
-                state.reset()
-                replies = first_exchange(server, greeting, requests, len(lines), endpoint)
-            counter.add_replies(replies)
+            lines = [part for part in line.split("\n") if part.strip(" \t\r\0")]
+            if lines:
+                self._ask(lines)
+            offered = session.unanswered if lines else []
+        if session.ended and session.unanswered:
+            warn(f"{name}: lines behind QUIT, which were not asked: {len(session.unanswered)}")
+        return 3 if session.unanswered else int(self._has_errors)
+
+    def _ask(self, lines: list[str]) -> None:
+        """Ask lines, and show the replies."""
+        try:
+            for request, reply in self._session.ask(lines):
+                text = reply.decode(errors="replace")
+                self._has_errors = self._has_errors or text.startswith("ERR ")
+                self._completer.add_answer(text)
+                self._show(request, reply)
+        except NoReplyError as error:
+            warn(str(error))
+        except KeyboardInterrupt:
+            self._session.close()  # a late reply would be taken for that to the next line
+            write_output(b"\n")
+
+    def _show(self, request: str, reply: bytes) -> None:
+        """Write a reply: an error in its colour, help in lines that fit."""
+        reply = reply.removesuffix(b"\r")
+        start, end = self._colour if reply.startswith(b"ERR ") else (b"", b"")
+        if request.strip(" \t").upper().startswith(HELP) and len(reply) <= CHUNK:
+            width = os.get_terminal_size(STDOUT).columns or len(reply)
+            reply = wrap(reply.decode(errors="backslashreplace"), width).encode()
+        try:
+            write_output(start)
             with Output() as output:
-                output.write(replies)
-            reply_lines = replies.decode(errors="replace").split("\n")[:-1]
-            for request, reply in zip(lines, reply_lines, strict=False):
-                state.record(request, reply)
-                completer.add_answer(reply)
-            if len(reply_lines) < len(lines) or line.strip(" \t").upper() in QUIT:
-                break
+                output.write(reply)
+        finally:
+            write_output(end + b"\n")
+
+
+def read_line(offered: str) -> str:
+    """Return what is typed, given a text that is there to begin with."""
+
+    def insert() -> None:
+        if not select.select([STDIN], [], [], 0)[0]:  # what was typed ahead would go on from it
+            readline.insert_text(offered)
+
+    if READLINE:
+        readline.set_startup_hook(insert if offered else None)
+    return input("calcc> ")
+
+
+@contextmanager
+def saved_history() -> "Iterator[None]":
+    """Read the history, and save it at the end, which may be SIGHUP or SIGTERM."""
+
+    def end(number: int, _frame: object) -> None:
+        for each in ENDINGS:  # one that comes again must not keep the history from being saved
+            signal.signal(each, signal.SIG_IGN)
+        raise Terminated(number)
+
+    caught = [each for each in ENDINGS if signal.getsignal(each) == signal.SIG_DFL]
+    for each in caught:
+        signal.signal(each, end)
+    if READLINE:
+        readline.set_history_length(HISTORY_LINES)
+        with suppress(OSError):
+            readline.read_history_file(HISTORY_FILE)
+    try:
+        yield
     finally:
-        server.close()
         if READLINE:
             with suppress(OSError):
                 readline.write_history_file(HISTORY_FILE)
-    return counter.exit_status(endpoint.name, CLOSED, endpoint.hint())
+        for each in caught:
+            signal.signal(each, signal.SIG_DFL)
 
 
-def greeting_of(environment: "Mapping[str, str]", endpoint: Endpoint) -> bytes:
+def setup_of(environment: "Mapping[str, str]", endpoint: Endpoint) -> bytes:
     """Return what a connection begins with: a request for the language of the locale, if any.
 
     Over UDP each request has a session of its own, which it would not reach.
@@ -113,136 +169,35 @@ def greeting_of(environment: "Mapping[str, str]", endpoint: Endpoint) -> bytes:
     return IN_PORTUGUESE if is_portuguese and not endpoint.udp else b""
 
 
-def first_exchange(
-    server: transport.Transport, greeting: bytes, requests: bytes, count: int, endpoint: Endpoint
-) -> bytes:
-    """Do the first `exchange` of a connection, after its greeting, whose reply is left out.
+def colour_of_errors(environment: "Mapping[str, str]") -> tuple[bytes, bytes]:
+    """Return what begins and ends red text on this terminal.
 
-    An error in place of all replies is that of a server that does not serve this client.
+    Both are empty if the terminal has no colours, or if NO_COLOR is set: https://no-color.org.
     """
-    if not greeting:
-        return exchange(server, requests, count, endpoint)
-    replies = exchange(server, greeting + requests, count + 1, endpoint)
-    _, _, others = replies.partition(b"\n")
-    return replies if replies.startswith(b"ERR ") and not others else others
-
-
-def exchange(
-    server: transport.Transport,
-    requests: bytes,
-    count: int,
-    endpoint: Endpoint,
-    *,
-    reused: bool = False,
-) -> bytes:
-    """Return the replies to `count` requests, fewer if the server has closed the connection.
-
-    `reused` tells that this is not the first exchange: the server may not have sent anything since.
-    Raise ClientError on a timeout, and for a reply that is too long or was not asked for.
-    """
-    splitter = ReplySplitter(count)
-    replies: list[bytes] = []
+    if environment.get("NO_COLOR"):
+        return b"", b""
     try:
-        for reply in transport.exchange(server, requests, splitter, endpoint, reused=reused):
-            replies.append(reply)
-    except (TimeoutError, ConnectionAbortedError) as error:
-        raise ClientError(f"{endpoint.name}: {describe(error)}") from None
-    except OSError:
-        pass  # the same as closed
-    return b"\n".join([*replies, bytes(splitter.rest)])
-
-
-def fetch_names(endpoint: Endpoint, greeting: bytes = b"") -> tuple[list[str], list[str]]:
-    """Return the operations and topics that HELP names; none if the server does not reply in time.
-
-    They are fetched on a connection of their own: a late reply then disturbs no other request.
-    """
-    limited = endpoint.within(HELP_TIMEOUT)
-    limited.verbose = False
-    if endpoint.udp:  # each address gets its share
-        share = min(HELP_TIMEOUT, endpoint.timeout or HELP_TIMEOUT) / len(endpoint.addresses)
-        limited.timeout = share
+        import curses
+    except ImportError:  # a part of Python that may be missing
+        return b"", b""
     try:
-        server = transport.connect(limited, endpoint.addresses)
-        try:
-            reply = first_exchange(server, greeting, b"HELP\n", 1, limited)
-            text = reply.decode(errors="replace")
-            if text.startswith("ERR ") or not text.endswith("\n") or len(text) > CHUNK:
-                return [], []
-            topics = list(filter(str.islower, re.findall(r"[^\W\d_]+", text)))[:MAX_TOPICS]
-            requests = "".join(f"HELP {topic}\n" for topic in topics).encode()
-            replies = exchange(server, requests, len(topics), limited, reused=True)
-        finally:
-            server.close()
-    except (ClientError, OSError):
-        return [], []
-    lines = [text, *replies[:CHUNK].decode(errors="replace").split("\n")]
-    names = [re.findall(OPERATION, line) for line in lines if not line.startswith("ERR ")]
-    return list(dict.fromkeys(name for each in names for name in each)), topics
+        curses.setupterm(fd=STDOUT)
+    except curses.error:  # an unknown terminal
+        return b"", b""
+    start, end = curses.tigetstr("setaf"), curses.tigetstr("op")
+    return (curses.tparm(start, curses.COLOR_RED), end) if start and end else (b"", b"")
 
 
-class Completer:
-    """Completion for the Tab key: operations, topics of HELP, assigned names, the last answers.
+def wrap(text: str, width: int) -> str:
+    """Return a text in lines of at most this width, where its words allow.
 
-    Where a number may stand, and in place of `ans`, Tab inserts the last answer. The next Tab
-    replaces it by the one before.
+    It is broken at blanks, and a word that is longer than a line behind a vertical bar.
     """
-
-    def __init__(self, endpoint: Endpoint, state: SessionState, greeting: bytes = b"") -> None:
-        self._endpoint = endpoint
-        self._state = state
-        self._greeting = greeting
-        self._names: tuple[list[str], list[str]] | None = None  # not fetched yet
-        self._answers: list[str] = []  # without duplicates, the last one first
-        self._inserted = "", "", 0  # the word with an answer, its start before that, which answer
-        self._matches: list[str] = []
-
-    def install(self) -> None:
-        """Bind the Tab key to this completer."""
-        libedit = "libedit" in (readline.__doc__ or "")
-        readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
-        readline.set_completer_delims(WORD_DELIMITERS)
-        readline.set_completer(self)
-
-    def add_answer(self, reply: str) -> None:
-        """Remember a reply that is a number."""
-        self._inserted = "", "", 0
-        if len(reply) <= MAX_ANSWER_SIZE and re.fullmatch(NUMBER, reply, re.ASCII):
-            others = [answer for answer in self._answers if answer != reply]
-            self._answers = [reply, *others][:MAX_ANSWERS]
-
-    def __call__(self, word: str, state: int) -> str | None:
-        """Return match number `state` for the word before the cursor, as readline calls it."""
-        if state == 0 and select.select([STDIN], [], [], 0)[0]:
-            self._matches = [f"{word}\t"]  # more input is waiting: a pasted tab is a blank
-        elif state == 0:
-            before = readline.get_line_buffer()[: readline.get_begidx()]
-            self._matches = self._complete(before, word)
-        return self._matches[state] if state < len(self._matches) else None
-
-    def _complete(self, before: str, word: str) -> list[str]:
-        """Return all matches for a word and the text before it."""
-        inserted, head, number = self._inserted
-        if word and word == inserted:
-            return self._insert_answer(head, (number + 1) % len(self._answers))
-        start = max(word.rfind("+"), word.rfind("-")) + 1
-        head, word = word[:start], word[start:]
-        command = (before + head).strip(" \t").upper()
-        takes_number = word.lower() == "ans" or (not word and command not in ("", *HELP))
-        if self._answers and takes_number:
-            return self._insert_answer(head, 0)
-        if self._names is None:
-            self._names = [], []  # fetched once, even if that is interrupted
-            self._names = fetch_names(self._endpoint, self._greeting)
-        operations, topics = self._names
-        names = [name.lower() if word.islower() else name for name in operations]
-        if command in HELP:
-            names += [topic.upper() if word.isupper() else topic for topic in topics]
-        names += [*self._state.names, *(["ans"] if self._answers else [])]
-        return [head + name for name in names if name.lower().startswith(word.lower())]
-
-    def _insert_answer(self, head: str, number: int) -> list[str]:
-        """Return one of the answers as the only match."""
-        word = head + self._answers[number]
-        self._inserted = word, head, number
-        return [word]
+    lines = [""]
+    for word in re.findall(r"[^ ]+ *", text):
+        is_long = len(word) > width - len(INDENT)
+        for part in re.split(r"(?<=\|)", word) if is_long else [word]:
+            if lines[-1].strip() and len(lines[-1]) + len(part.rstrip(" ")) > width:
+                lines.append(INDENT)
+            lines[-1] += part
+    return "\n".join(line.rstrip(" ") for line in lines)

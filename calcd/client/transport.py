@@ -205,7 +205,7 @@ class UDP:
                         return server.recv(CHUNK)
                     except TimeoutError:
                         pass
-                raise OSError(f"no reply in {timeout:g} s")
+                raise TimeoutError(f"no reply in {timeout:g} s")
             finally:
                 server.close()
 

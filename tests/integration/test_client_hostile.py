@@ -20,6 +20,7 @@ from client_helpers import (
     answer,
     calcc,
     error_message,
+    greeted,
     receive,
     terminal,
 )
@@ -132,7 +133,7 @@ def limit_memory(screen: Terminal) -> None:
 def test_a_prompt_disconnects_from_a_server_that_does_not_stop_sending(
     script: Script, said: str, serve: Servers, tmp_path: Path
 ) -> None:
-    port = serve(script)
+    port = serve(greeted(script))
     with terminal(tmp_path, HOST, port) as screen:
         screen.expect(PROMPT)
         limit_memory(screen)
@@ -153,7 +154,7 @@ def test_a_prompt_shows_none_of_too_many_replies(
         connection.sendall(replies)
         assert connection.recv(1) == b""
 
-    port = serve(script)
+    port = serve(greeted(script))
     with terminal(tmp_path, HOST, port) as screen:
         screen.expect(PROMPT)
         screen.type("a\r")
@@ -174,7 +175,7 @@ def one_more(connection: socket.socket, shown: threading.Event, sent: threading.
 
 def test_a_prompt_does_not_take_a_late_reply_for_the_next(serve: Servers, tmp_path: Path) -> None:
     shown, sent = threading.Event(), threading.Event()
-    port = serve(lambda connection: one_more(connection, shown, sent))
+    port = serve(greeted(lambda connection: one_more(connection, shown, sent)))
     with terminal(tmp_path, HOST, port) as screen:
         screen.expect(PROMPT)
         screen.type("a\r")
@@ -241,6 +242,8 @@ def test_a_datagram_is_one_reply(tmp_path: Path) -> None:
         server.settimeout(TIMEOUT)
         port = server.getsockname()[1]
         with terminal(tmp_path, "-u", HOST, port) as screen:
+            _, sender = server.recvfrom(100)
+            server.sendto(b"calcd 1.2.3\n", sender)
             screen.expect(PROMPT)
             screen.type("a\r")
             _, sender = server.recvfrom(100)
@@ -297,7 +300,7 @@ def test_a_prompt_escapes_what_could_steer_the_terminal(serve: Servers, tmp_path
             connection.sendall(raw + b"\n")
         assert connection.recv(1) == b""
 
-    with terminal(tmp_path, HOST, serve(script)) as screen:
+    with terminal(tmp_path, HOST, serve(greeted(script))) as screen:
         screen.expect(PROMPT)
         for _, text in REPLIES:
             screen.type("a\r")

@@ -16,12 +16,13 @@ from client_helpers import (
     Servers,
     Terminal,
     drip,
+    greeted,
     receive,
     terminal,
 )
 from helpers import Daemon, clean_environment
 
-from calcd.client import cli, prompt, protocol, transport
+from calcd.client import cli, completion, interactive, prompt, protocol, transport
 
 pytest.importorskip("readline")
 
@@ -31,8 +32,8 @@ TOPICS = b"numbers: ADD|SOMA SQRT LOG10\nsession: PING QUIT|SAIR\n"
 ALL_NAMES = b"numbers: SOMA|ADD, SQRT; others: PING, HELP; HELP SOMA tells how it is used\n"
 
 
-def replies(*pairs: tuple[bytes, bytes]) -> Script:
-    """Receive these requests one after the other, and reply to each."""
+def replies(*pairs: tuple[bytes, bytes], setup: bytes = b"") -> Script:
+    """Greet, receive these requests one after the other, and reply to each."""
 
     def script(connection: socket.socket) -> None:
         for request, reply in pairs:
@@ -40,7 +41,7 @@ def replies(*pairs: tuple[bytes, bytes]) -> Script:
             connection.sendall(reply + b"\n")
         assert connection.recv(1) == b""
 
-    return script
+    return greeted(script, setup)
 
 
 def helps(connection: socket.socket) -> None:
@@ -190,15 +191,16 @@ def test_a_server_whose_list_of_operations_never_ends(
 @pytest.mark.parametrize("reply", [NAMES[:-1] + b"X" * protocol.CHUNK + b"\n", NAMES * 2])
 def test_a_list_of_operations_that_is_too_long(reply: bytes, serve: Servers) -> None:
     port = serve(lambda connection: connection.sendall(reply))
-    assert prompt.fetch_names(cli.Options([HOST, str(port)]).endpoint) == ([], [])
+    words = completion.fetch_words(cli.Options([HOST, str(port)]).endpoint)
+    assert (words.operations, words.topics) == ([], [])
 
 
 def test_operations_are_read_from_the_topics(serve: Servers) -> None:
     endpoint = cli.Options([HOST, str(serve(helps))]).endpoint
     transport.resolve(endpoint)
-    operations, topics = prompt.fetch_names(endpoint)
-    assert operations == ["HELP", "ADD", "SOMA", "SQRT", "LOG10", "PING", "QUIT", "SAIR"]
-    assert topics == ["numbers", "session"]
+    words = completion.fetch_words(endpoint)
+    assert words.operations == ["HELP", "ADD", "SOMA", "SQRT", "LOG10", "PING", "QUIT", "SAIR"]
+    assert words.topics == ["numbers", "session"]
 
 
 def test_the_help_of_an_older_server_is_in_one_line(serve: Servers) -> None:
@@ -208,8 +210,8 @@ def test_the_help_of_an_older_server_is_in_one_line(serve: Servers) -> None:
         topics = connection.recv(4096).count(b"\n")
         connection.sendall(topics * b"ERR UNKNOWN-OPERATION unknown operation: HELP lists them\n")
 
-    operations, _ = prompt.fetch_names(cli.Options([HOST, str(serve(older))]).endpoint)
-    assert operations == ["SOMA", "ADD", "SQRT", "PING", "HELP"]
+    words = completion.fetch_words(cli.Options([HOST, str(serve(older))]).endpoint)
+    assert words.operations == ["SOMA", "ADD", "SQRT", "PING", "HELP"]
 
 
 def test_operations_are_fetched_from_the_address_that_was_reached(
@@ -219,14 +221,14 @@ def test_operations_are_fetched_from_the_address_that_was_reached(
     endpoint = cli.Options(["localhost", str(serve(lambda _: None, helps)), "-4"]).endpoint
     transport.connect(endpoint).close()
     monkeypatch.setattr(transport, "resolve", lambda _: pytest.fail("asked for the name again"))
-    assert "SOMA" in prompt.fetch_names(endpoint)[0]
+    assert "SOMA" in completion.fetch_words(endpoint).operations
 
 
 def test_an_answer_that_is_too_long_is_not_kept() -> None:
-    completer = prompt.Completer(cli.Options([]).endpoint, protocol.SessionState())
-    for size in prompt.MAX_ANSWER_SIZE, prompt.MAX_ANSWER_SIZE + 1:
+    completer = completion.Completer(interactive.InteractiveSession(None, cli.Options([]).endpoint))
+    for size in completion.MAX_ANSWER_SIZE, completion.MAX_ANSWER_SIZE + 1:
         completer.add_answer("1" * size)
-    assert list(map(len, completer._answers)) == [prompt.MAX_ANSWER_SIZE]
+    assert list(map(len, completer._answers)) == [completion.MAX_ANSWER_SIZE]
 
 
 # -- Names ---------------------------------------------------------------------------------------
@@ -295,7 +297,7 @@ def test_tab_replaces_ans_by_the_last_answer(screen: Terminal) -> None:
 
 
 def test_only_numbers_are_answers() -> None:
-    completer = prompt.Completer(cli.Options([]).endpoint, protocol.SessionState())
+    completer = completion.Completer(interactive.InteractiveSession(None, cli.Options([]).endpoint))
     completer.add_answer("PONG")
     completer.add_answer("ERR DIVISION-BY-ZERO division by zero")
     assert completer._answers == []
@@ -336,7 +338,7 @@ def test_a_new_connection_is_reported_if_state_is_lost(
         connection.sendall(b"4\n")
         receive(connection, then.encode() + b"\n")
 
-    port = serve(once, replies((then.encode(), b"5")))
+    port = serve(greeted(once), replies((then.encode(), b"5")))
     with terminal(tmp_path, HOST, port) as screen:
         screen.expect(PROMPT)
         ask(screen, first, "4")
@@ -365,10 +367,10 @@ def test_a_new_connection_is_reported_if_state_is_lost(
 )
 def test_the_locale_chooses_the_language(environment: dict[str, str], is_portuguese: bool) -> None:
     endpoint = cli.Options([]).endpoint
-    greeting = b"LANGUAGE pt\n" if is_portuguese else b""
-    assert prompt.greeting_of(environment, endpoint) == greeting
+    setup = b"LANGUAGE pt\n" if is_portuguese else b""
+    assert prompt.setup_of(environment, endpoint) == setup
     endpoint.udp = True
-    assert prompt.greeting_of(environment, endpoint) == b""
+    assert prompt.setup_of(environment, endpoint) == b""
 
 
 def test_the_prompt_asks_for_portuguese_where_the_locale_is(
@@ -408,11 +410,14 @@ def test_a_new_connection_asks_for_portuguese_again(
     reply: bytes, serve: Servers, tmp_path: Path
 ) -> None:
     def once(connection: socket.socket) -> None:
-        receive(connection, b"LANGUAGE pt\n1\n")
-        connection.sendall(reply + b"\n1\n")
+        receive(connection, b"LANGUAGE pt\nVERSION\n")
+        connection.sendall(reply + b"\ncalcd 1.2.3\n")
+        receive(connection, b"1\n")
+        connection.sendall(b"1\n")
         receive(connection, b"2\n")
 
-    port = serve(once, replies((b"LANGUAGE pt", reply), (b"2", b"2"), (b"3", b"3")))
+    setup = b"LANGUAGE pt\n"
+    port = serve(once, replies((b"2", b"2"), (b"3", b"3"), setup=setup))
     with terminal(tmp_path, HOST, port, LC_ALL="", LANG="pt_PT.UTF-8", LC_MESSAGES="") as screen:
         screen.expect(PROMPT)
         ask(screen, "1", "1")
@@ -422,13 +427,13 @@ def test_a_new_connection_asks_for_portuguese_again(
         assert screen.end() == 0
 
 
-def test_a_refusal_is_shown_in_place_of_the_reply(serve: Servers, tmp_path: Path) -> None:
-    refusal = b"ERR BUSY 1024 connections are open, the server's limit\n"
-    port = serve(lambda connection: connection.sendall(refusal))
-    with terminal(tmp_path, HOST, port, LC_ALL="pt_BR.UTF-8") as screen:
-        screen.expect(PROMPT)
-        screen.type("2+2\r")
-        screen.expect("\n" + refusal.decode())
+@pytest.mark.parametrize("locale", ["C", "pt_BR.UTF-8"])
+def test_a_server_that_refuses_the_client(locale: str, serve: Servers, tmp_path: Path) -> None:
+    refusal = "ERR BUSY 1024 connections are open, the server's limit\n"
+    port = serve(lambda connection: connection.sendall(refusal.encode()))
+    with terminal(tmp_path, HOST, port, LC_ALL=locale) as screen:
+        assert screen.expect(f"calcc: {HOST} port {port}: {refusal}") == ""
+        assert screen.end() == 3
 
 
 # -- The help's examples -------------------------------------------------------------------------

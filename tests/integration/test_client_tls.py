@@ -34,6 +34,7 @@ from client_helpers import (
     drip,
     echo,
     error_message,
+    greeted,
     receive,
     reset,
     running,
@@ -657,9 +658,9 @@ def test_a_prompt(
         connection.sendall(b"2\n")
         ends.append(connection.recv(1))  # would be an error, had the client not said close_notify
 
-    port = serve(secure(once, version), secure(script, version))
+    port = serve(secure(greeted(once), version), secure(greeted(script), version))
     with terminal(tmp_path, *trust, HOST, port) as screen:
-        assert screen.expect(PROMPT) == ""
+        screen.expect(PROMPT)
         screen.type("SOMA 2 2\r")
         assert screen.expect(PROMPT) == "SOMA 2 2\n4\n"
         screen.type("SUB 5 3\r")
@@ -716,8 +717,6 @@ def test_a_prompt_of_a_server_that_wants_a_certificate(
 ) -> None:
     port = serve(failing(secure(calculate, clients=certificates.authority.cert)))
     with terminal(tmp_path, *trust, HOST, port) as screen:
-        screen.expect(PROMPT)
-        screen.type("SOMA 2 2\r")
         screen.expect(f"calcc: {HOST} port {port}: TLS: refused by the server: ")
         assert screen.end() == 3
 

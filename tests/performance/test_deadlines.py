@@ -27,7 +27,7 @@ from hostile_clients import half_done_handshakes, until_closed, waiting_for_desc
 from load_client import LoadClient, run_clients
 from service import Report
 
-from calcd.client import cli, prompt
+from calcd.client import cli, completion, interactive
 from calcd.net.lingering import LingeringCloser
 
 pytestmark = pytest.mark.speed
@@ -77,8 +77,9 @@ def test_a_list_of_operations_that_never_ends_is_given_up(
     trust = ("--ssl-trustfile", str(certificates.authority.cert)) if over_tls else ()
     endpoint = cli.Options([*trust, HOST, str(serve(script))]).endpoint
     began = time.monotonic()
-    assert prompt.fetch_names(endpoint) == ([], [])
-    assert 0.9 * prompt.HELP_TIMEOUT < time.monotonic() - began < prompt.HELP_TIMEOUT + 3
+    assert completion.fetch_words(endpoint).operations == []
+    took = time.monotonic() - began
+    assert 0.9 * interactive.SHORT_TIMEOUT < took < interactive.SHORT_TIMEOUT + 3
 
 
 # Of a connection

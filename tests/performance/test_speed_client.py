@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from calcd.client import cli, prompt, protocol, replies, streams, tls, transport
+from calcd.client import cli, completion, prompt, protocol, replies, streams, tls, transport
 
 SMALL, LARGE = 8 << 10, 64 << 10  # bytes
 MOST = 12  # times as long for 8 times as much; what is quadratic takes 64 times as long
@@ -48,11 +48,19 @@ def affects(text: str) -> None:
 
 
 WORKS: dict[str, tuple[Callable[[str], object], list[str]]] = {
-    "a number": (lambda text: re.fullmatch(prompt.NUMBER, text, re.ASCII), ["1", ".", "1E", "-"]),
+    "a number": (
+        lambda text: re.fullmatch(completion.NUMBER, text, re.ASCII),
+        ["1", ".", "1E", "-"],
+    ),
     "an operation": (
-        lambda text: re.findall(prompt.OPERATION, text),
+        lambda text: re.findall(completion.OPERATION, text),
         ["A", "A_", "A1", "AA ", "É"],
     ),
+    "choices": (
+        lambda text: re.match(completion.CHOICES, f"A [{text}", re.ASCII),
+        ["a", "a|", "|", "-"],
+    ),
+    "help": (lambda text: prompt.wrap(text, 80), ["a", "a ", " ", "|", "a|", "a" * 79 + "|"]),
     "a request": (
         lambda text: protocol.SessionState().record(text, "1"),
         ["a", "=", " ", "a ", "a=", "\t"],

@@ -190,6 +190,17 @@ def answer(replies: bytes) -> Script:
     return script
 
 
+def greeted(script: Script, setup: bytes = b"") -> Script:
+    """Reply to the requests with which the prompt begins a connection. Then run a script."""
+
+    def greet_and_run(connection: socket.socket) -> None:
+        receive(connection, setup + b"VERSION\n")
+        connection.sendall(setup + b"calcd 1.2.3\n")
+        script(connection)
+
+    return greet_and_run
+
+
 def receive(connection: socket.socket, expected: bytes) -> None:
     """Read exactly these bytes."""
     data = b""
@@ -221,19 +232,33 @@ def reset(connection: socket.socket) -> None:
 class Terminal:
     """A client on a terminal of its own, and its keyboard."""
 
-    def __init__(self, home: Path, *arguments: object, redirect: str = "", **more: str) -> None:
+    def __init__(
+        self, home: Path, *arguments: object, redirect: str = "", ignored: str = "", **more: str
+    ) -> None:
         self.screen = b""  # what has been shown and was not yet expected
         self._keyboard, terminal = pty.openpty()
         termios.tcsetwinsize(terminal, (24, 80))
         try:
             # The first terminal that a session's first process opens is the one whose Ctrl-C
             # it gets.
-            script = f'exec "$@" <>{os.ttyname(terminal)} >&0 2>&0 {redirect}'
+            trap = f"trap '' {ignored};" if ignored else ""
+            script = f'{trap} exec "$@" <>{os.ttyname(terminal)} >&0 2>&0 {redirect}'
             self.process = subprocess.Popen(
-                ["sh", "-c", script, "sh", *COMMAND, *map(str, arguments)],
+                # Not as under nohup, or as a shell's background job: with signals ignored.
+                [
+                    *("env", "--default-signal=HUP,INT", "sh", "-c", script, "sh"),
+                    *COMMAND,
+                    *map(str, arguments),
+                ],
                 start_new_session=True,
                 env=clean_environment(
-                    **{"HOME": str(home), "TERM": "xterm", "LC_ALL": "C.UTF-8", **more}
+                    **{
+                        "HOME": str(home),
+                        "TERM": "xterm",
+                        "LC_ALL": "C.UTF-8",
+                        "NO_COLOR": "1",
+                        **more,
+                    }
                 ),
             )
         finally:
@@ -268,11 +293,22 @@ class Terminal:
             pass
         return status
 
+    def resize(self, columns: int) -> None:
+        termios.tcsetwinsize(self._terminal, (24, columns))
+
+    def hang_up(self) -> int:
+        """Close the terminal, as its window does. Return the exit status of the client."""
+        os.close(self._terminal)
+        os.close(self._keyboard)
+        self._keyboard = self._terminal = -1
+        return self.process.wait(TIMEOUT)
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
-        os.close(self._keyboard)
-        os.close(self._terminal)
+        if self._keyboard >= 0:
+            os.close(self._keyboard)
+            os.close(self._terminal)
 
 
 @contextmanager
