@@ -11,7 +11,7 @@ import sys
 from calcd.client import transport
 from calcd.client.endpoint import Endpoint
 from calcd.client.protocol import MAX_TIMEOUT, ClientError, ReplyCounter, UsageError
-from calcd.client.relay import relay, relay_datagrams
+from calcd.client.relay import Relay, relay_datagrams
 from calcd.client.streams import STDERR, STDIN, STDOUT, Output, warn, write_output
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ OPTIONS = (
     ("-u", "", "use UDP: one datagram for each request, sent up to three times"),
     ("-U", "PATH", "connect to a Unix socket"),
     ("-v", "", "report on standard error when connected"),
-    ("-w", "SECONDS", "timeout to connect, then of each wait for data; UDP: of each reply (5)"),
+    ("-w", "SECONDS", "timeout to connect, then of each wait for a reply (UDP: 5)"),
     ("-z", "", "only check that the server can be reached"),
 )
 TLS_OPTIONS = (
@@ -49,7 +49,7 @@ TLS_OPTIONS = (
 )
 NOTES = """\
 Exit status: 0 if every reply is a result, 1 if at least one is an ERR, 2 for wrong usage, 3 if
-the server cannot be reached, or closes before every request has its reply.
+the server cannot be reached, or if a part of the input was not asked or has no reply.
 
 Examples:
   calcc -e 'SOMA 0.1 0.2'                      one request: 0.3
@@ -184,7 +184,8 @@ def run(options: Options) -> int:
             with Output() as output:
                 if isinstance(server, transport.UDP):
                     return relay_datagrams(server, endpoint, options.requests, counter, output)
-                return relay(server, endpoint, options.requests, options.linger, counter, output)
+                requests, linger = options.requests, options.linger
+                return Relay(server, endpoint, requests, linger, counter, output).run()
         finally:
             counter.close()
     finally:

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
 CHUNK = 65536  # bytes read at once, in each direction
 # Bytes. The longest line has 1 MiB, and UPPER turns one byte into 3 at most.
 MAX_REPLY = 4 << 20
+MAX_HEAD = 32  # bytes of a reply that tell whether it is one of LAST_REPLIES
 MAX_NUMBER = 4096  # bytes of a line that a server compares with its own replies
 MAX_TIMEOUT = 1e6  # seconds; the limit of poll() is twice as many
 CLOSED = "connection closed by the server"
@@ -19,6 +20,14 @@ SETTINGS = (
     *("NOTATION", "NOTACAO", "LANGUAGE", "IDIOMA"),
 )
 CLEARS = ("CLEAR", "LIMPAR")
+# Bytes of which one is in each line that may change names or settings and is in ASCII.
+CHANGES = (
+    *(b"=", b"PRECIS", b"ROUNDING", b"ARREDONDA", b"EXACT", b"EXATO"),
+    *(b"NOTA", b"LANGUAGE", b"IDIOMA", *(name.encode() for name in CLEARS)),
+)
+MAX_NAMES = 100  # that a server keeps for one connection
+# The replies after which a server closes.
+LAST_REPLIES = (b"BYE", b"ERR LINE-TOO-LONG", b"ERR TIMEOUT", b"ERR BUSY", b"ERR FORBIDDEN")
 # What makes a request depend on the last answer: its name, or an operator at the start.
 CONTINUES = r"\bans\b|^[ \t]*+=?[ \t]*+(?:[*/^×÷]|mod\b)"
 # What makes no request by itself: blanks, NUL, the bytes of a byte order mark. `translate` deletes
@@ -76,40 +85,140 @@ def without_accents(text: str) -> str:
     return "".join(each for each in normalize("NFD", text) if not combining(each))
 
 
+class LineNumbers:
+    """Finds the lines of the input in which requests stand, for requests without a reply.
+
+    The memory that it takes is one byte for each of these lines, none if each line is a request.
+    """
+
+    def __init__(self) -> None:
+        self._line = 1  # in which the next chunk starts
+        # The number of a request, its line, and for the lines from there whether they are
+        # requests; None if all of them are.
+        self._spans: list[tuple[int, int, bytes | None]] = []
+
+    def restart(self) -> None:
+        """Count the lines that follow from 1 again."""
+        self._line = 1
+
+    def add(self, marks: bytes, number: int) -> int:
+        """Add a chunk: `MARKS` after the one before it. Return how many requests start in it.
+
+        `number` is that of the first of them.
+        """
+        line = self._line + (not marks.startswith(b"\n"))  # the first that starts in the chunk
+        self._line = line + marks.count(b"\n") - 1
+        requests = marks.count(b"\nx")
+        if requests == marks.count(b"\n", 0, -1):
+            _, _, all_before = last = self._spans[-1] if self._spans else (0, 0, b"")
+            if all_before is None and line - number == last[1] - last[0]:
+                return requests
+            self._spans.append((number, line, None))
+        elif requests:
+            self._spans.append((number, line, bytes(map(bool, marks.split(b"\n")[1:]))))
+        return requests
+
+    def forget(self, number: int) -> None:
+        """Forget the requests before this one, which have their replies."""
+        while len(self._spans) > 1 and self._spans[1][0] <= number:
+            del self._spans[0]
+
+    def find(self, number: int) -> int:
+        """Return the line of a request that was added and not forgotten."""
+        first, line, requests = next(span for span in reversed(self._spans) if span[0] <= number)
+        if requests is None:
+            return line + number - first
+        position = -1
+        for _ in range(number - first + 1):
+            position = requests.index(1, position + 1)
+        return line + position
+
+
 class ReplyCounter:
     """Counts requests and replies chunk by chunk. A chunk may end anywhere."""
 
     def __init__(self) -> None:
         self.requests = self.replies = 0
+        self.errors = 0  # replies that are an ERR
         self.bytes_sent = 0
-        self.errors = False  # at least one reply was an ERR
+        self._arguments = 0  # requests that are not of the input, but of the command line
+        self._lines = LineNumbers()
         self._marks = self._tail = b"\n"  # the end of the last chunk
+        self._head = b""  # the start of the last reply, and of one that has not ended
+        self._next_head = b""
 
     def add_requests(self, chunk: bytes) -> None:
         """Count the requests that start in a chunk sent to the server."""
+        if self._marks == b"x" and self.replies >= self.requests:
+            self._marks = b"\n"  # a line without its newline was answered: it has ended
         marks = self._marks + chunk.translate(MARKS, BLANKS)
-        self.requests += marks.count(b"\nx")
+        self.requests += self._lines.add(marks, self.requests)
         self.bytes_sent += len(chunk)
         self._marks = marks[-1:]
+
+    def add_arguments(self, requests: bytes) -> None:
+        """Count the requests of the command line, which come before all others."""
+        self.add_requests(requests)
+        self._arguments = self.requests
+        self._lines.restart()
 
     def add_replies(self, chunk: bytes) -> None:
         """Count the replies that end in a chunk received from the server."""
         replies = self._tail + chunk
         self.replies += chunk.count(b"\n")
-        self.errors = self.errors or b"\nERR " in replies
+        self.errors += replies.count(b"\nERR ")
         self._tail = replies[-len("\nERR") :]
+        self._lines.forget(self.replies)
+        ended, newline, rest = chunk.rpartition(b"\n")
+        if newline:
+            _, newline, last = ended.rpartition(b"\n")
+            self._head = (last if newline else self._next_head + last)[:MAX_HEAD]
+            self._next_head = b""
+        self._next_head = (self._next_head + rest[:MAX_HEAD])[:MAX_HEAD]
+
+    @property
+    def last_reply(self) -> str:
+        """The last reply, if the server closes after it, without the words of an error.
+
+        Otherwise an empty string.
+        """
+        code = b" ".join(self._head.split()[: 2 if self._head.startswith(b"ERR ") else 1])
+        return code.decode() if code in LAST_REPLIES else ""
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether each request has its reply, also one whose line has not ended."""
+        return self.replies >= self.requests
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether the server has whole requests without a reply."""
+        return self.replies < self.requests - (self._marks == b"x")
+
+    def place(self, number: int) -> str:
+        """Return where a request without a reply stands. Requests are numbered from 0."""
+        if number < self._arguments:
+            return f"request {number + 1}"
+        return f"line {self._lines.find(number)}"
+
+    def failure(self, reason: str, hint: str = "") -> ClientError:
+        """Return the error for the end of a run in which a request has no reply.
+
+        The hint is added if there was no reply at all.
+        """
+        told = f"requests with a reply: {self.replies}"
+        if self.replies < self.requests:
+            told += f", none from {self.place(self.replies)} on"
+        return ClientError(f"{reason}; {told}{'' if self.replies else hint}")
 
     def exit_status(self, server: str, reason: str, hint: str = "") -> int:
         """Return the exit status at the end of a connection: 1 after an ERR, else 0.
 
-        Raise ClientError with the reason for the end if a request has no reply. The hint is added
-        if there was no reply at all.
+        Raise ClientError with the reason for the end if a request has no reply.
         """
-        if self.replies < self.requests:
-            missing = f"{self.requests - self.replies} of {self.requests}"
-            hint = "" if self.replies else hint
-            raise ClientError(f"{server}: {reason}; requests without a reply: {missing}{hint}")
-        return int(self.errors)
+        if not self.is_answered:
+            raise self.failure(f"{server}: {reason}", hint)
+        return int(self.errors > 0)
 
     def close(self) -> None:
         """Do nothing. `Progress` finishes its line here."""
@@ -170,7 +279,8 @@ class SessionState:
         name, _, value = request.partition("=")
         name = name.strip(" \t")
         if name.isidentifier() and value.strip() and not value.startswith("="):
-            self.names[name] = None
+            if len(self.names) < MAX_NAMES:
+                self.names[name] = None
             return
         command, *operands = without_accents(request.upper()).split(None, 1) or [""]
         if command in CLEARS:
@@ -180,9 +290,34 @@ class SessionState:
 
     def affects(self, requests: "Iterable[str]") -> bool:
         """Return True if the replies to these requests may depend on the state."""
-        import re
+        return self.has_settings or (self._has_answer and continues("\n".join(requests)))
 
-        if self.has_settings:
-            return True
-        text = "\n".join(requests)
-        return self._has_answer and bool(re.search(CONTINUES, text, re.IGNORECASE | re.MULTILINE))
+
+def continues(text: str) -> bool:
+    """Return whether any of these lines may depend on the last answer."""
+    import re
+
+    return bool(re.search(CONTINUES, text, re.IGNORECASE | re.MULTILINE))
+
+
+class StreamState(SessionState):
+    """The state that a stream of requests may have left, as far as the requests alone tell it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cut = b""  # a line that goes on in the next chunk; its start alone tells
+
+    def end_line(self) -> None:
+        """End the last line: it had its reply without a newline."""
+        if self._cut:
+            self.add(b"\n")
+
+    def add(self, chunk: bytes) -> None:
+        """Record the requests of a chunk, which may end anywhere."""
+        lines, _, rest = (self._cut + chunk).rpartition(b"\n")
+        self._cut = rest[:MAX_NUMBER]
+        upper = lines.upper()
+        if upper.isascii() and not any(change in upper for change in CHANGES):
+            return  # most chunks: to look at each line would cost more than all the rest
+        for line in lines.split(b"\n"):
+            self.record(line.decode(errors="replace"), "")

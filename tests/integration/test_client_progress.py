@@ -140,7 +140,7 @@ def test_an_error_message_has_a_line_of_its_own(serve: Servers, files: str, tmp_
     with terminal(tmp_path, HOST, serve(script), redirect=files) as screen:
         screen.expect("50%")
         screen.expect(f"\ncalcc: {HOST} port ")
-        screen.expect("requests without a reply: 500 of 1000\n")
+        screen.expect("requests with a reply: 500, none from line 501 on\n")
         assert screen.end() == 3
 
 

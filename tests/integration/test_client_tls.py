@@ -414,7 +414,7 @@ def test_the_relay_goes_on_after_a_full_send_buffer(
         connection.setblocking(False)
         counter = protocol.ReplyCounter()
         with streams.Output() as output:
-            assert relay.relay(connection, endpoint, b"", None, counter, output) == 0
+            assert relay.Relay(connection, endpoint, b"", None, counter, output).run() == 0
     finally:
         connection.close()
         thread.join()
@@ -459,6 +459,7 @@ def test_close_notify_ends_the_run_even_without_a_close(
 
     with running(*trust, HOST, serve(secure(script, version))) as process:
         process.stdin.write(b"QUIT\n")
+        process.stdin.close()
         assert process.wait(TIMEOUT) == 0
         gone.set()
         assert (process.stdout.read(), process.stderr.read()) == (b"BYE\n", b"")
@@ -501,7 +502,8 @@ def test_a_connection_that_is_cut(
     done = calcc(*trust, HOST, port, stdin=b"a\nb\n")
     assert (done.stdout, done.returncode) == (b"1\n2", 3)
     assert error_message(done) == (
-        f"{HOST} port {port}: connection closed by the server; requests without a reply: 1 of 2"
+        f"{HOST} port {port}: connection closed by the server; "
+        "requests with a reply: 1, none from line 2 on"
     )
     done = calcc(*trust, HOST, port, stdin=b"a\nb\n")
     assert (done.stdout, done.stderr, done.returncode) == (b"1\n2\n", b"", 0)
@@ -515,6 +517,7 @@ def test_what_came_before_a_reset_is_written(
     seen = threading.Event()
 
     def script(connection: socket.socket) -> None:
+        receive(connection, b"a\n" * (1 + owing))
         connection.sendall(b"1\n")
         assert seen.wait(TIMEOUT)
         reset(connection)
@@ -523,6 +526,7 @@ def test_what_came_before_a_reset_is_written(
         process.stdin.write(b"a\n" * (1 + owing))
         assert process.stdout.read(2) == b"1\n"
         seen.set()
+        process.stdin.close()
         assert process.wait(TIMEOUT) == 3 * owing
         assert (b"reset" in process.stderr.read()) == bool(owing)
 
@@ -552,6 +556,7 @@ def test_close_notify_that_a_reset_follows(
         os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
         stopped.set()
         assert over.wait(TIMEOUT)
+        process.stdin.close()
         process.send_signal(signal.SIGCONT)
         assert process.wait(TIMEOUT) == 0
         assert (process.stdout.read(), process.stderr.read()) == (b"2\n", b"")
@@ -586,7 +591,7 @@ def test_a_server_that_expects_tls(serve: Servers, secure: Secure) -> None:
     done = calcc(HOST, port, stdin=b"SOMA 2 2\n")
     assert (done.stdout, done.returncode) == (b"", 3)
     assert error_message(done).endswith(
-        "; requests without a reply: 1 of 1: does it speak TLS (--ssl)?"
+        "; requests with a reply: 0, none from line 1 on: does it speak TLS (--ssl)?"
     )
 
 
@@ -622,7 +627,9 @@ def test_a_server_that_is_silent_for_too_long(
     port = serve(secure(serve.silent))
     done = calcc(*trust, "-w", "1.5", "-e", "a", HOST, port)
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert error_message(done).endswith("silent for 1.5 s; requests without a reply: 1 of 1")
+    assert error_message(done).endswith(
+        "silent for 1.5 s; requests with a reply: 0, none from request 1 on"
+    )
 
 
 @both_versions

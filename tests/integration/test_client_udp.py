@@ -173,7 +173,10 @@ def test_a_server_that_says_nothing(switches: str) -> None:
     with server(script) as port:
         done = calcc(switches, "-w", 0.3, HOST, port, stdin=b"PING\n")
     assert (done.stdout, done.returncode) == (b"", 3)
-    assert error_message(done) == f"{HOST} port {port}: no reply in 0.3 s"
+    said = "no reply in 0.3 s"
+    if switches == "-u":
+        said += "; requests with a reply: 0, none from line 1 on"
+    assert error_message(done) == f"{HOST} port {port}: {said}"
 
 
 @pytest.mark.parametrize("switches", ["-u", "-uz", "-uzv"])
@@ -188,6 +191,8 @@ def test_a_refused_datagram(switches: str) -> None:
         assert done.stderr == b""
     else:
         told = f"{HOST} port {port}: connection refused: is calcd running there?"
+        if switches == "-u":
+            told += "; requests with a reply: 0, none from line 1 on"
         assert error_message(done) == told
 
 
@@ -198,7 +203,8 @@ def test_a_number_alone_is_told_why_it_gets_no_reply(port: str, number: str) -> 
     done = calcc("-u", "-w", 1000, HOST, port, stdin=requests)
     assert (done.stdout, done.returncode) == (b"4\n", 3)
     reason = "a number alone gets no reply over UDP, as it may be one: put = before it"
-    assert error_message(done) == f"{HOST} port {port}: {reason}"
+    told = f"{reason}; requests with a reply: 1, none from line 2 on"
+    assert error_message(done) == f"{HOST} port {port}: {told}"
     again = calcc("-u", "-e", f"= {number}", HOST, port)
     assert (again.stderr, again.returncode) == (b"", 0)
 
@@ -218,13 +224,14 @@ def test_a_reply_without_newline() -> None:
     with server(script) as port:
         done = calcc("-u", "-e", "PING", HOST, port)
     assert (done.stdout, done.returncode) == (b"no newline", 3)
-    assert error_message(done).endswith("requests without a reply: 1 of 1")
+    assert error_message(done).endswith("; requests with a reply: 0, none from request 1 on")
 
 
 @pytest.mark.parametrize("stdin", [b"1" * 66_000, b"1" * 65_530 + b"\n"])
 def test_a_line_that_is_too_long_for_a_datagram(port: str, stdin: bytes) -> None:
     done = calcc("-u", HOST, port, stdin=stdin)
-    assert (done.returncode, error_message(done)) == (3, f"{HOST} port {port}: message too long")
+    told = "message too long; requests with a reply: 0, none from line 1 on"
+    assert (done.returncode, error_message(done)) == (3, f"{HOST} port {port}: {told}")
 
 
 def test_it_ends_with_its_reader(port: str) -> None:

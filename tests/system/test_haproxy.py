@@ -3,6 +3,7 @@
 import re
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -19,7 +20,7 @@ from haproxy_cluster import (
     HaproxyCluster,
     cluster_in,
 )
-from helpers import TIMEOUT, wait_until
+from helpers import ROOT, TIMEOUT, wait_until
 from load import load_on
 
 from calcd.config.settings import Settings
@@ -112,6 +113,29 @@ def test_clients_that_ask_again_notice_nothing(
         assert (result.refused, result.wrong, result.lost) == (0, 0, 0)
         assert result.answered > 100
         assert result.cut <= CLIENTS  # what the server had, and no new one
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("requests", ["SOMA 2 2", "x = 4"])
+def test_calcc_goes_on_at_another_server_if_it_has_set_nothing(
+    cluster: HaproxyCluster, requests: str, signum: int
+) -> None:
+    cluster.wait_for_checks()
+    calcc = f"env PYTHONPATH={ROOT} {sys.executable} -m calcd.client"
+    with cluster.talk(f"{calcc} {PROXY} 12000 2>&1") as client:
+        try:
+            assert client.ask(f"{requests}\n".encode()) == b"4\n"
+            name = list(SERVERS)[cluster.current().index(1)]
+            cluster.stop(name, signum)
+            if "=" in requests:
+                assert client.ask(b"SUB 5 3\n").endswith(b"with a reply: 1, none from line 2 on\n")
+                assert client.wait(TIMEOUT) == 3
+            else:
+                assert client.ask(b"SUB 5 3\n") == b"2\n"
+                client.communicate(timeout=TIMEOUT)
+                assert client.returncode == 0
+        finally:
+            client.kill()
 
 
 def test_it_is_valid_without_a_word(shared_cluster: HaproxyCluster) -> None:
