@@ -10,16 +10,25 @@ import sys
 
 from calcd.client import transport
 from calcd.client.endpoint import Endpoint
-from calcd.client.protocol import MAX_TIMEOUT, ClientError, ReplyCounter, UsageError
+from calcd.client.protocol import BLANKS, MAX_TIMEOUT, ClientError, ReplyCounter, UsageError
 from calcd.client.relay import Relay, relay_datagrams
-from calcd.client.streams import STDERR, STDIN, STDOUT, Output, warn, write_output
+from calcd.client.streams import (
+    STDERR,
+    STDIN,
+    STDOUT,
+    Output,
+    SplitOutput,
+    warn,
+    write_output,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 USAGE = """\
-usage: calcc [-46uvzN] [-w SECONDS] [-q SECONDS] [-e REQUEST]... [--ssl...] [-U PATH | HOST [PORT]]
+usage: calcc [-46NQuvz] [-w SECONDS] [-q SECONDS] [-e REQUEST]... [--ssl...]
+             [-U PATH | HOST [PORT]]
 
 Sends requests to calcd at HOST (127.0.0.1) and PORT (12000). Requests are read from standard
 input, one per line. Replies are written to standard output. On a terminal there is a prompt with
@@ -29,9 +38,14 @@ OPTIONS = (
     # name, name of its value, meaning
     ("-4", "", "use IPv4 only"),
     ("-6", "", "use IPv6 only"),
-    ("-e", "REQUEST", "send this request instead of standard input; may be repeated"),
+    (
+        "-e",
+        "REQUEST",
+        "send this instead of standard input; errors go to standard error; repeatable",
+    ),
     ("-h, --help", "", "print this help"),
     ("-N", "", "ignored, for compatibility with netcat: the end of input always half-closes"),
+    ("-Q", "", "do not tell at the end of the input how many replies are errors"),
     ("-q", "SECONDS", "timeout after the end of input; 0 or less: none"),
     ("-u", "", "use UDP: one datagram for each request, sent up to three times"),
     ("-U", "PATH", "connect to a Unix socket"),
@@ -87,6 +101,8 @@ class Options:
                 operands.append(value)
             elif name == "-e":
                 requests.append(os.fsencode(value) + b"\n")
+                if not requests[-1].translate(None, BLANKS + b"\n"):
+                    raise UsageError(f"-e {value!r} asks nothing")
             elif name == "-q":  # with 0, OpenBSD's nc gets every reply, the traditional one none
                 self.linger = max(0, seconds(name, value)) or None
             elif name == "-w":
@@ -95,6 +111,7 @@ class Options:
                     raise UsageError(f"-w takes more than 0 seconds, not {value}")
             elif name in transport.FAMILIES:
                 family = name
+        self.quiet = "-Q" in values
         self.help = "-h" in values or "--help" in values
         self.requests = b"".join(requests)
         path = values.get("-U")
@@ -175,21 +192,36 @@ def run(options: Options) -> int:
             from calcd.client.prompt import run_prompt
 
             return run_prompt(server, endpoint)
-        counter = ReplyCounter()
-        if not options.requests and os.isatty(STDERR):
-            from calcd.client.progress import Progress
-
-            counter = Progress()
-        try:
-            with Output() as output:
-                if isinstance(server, transport.UDP):
-                    return relay_datagrams(server, endpoint, options.requests, counter, output)
-                requests, linger = options.requests, options.linger
-                return Relay(server, endpoint, requests, linger, counter, output).run()
-        finally:
-            counter.close()
+        return relay(server, options)
     finally:
         server.close()
+
+
+def relay(server: transport.Transport, options: Options) -> int:
+    """Ask the requests of the command line, or standard input. Return the exit status."""
+    endpoint, requests = options.endpoint, options.requests
+    counter = ReplyCounter()
+    if not requests and os.isatty(STDERR):
+        from calcd.client.progress import Progress
+
+        counter = Progress()
+    counter.add_arguments(requests)
+    failure = None
+    try:
+        with SplitOutput(counter.arguments) if requests else Output() as output:
+            if isinstance(server, transport.UDP):
+                status = relay_datagrams(server, endpoint, requests, counter, output)
+            else:
+                status = Relay(server, endpoint, requests, options.linger, counter, output).run()
+    except ClientError as error:
+        failure = error
+    finally:
+        counter.close()
+    if not options.quiet and (summary := counter.error_summary()):
+        warn(summary)
+    if failure is not None:
+        raise failure
+    return status
 
 
 def exit_by_signal(name: str) -> int:

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
 CHUNK = 65536  # bytes read at once, in each direction
 # Bytes. The longest line has 1 MiB, and UPPER turns one byte into 3 at most.
 MAX_REPLY = 4 << 20
+MAX_SHOWN = 200  # bytes of a reply that a message shows
 MAX_HEAD = 32  # bytes of a reply that tell whether it is one of LAST_REPLIES
 MAX_NUMBER = 4096  # bytes of a line that a server compares with its own replies
 MAX_TIMEOUT = 1e6  # seconds; the limit of poll() is twice as many
@@ -139,9 +140,13 @@ class ReplyCounter:
 
     def __init__(self) -> None:
         self.requests = self.replies = 0
+        self.unasked = 0  # replies that came when each request had one
         self.errors = 0  # replies that are an ERR
         self.bytes_sent = 0
-        self._arguments = 0  # requests that are not of the input, but of the command line
+        self.arguments = 0  # requests that are not of the input, but of the command line
+        self._argument_errors = 0  # their replies that are an ERR
+        self._first_error = b""  # of the input: the start of the reply
+        self._first_error_place = ""
         self._lines = LineNumbers()
         self._marks = self._tail = b"\n"  # the end of the last chunk
         self._head = b""  # the start of the last reply, and of one that has not ended
@@ -157,16 +162,36 @@ class ReplyCounter:
         self._marks = marks[-1:]
 
     def add_arguments(self, requests: bytes) -> None:
-        """Count the requests of the command line, which come before all others."""
+        """Count the requests of the command line, before all others."""
         self.add_requests(requests)
-        self._arguments = self.requests
+        self.arguments = self.requests
         self._lines.restart()
 
     def add_replies(self, chunk: bytes) -> None:
         """Count the replies that end in a chunk received from the server."""
+        missing = self.arguments - self.replies
+        if 0 < missing <= chunk.count(b"\n"):  # the last reply to the command line ends in it
+            *lines, rest = chunk.split(b"\n", missing)
+            self._add_replies(b"\n".join([*lines, b""]))
+            self._argument_errors = self.errors
+            chunk = rest
+        self._add_replies(chunk)
+
+    def _add_replies(self, chunk: bytes) -> None:
         replies = self._tail + chunk
-        self.replies += chunk.count(b"\n")
-        self.errors += replies.count(b"\nERR ")
+        if self._first_error and b"\n" not in self._first_error:
+            self._first_error = (self._first_error + chunk[:MAX_SHOWN])[:MAX_SHOWN]
+        if errors := replies.count(b"\nERR "):
+            self.errors += errors
+            if self.replies >= self.arguments and not self._first_error:
+                before, _, _ = replies.partition(b"\nERR ")
+                number = self.replies + before.count(b"\n") + 1 - self._tail.count(b"\n")
+                if number < self.requests:  # a server that is full sends one unasked
+                    self._first_error_place = f", the first at {self.place(number)}"
+                self._first_error = replies[len(before) + 1 :][:MAX_SHOWN]
+        received = self.replies + chunk.count(b"\n")
+        self.replies = min(received, self.requests)
+        self.unasked += received - self.replies
         self._tail = replies[-len("\nERR") :]
         self._lines.forget(self.replies)
         ended, newline, rest = chunk.rpartition(b"\n")
@@ -197,7 +222,7 @@ class ReplyCounter:
 
     def place(self, number: int) -> str:
         """Return where a request without a reply stands. Requests are numbered from 0."""
-        if number < self._arguments:
+        if number < self.arguments:
             return f"request {number + 1}"
         return f"line {self._lines.find(number)}"
 
@@ -210,6 +235,15 @@ class ReplyCounter:
         if self.replies < self.requests:
             told += f", none from {self.place(self.replies)} on"
         return ClientError(f"{reason}; {told}{'' if self.replies else hint}")
+
+    def error_summary(self) -> str:
+        """Return how many replies to the input are errors and which is the first, "" if none is."""
+        if not self._first_error:
+            return ""
+        errors = self.errors - self._argument_errors
+        replies = self.replies + self.unasked - self.arguments
+        first = self._first_error.partition(b"\n")[0].rstrip(b"\r").decode(errors="replace")
+        return f"errors: {errors} of {replies} replies{self._first_error_place}: {first}"
 
     def exit_status(self, server: str, reason: str, hint: str = "") -> int:
         """Return the exit status at the end of a connection: 1 after an ERR, else 0.

@@ -29,8 +29,9 @@ IDLE = 0.1  # seconds without a request on a new connection; then the server may
 class Relay:
     """Sends requests and writes replies at the same time.
 
-    Standard input is read if there are no `requests`. `linger` is the timeout in seconds after its
-    end. One chunk is held in each direction: while replies are not read, no input is read.
+    Standard input is read if there are no `requests`, which the counter has counted already.
+    `linger` is the timeout in seconds after the end of the input. One chunk is held in each
+    direction: while replies are not read, no input is read.
 
     A connection that the server closes while no reply is missing ends the run only at the end of
     the input. Further input is asked on a new connection, unless that would lose what the earlier
@@ -51,7 +52,6 @@ class Relay:
         self._unsent = requests
         self._reading = not requests  # standard input has not ended
         self._waiting_since: float | None = None  # for the server, by the monotonic clock
-        counter.add_arguments(requests)
         self._use(server)
 
     def _use(self, server: Stream) -> None:
@@ -242,7 +242,6 @@ def relay_datagrams(
 ) -> int:
     """Send one request after the other, and write the replies. Return the exit status."""
     try:
-        counter.add_arguments(requests)
         for lines in [requests] if requests else input_lines():
             if not requests:
                 counter.add_requests(lines)

@@ -25,7 +25,7 @@ def test_it_is_a_program(shared_daemon: Daemon, calcc_pyz: Path) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     where = shared_daemon.host, shared_daemon.port
     done = calcc("-e", "DIV 1 0", *where, command=[str(calcc_pyz)], PYTHONPATH="", PATH=path)
-    assert (done.stdout, done.returncode) == (b"ERR DIVISION-BY-ZERO division by zero\n", 1)
+    assert (done.stderr, done.returncode) == (b"ERR DIVISION-BY-ZERO division by zero\n", 1)
 
 
 def test_it_holds_what_it_needs_and_no_more(calcc_pyz: Path) -> None:

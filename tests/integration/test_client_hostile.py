@@ -273,7 +273,7 @@ REPLIES = [(raw.encode() if isinstance(raw, str) else raw, shown) for raw, shown
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Return what the client writes to standard output, as if that were a terminal."""
     written: list[bytes] = []
-    monkeypatch.setattr(streams, "write_output", written.append)
+    monkeypatch.setattr(streams, "write_output", lambda data, _stream: written.append(data))
     monkeypatch.setattr("os.isatty", lambda _: True)
     return written
 

@@ -126,7 +126,7 @@ def test_a_trusted_server_gets_the_requests(
     host: str, version: ssl.TLSVersion, serve: Servers, secure: Secure, trust: list[object]
 ) -> None:
     port = serve(secure(calculate, version))
-    done = calcc("-v4", "--ssl", *trust, host, port, stdin=b"SOMA 2 2\nDIV 1 0\nSUB 5 3")
+    done = calcc("-Qv4", "--ssl", *trust, host, port, stdin=b"SOMA 2 2\nDIV 1 0\nSUB 5 3")
     assert done.stdout == b"4\nERR DIVISION-BY-ZERO division by zero\n2\n"
     assert done.returncode == 1
     name = version.name.replace("_", ".")

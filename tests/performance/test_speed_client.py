@@ -127,7 +127,7 @@ def test_time_grows_with_the_stream(work: Callable[[bytes], None], pattern: str)
 def test_time_grows_with_what_a_terminal_shows(
     pattern: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "write_output", lambda _: None)
+    monkeypatch.setattr(streams, "write_output", lambda *_: None)
     monkeypatch.setattr("os.isatty", lambda _: True)
 
     def show(text: str) -> None:
