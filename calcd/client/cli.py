@@ -9,8 +9,15 @@ import os
 import sys
 
 from calcd.client import transport
-from calcd.client.endpoint import Endpoint
-from calcd.client.protocol import BLANKS, MAX_TIMEOUT, ClientError, ReplyCounter, UsageError
+from calcd.client.endpoint import DEFAULT_HOST, DEFAULT_PORT, Endpoint, is_port
+from calcd.client.protocol import (
+    BLANKS,
+    MAX_TIMEOUT,
+    ClientError,
+    ReplyCounter,
+    UnknownHostError,
+    UsageError,
+)
 from calcd.client.relay import Relay, relay_datagrams
 from calcd.client.streams import (
     STDERR,
@@ -27,12 +34,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 USAGE = """\
-usage: calcc [-46NQuvz] [-w SECONDS] [-q SECONDS] [-e REQUEST]... [--ssl...]
-             [-U PATH | HOST [PORT]]
+usage: calcc [-46NQuvz] [-w SECONDS] [-q SECONDS] [--retry SECONDS] [--ssl...] [-e REQUEST]...
+             [-U PATH | HOST [PORT]] [-]
 
 Sends requests to calcd at HOST (127.0.0.1) and PORT (12000). Requests are read from standard
 input, one per line. Replies are written to standard output. On a terminal there is a prompt with
 history. There, Tab completes operations and names, and inserts the last answers.
+
+In place of HOST there may be HOST:PORT, [::1]:12000, or a URL: tcp://, tls:// or udp:// and
+HOST:PORT, or unix:///PATH. The variable CALCD_SERVER has the same for when there is no HOST. After
+-e requests, a last operand - stands for those of standard input.
 """
 OPTIONS = (
     # name, name of its value, meaning
@@ -52,6 +63,8 @@ OPTIONS = (
     ("-v", "", "report on standard error when connected"),
     ("-w", "SECONDS", "timeout to connect, then of each wait for a reply (UDP: 5)"),
     ("-z", "", "only check that the server can be reached"),
+    ("--retry", "SECONDS", "wait for a server that is not there yet"),
+    ("--version", "", "print the version"),
 )
 TLS_OPTIONS = (
     ("--ssl", "", "use TLS, 1.2 or later; implied by each of the following"),
@@ -71,9 +84,11 @@ Examples:
   tax=$(calcc -e 'MUL 19.99 0.23') || exit     in a script
   sed 's/^/MUL 1.23 /' prices.txt | calcc      a column of numbers, each multiplied
   calcc < sums.txt > results.txt               a file of requests; with tqdm it shows progress
+  calcc -e 'PRECISION 50' - < sums.txt         a request before those of a file
   calcc -U /run/calcd/calcd.sock -e PING       through a Unix socket
   calcc --ssl-trustfile ca.pem calcd.example 12001 < sums.txt     over TLS
 """
+PLAIN = ("127.0.0.1", "localhost")  # hosts that are most often asked
 # The value's name by each name of an option; empty if it takes none.
 VALUES = {name: row[1] for row in OPTIONS + TLS_OPTIONS for name in row[0].split(", ")}
 
@@ -93,6 +108,7 @@ class Options:
         requests: list[bytes] = []
         values: dict[str, str] = {}  # the last of each option
         timeout = None
+        retry = 0.0
         family = ""
         self.linger: float | None = None  # timeout in seconds after the end of input
         for name, value in parse(argv):
@@ -109,30 +125,45 @@ class Options:
                 timeout = seconds(name, value)
                 if timeout <= 0:
                     raise UsageError(f"-w takes more than 0 seconds, not {value}")
+            elif name == "--retry":
+                retry = seconds(name, value)
+                if retry < 0:
+                    raise UsageError(f"--retry takes 0 seconds or more, not {value}")
             elif name in transport.FAMILIES:
                 family = name
         self.quiet = "-Q" in values
-        self.help = "-h" in values or "--help" in values
+        self.help, self.version = "-h" in values or "--help" in values, "--version" in values
         self.requests = b"".join(requests)
-        path = values.get("-U")
-        if len(operands) > (2 if path is None else 0):
-            raise UsageError(f"one operand too many: {operands[-1]}")
-        host, port = operands + ["127.0.0.1", "12000"][len(operands) :]
-        if port.isdecimal() and (len(port) > 5 or not 0 < int(port) < 65536):
-            raise UsageError(f"invalid port {port}")
-        tls = any(name.startswith("--ssl") for name in values)
-        if "-u" in values and (tls or path is not None):
-            raise UsageError(f"-u cannot be used with {'--ssl' if tls else '-U'}")
+        self.reads_input = not requests or operands[-1:] == ["-"]
+        if operands[-1:] == ["-"]:
+            del operands[-1]
+        self.operands = operands
+        scheme, host, port, path = self._find_server(values.get("-U"), udp="-u" in values)
+        tls = scheme == "tls" or any(name.startswith("--ssl") for name in values)
+        udp = scheme == "udp" or "-u" in values
+        if udp and (tls or path is not None or scheme == "tcp"):
+            first = "-u" if "-u" in values else "udp://"
+            second = f"{scheme}://" if scheme not in ("", "udp") else "--ssl" if tls else "-U"
+            raise UsageError(f"{first} cannot be used with {second}")
         self.endpoint = endpoint = Endpoint(host, port, path)
-        endpoint.family, endpoint.timeout = family, timeout
-        endpoint.udp, endpoint.verbose, endpoint.check_only = (
-            name in values for name in ("-u", "-v", "-z")
-        )
+        endpoint.family, endpoint.timeout, endpoint.retry = family, timeout, retry
+        endpoint.udp, endpoint.verbose, endpoint.check_only = udp, "-v" in values, "-z" in values
         if tls:
             from calcd.client.tls import tls_context
 
             endpoint.servername = values.get("--ssl-servername", endpoint.servername)
             endpoint.tls = tls_context(values, endpoint.servername)
+
+    def _find_server(self, path: str | None, *, udp: bool) -> tuple[str, str, str, str | None]:
+        """Return the scheme, the host, the port and the path of the server."""
+        operands, environment = self.operands, os.environ.get("CALCD_SERVER", "")
+        if not operands and (path is not None or not environment):
+            return "", DEFAULT_HOST, DEFAULT_PORT, path
+        if path is None and len(operands) == 2 and operands[0] in PLAIN and is_port(operands[1]):
+            return "", operands[0], operands[1], None
+        from calcd.client.operands import find_server
+
+        return find_server(operands, path, environment, udp=udp)
 
 
 def parse(argv: list[str]) -> "Iterator[tuple[str, str]]":
@@ -168,9 +199,12 @@ def option_value(name: str, attached: "Iterable[str]", words: "Iterator[str]") -
 def seconds(name: str, value: str) -> float:
     """Return the value of an option in seconds."""
     try:
-        return min(MAX_TIMEOUT, float(value))
+        number = float(value)
+        if number != number:
+            raise ValueError("nan")
     except ValueError:
         raise UsageError(f"{name} takes seconds, not {value}") from None
+    return min(MAX_TIMEOUT, number)
 
 
 def run(options: Options) -> int:
@@ -179,11 +213,20 @@ def run(options: Options) -> int:
     if options.help:
         write_output(help_text().encode())
         return 0
+    if options.version:
+        from calcd import __version__
+
+        write_output(f"calcc {__version__}\n".encode())
+        return 0
     try:
         server = transport.connect(endpoint)
-    except ClientError:
+    except ClientError as error:
         if endpoint.check_only and not endpoint.verbose:
             return 3
+        if isinstance(error, UnknownHostError):
+            from calcd.client.operands import hint
+
+            raise ClientError(f"{error}{hint(options.operands)}") from error
         raise
     try:
         if endpoint.check_only:
@@ -192,16 +235,16 @@ def run(options: Options) -> int:
             from calcd.client.prompt import run_prompt
 
             return run_prompt(server, endpoint)
-        return relay(server, options)
+        return ask(server, options)
     finally:
         server.close()
 
 
-def relay(server: transport.Transport, options: Options) -> int:
+def ask(server: transport.Transport, options: Options) -> int:
     """Ask the requests of the command line, or standard input. Return the exit status."""
-    endpoint, requests = options.endpoint, options.requests
+    endpoint, requests, reads_input = options.endpoint, options.requests, options.reads_input
     counter = ReplyCounter()
-    if not requests and os.isatty(STDERR):
+    if reads_input and os.isatty(STDERR):
         from calcd.client.progress import Progress
 
         counter = Progress()
@@ -210,18 +253,37 @@ def relay(server: transport.Transport, options: Options) -> int:
     try:
         with SplitOutput(counter.arguments) if requests else Output() as output:
             if isinstance(server, transport.UDP):
-                status = relay_datagrams(server, endpoint, requests, counter, output)
+                status = relay_datagrams(
+                    server, endpoint, requests, counter, output, reads_input=reads_input
+                )
             else:
-                status = Relay(server, endpoint, requests, options.linger, counter, output).run()
+                linger = options.linger
+                relay = Relay(
+                    server, endpoint, requests, linger, counter, output, reads_input=reads_input
+                )
+                status = relay.run()
     except ClientError as error:
         failure = error
     finally:
         counter.close()
     if not options.quiet and (summary := counter.error_summary()):
         warn(summary)
+    if endpoint.verbose and not reads_input and pipe_has_input():
+        warn("standard input was not read: a last operand - lets it follow the requests of -e")
     if failure is not None:
         raise failure
     return status
+
+
+def pipe_has_input() -> bool:
+    """Return whether standard input is a pipe with something to read."""
+    import select
+    import stat
+
+    poll = select.poll()
+    poll.register(STDIN, select.POLLIN)
+    ready = dict(poll.poll(0)).get(STDIN, 0) & select.POLLIN
+    return bool(ready) and stat.S_ISFIFO(os.fstat(STDIN).st_mode)
 
 
 def exit_by_signal(name: str) -> int:

@@ -6,6 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
 
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", "12000"
 # What a hint tells to use, in the words of calcc's user. A program has others.
 OPTIONS = {
     "tls": "--ssl",
@@ -15,6 +16,11 @@ OPTIONS = {
 }
 
 Address = tuple[int, str | tuple[object, ...]]  # family, and the address as connect(2) takes it
+
+
+def is_port(text: str) -> bool:
+    """Return whether a text is the number of a port."""
+    return text.isascii() and text.isdecimal() and len(text) < 6 and 0 < int(text) < 65536
 
 
 class Endpoint:
@@ -31,6 +37,7 @@ class Endpoint:
         if path is None:  # certificates have no scope, as in fe80::1%eth0, and no final dot
             self.servername = host.partition("%")[0].removesuffix(".")
         self.timeout: float | None = None  # seconds for one step; None: no limit
+        self.retry = 0.0  # seconds to wait for a server that is not there yet
         self.deadline = float("inf")  # for everything, by the monotonic clock
         self.verbose = self.check_only = False
         self.addresses: list[Address] = []  # where the server was reached

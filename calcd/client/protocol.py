@@ -49,6 +49,10 @@ class ClientError(Exception):
     """
 
 
+class UnknownHostError(ClientError):
+    """The name of the server does not resolve."""
+
+
 def describe(error: Exception) -> str:
     """Return what went wrong. The words of the system and of OpenSSL are in lower case."""
     if reason := getattr(error, "reason", None):  # set by OpenSSL

@@ -29,9 +29,9 @@ IDLE = 0.1  # seconds without a request on a new connection; then the server may
 class Relay:
     """Sends requests and writes replies at the same time.
 
-    Standard input is read if there are no `requests`, which the counter has counted already.
-    `linger` is the timeout in seconds after the end of the input. One chunk is held in each
-    direction: while replies are not read, no input is read.
+    `requests` come before the input, and the counter has counted them already. `linger` is the
+    timeout in seconds after the end of the input. One chunk is held in each direction: while
+    replies are not read, no input is read.
 
     A connection that the server closes while no reply is missing ends the run only at the end of
     the input. Further input is asked on a new connection, unless that would lose what the earlier
@@ -46,13 +46,16 @@ class Relay:
         linger: float | None,
         counter: ReplyCounter,
         output: Output,
+        *,
+        reads_input: bool,
     ) -> None:
         self._endpoint, self._counter, self._output = endpoint, counter, output
         self._linger = linger
         self._unsent = requests
-        self._reading = not requests  # standard input has not ended
+        self._reading = reads_input  # standard input has not ended
         self._waiting_since: float | None = None  # for the server, by the monotonic clock
         self._use(server)
+        self._state.add(requests)
 
     def _use(self, server: Stream) -> None:
         """Begin to use a connection, on which nothing was asked yet."""
@@ -238,16 +241,26 @@ class Relay:
 
 
 def relay_datagrams(
-    server: UDP, endpoint: Endpoint, requests: bytes, counter: ReplyCounter, output: Output
+    server: UDP,
+    endpoint: Endpoint,
+    requests: bytes,
+    counter: ReplyCounter,
+    output: Output,
+    *,
+    reads_input: bool,
 ) -> int:
     """Send one request after the other, and write the replies. Return the exit status."""
+
+    def ask(lines: bytes) -> None:
+        for reply in server.replies(lines):
+            counter.add_replies(reply)
+            output.write(reply)
+
     try:
-        for lines in [requests] if requests else input_lines():
-            if not requests:
-                counter.add_requests(lines)
-            for reply in server.replies(lines):
-                counter.add_replies(reply)
-                output.write(reply)
+        ask(requests)
+        for lines in input_lines() if reads_input else ():
+            counter.add_requests(lines)
+            ask(lines)
     except ClientError as error:
         raise counter.failure(str(error)) from error
     return counter.exit_status(endpoint.name, "no more datagrams")

@@ -9,6 +9,7 @@ Python itself needs 9 to start.
 import _socket
 import os
 import select
+import time
 
 from calcd.client.endpoint import Address, Endpoint
 from calcd.client.protocol import (
@@ -18,6 +19,7 @@ from calcd.client.protocol import (
     UNEXPECTED,
     ClientError,
     ReplySplitter,
+    UnknownHostError,
     describe,
     is_number,
 )
@@ -29,9 +31,11 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     T = TypeVar("T")
+    Found = list[tuple[int, int, int, str, tuple[object, ...]]]  # what getaddrinfo returns
 
 Stream = _socket.socket
 SHUT_WR = _socket.SHUT_WR
+RETRY_PAUSE, MAX_RETRY_PAUSE = 0.05, 1.0  # seconds between two attempts to connect
 UDP_TRIES, UDP_TIMEOUT = 3, 5.0  # datagrams sent for a reply, and seconds in all
 FAMILIES = {"": _socket.AF_UNSPEC, "-4": _socket.AF_INET, "-6": _socket.AF_INET6}
 
@@ -39,16 +43,15 @@ FAMILIES = {"": _socket.AF_UNSPEC, "-4": _socket.AF_INET, "-6": _socket.AF_INET6
 def connect(endpoint: Endpoint, addresses: list[Address] | None = None) -> "Transport":
     """Connect to the server. Raise ClientError with the reason if that fails.
 
-    The name of the server is not resolved if its addresses are given.
+    The name of the server is not resolved if its addresses are given. A server that cannot be
+    reached is tried again for as long as the endpoint says.
     """
-    endpoint.addresses = addresses or resolve(endpoint)
+    found = reach(endpoint, addresses) if not endpoint.retry else retry(endpoint, addresses)
     server: Transport
-    if endpoint.udp:
-        server, success = UDP(endpoint), "replies over UDP"
-        if endpoint.verbose or endpoint.check_only:  # UDP has no connection that could fail
-            server.request(b"PING\n")
+    if isinstance(found, UDP):
+        server, success = found, "replies over UDP"
     else:
-        server, success = at_first_address(endpoint, connect_stream), "connection succeeded"
+        server, success = found, "connection succeeded"
         try:
             if endpoint.tls is not None:
                 from calcd.client.tls import TLS
@@ -64,6 +67,36 @@ def connect(endpoint: Endpoint, addresses: list[Address] | None = None) -> "Tran
     return server
 
 
+def reach(endpoint: Endpoint, addresses: list[Address] | None) -> "Transport":
+    """Look up the server, and connect to it. Raise ClientError if that fails."""
+    endpoint.addresses = addresses or resolve(endpoint)
+    if not endpoint.udp:
+        return at_first_address(endpoint, connect_stream)
+    server = UDP(endpoint)
+    if endpoint.verbose or endpoint.check_only or endpoint.retry:
+        server.request(b"PING\n")  # UDP has no connection that could fail
+    return server
+
+
+def retry(endpoint: Endpoint, addresses: list[Address] | None) -> "Transport":
+    """Reach the server as soon as it is there. Raise ClientError if it is not there in time."""
+    deadline, pause = endpoint.deadline, RETRY_PAUSE
+    endpoint.deadline = end = min(deadline, time.monotonic() + endpoint.retry)
+    try:
+        while True:
+            try:
+                return reach(endpoint, addresses)
+            except ClientError as error:
+                if pause == RETRY_PAUSE and endpoint.verbose:
+                    warn(f"{error}; trying again for {endpoint.retry:g} s")
+                if time.monotonic() + pause >= end:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, MAX_RETRY_PAUSE)
+    finally:
+        endpoint.deadline = deadline
+
+
 def resolve(endpoint: Endpoint) -> list[Address]:
     """Return the addresses of the server."""
     if endpoint.path is not None:
@@ -73,10 +106,46 @@ def resolve(endpoint: Endpoint) -> list[Address]:
         host = endpoint.host.encode("ascii" if endpoint.host.isascii() else "idna")
         kind = _socket.SOCK_DGRAM if endpoint.udp else _socket.SOCK_STREAM
         port = os.fsencode(endpoint.port)
-        found = _socket.getaddrinfo(host, port, FAMILIES[endpoint.family], kind)
+        limit = endpoint.time_left() or (UDP_TIMEOUT if endpoint.udp else None)
+        found = look_up(limit, host, port, FAMILIES[endpoint.family], kind)
     except (OSError, UnicodeError) as error:
-        raise ClientError(f"{endpoint.name}: name does not resolve: {describe(error)}") from error
+        reason = f"name does not resolve: {describe(error)}"
+        raise UnknownHostError(f"{endpoint.name}: {reason}") from error
     return [(family, address) for family, _, _, _, address in found]
+
+
+def look_up(limit: float | None, host: bytes, port: bytes, family: int, kind: int) -> "Found":
+    """Return the addresses of a name. Raise TimeoutError after this number of seconds.
+
+    The C library cannot be told to give up, so that a thread waits for it. An address that is
+    written in numbers needs none.
+    """
+    if limit is None:
+        return [*_socket.getaddrinfo(host, port, family, kind)]
+    try:
+        return [*_socket.getaddrinfo(host, port, family, kind, 0, _socket.AI_NUMERICHOST)]
+    except OSError:
+        pass
+    import _thread
+
+    results: list[Found | Exception] = []
+    done = _thread.allocate_lock()
+
+    def run() -> None:
+        try:
+            results.append([*_socket.getaddrinfo(host, port, family, kind)])
+        except Exception as error:
+            results.append(error)
+        done.release()
+
+    done.acquire()
+    _thread.start_new_thread(run, ())
+    if not done.acquire(timeout=limit):
+        raise TimeoutError("timed out")
+    (result,) = results
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def at_first_address(endpoint: Endpoint, attempt: "Callable[[Endpoint, Address], T]") -> "T":

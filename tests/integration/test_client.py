@@ -361,7 +361,6 @@ def test_a_refused_connection(refusing: int) -> None:
         (["no.such.name.invalid"], "no.such.name.invalid port 12000: name does not resolve: "),
         (["a" * 64 + ".invalid"], "name does not resolve: "),
         (["á" * 64 + ".invalid"], "name does not resolve: "),
-        ([HOST, "no-such-service"], "name does not resolve: "),
         (["-4", "::1"], "name does not resolve: "),
         (["255.255.255.255"], "255.255.255.255 port 12000: network is unreachable"),
         (["-U", "/no/such/path"], "/no/such/path: no such file or directory"),

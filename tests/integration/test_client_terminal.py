@@ -448,7 +448,8 @@ def examples() -> list[str]:
 def test_the_examples_for_a_default_server_work(shared_daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "prices.txt").write_text("100\n1.50\n")
     (tmp_path / "sums.txt").write_text("SOMA 1 1\nSOMA 2 2\n")
-    function = f'calcc() {{ {" ".join(COMMAND)} "$@" {shared_daemon.host} {shared_daemon.port}; }}'
+    function = f'calcc() {{ {" ".join(COMMAND)} "$@"; }}'
+    server = f"{shared_daemon.host}:{shared_daemon.port}"
     printed = []
     for example in examples():
         if "-U" in example or "--ssl" in example:
@@ -456,7 +457,7 @@ def test_the_examples_for_a_default_server_work(shared_daemon: Daemon, tmp_path:
         done = subprocess.run(
             ["bash", "-c", f'{function}\n{example}\n[ -z "$tax" ] || echo $tax'],
             cwd=tmp_path,
-            env=clean_environment(),
+            env=clean_environment(CALCD_SERVER=server),
             capture_output=True,
             check=True,
         )
@@ -468,6 +469,7 @@ def test_the_examples_for_a_default_server_work(shared_daemon: Daemon, tmp_path:
         ["4.5977"],
         ["123.00", "1.8450"],
         [],
+        ["50", "2", "4"],
     ]
     assert (tmp_path / "results.txt").read_text() == "2\n4\n"
     assert len(cli.help_text().splitlines()) <= 45

@@ -301,7 +301,7 @@ def test_the_usage_has_each_option_of_the_help() -> None:
     grouped, *others = re.findall(r"\[(-[^]\s]+)", usage)
     told = {f"-{letter}" for letter in grouped[1:]} | set(others)
     explained = {name for name in cli.VALUES if not name.startswith("--ssl")}
-    assert told - {"--ssl..."} == explained - {"-h", "--help"}
+    assert told - {"--ssl..."} == explained - {"-h", "--help", "--version"}
 
 
 # -- Streaming -----------------------------------------------------------------------------------
@@ -414,7 +414,12 @@ def test_the_relay_goes_on_after_a_full_send_buffer(
         connection.setblocking(False)
         counter = protocol.ReplyCounter()
         with streams.Output() as output:
-            assert relay.Relay(connection, endpoint, b"", None, counter, output).run() == 0
+            assert (
+                relay.Relay(
+                    connection, endpoint, b"", None, counter, output, reads_input=True
+                ).run()
+                == 0
+            )
     finally:
         connection.close()
         thread.join()
