@@ -251,7 +251,8 @@ def ask(server: transport.Transport, options: Options) -> int:
     counter.add_arguments(requests)
     failure = None
     try:
-        with SplitOutput(counter.arguments) if requests else Output() as output:
+        split = counter.arguments if reads_input else -1
+        with SplitOutput(split) if requests else Output() as output:
             if isinstance(server, transport.UDP):
                 status = relay_datagrams(
                     server, endpoint, requests, counter, output, reads_input=reads_input

@@ -11,7 +11,9 @@ MAX_SHOWN = 200  # bytes of a reply that a message shows
 MAX_HEAD = 32  # bytes of a reply that tell whether it is one of LAST_REPLIES
 MAX_NUMBER = 4096  # bytes of a line that a server compares with its own replies
 MAX_TIMEOUT = 1e6  # seconds; the limit of poll() is twice as many
+ERROR = b"ERR "  # what a reply starts with that is no result
 CLOSED = "connection closed by the server"
+TOO_LONG = f"a reply has more than {MAX_REPLY} bytes"
 UNEXPECTED = "the server has sent more than was asked for"
 TLS_ALERT = "the server replied with a TLS alert"
 STATE_LOST = "a new connection has none of the names, settings and answers of the one before"
@@ -68,6 +70,11 @@ def is_tls_alert(data: bytes) -> bool:
     That is what a TLS server replies to plain text. It may hold a newline.
     """
     return data[:2] == b"\x15\x03" and data[3:5] == b"\0\2" and data[5:6] in (b"\1", b"\2")
+
+
+def may_be_error(reply: bytes) -> bool:
+    """Return whether the start of a reply is that of an error, or can become one."""
+    return reply.startswith(ERROR) or ERROR.startswith(reply)
 
 
 def is_number(request: bytes) -> bool:
@@ -149,10 +156,13 @@ class ReplyCounter:
         self.bytes_sent = 0
         self.arguments = 0  # requests that are not of the input, but of the command line
         self._argument_errors = 0  # their replies that are an ERR
+        self._possible = 0  # replies that the requests may have, by their most generous reading
+        self._has_newline = False  # any of the requests
+        self._size = 0  # bytes of a reply that has not ended
         self._first_error = b""  # of the input: the start of the reply
         self._first_error_place = ""
         self._lines = LineNumbers()
-        self._marks = self._tail = b"\n"  # the end of the last chunk
+        self._marks = self._all_marks = self._tail = b"\n"  # the end of the last chunk
         self._head = b""  # the start of the last reply, and of one that has not ended
         self._next_head = b""
 
@@ -164,12 +174,40 @@ class ReplyCounter:
         self.requests += self._lines.add(marks, self.requests)
         self.bytes_sent += len(chunk)
         self._marks = marks[-1:]
+        # What is blank above may be a request all the same, as a second byte order mark is. CR NUL
+        # ends a line as well. Until the first newline, a pause does.
+        marks = self._all_marks + chunk.translate(MARKS, b" \t")
+        self._possible += marks.count(b"\nx") + chunk.count(b"\0")
+        self._possible += self._all_marks == b"x" and not self._has_newline
+        self._has_newline = self._has_newline or b"\n" in chunk
+        self._all_marks = marks[-1:]
 
     def add_arguments(self, requests: bytes) -> None:
         """Count the requests of the command line, before all others."""
         self.add_requests(requests)
         self.arguments = self.requests
         self._lines.restart()
+
+    def check(self, chunk: bytes) -> tuple[int, str]:
+        """Return how much of the chunk that comes next to accept, and why not all of it, or "".
+
+        A reply has at most MAX_REPLY bytes. One reply that was not asked for is accepted if it is
+        an error: a server that does not serve this client sends one.
+        """
+        first = chunk.find(b"\n")
+        if self._size + (first if first >= 0 else len(chunk)) > MAX_REPLY:
+            return max(0, MAX_REPLY - self._size), TOO_LONG
+        possible = self._possible - self.replies - self.unasked
+        more = chunk.count(b"\n") - possible
+        if more < 0 or (more == 0 and chunk.endswith(b"\n")):
+            return len(chunk), ""
+        end = 0
+        for _ in range(possible):
+            end = chunk.index(b"\n", end) + 1
+        start = b"" if end else self._next_head
+        if possible >= 0 and may_be_error(start + chunk[end:]):
+            end = chunk.find(b"\n", end) + 1 or len(chunk)
+        return end, UNEXPECTED if end < len(chunk) else ""
 
     def add_replies(self, chunk: bytes) -> None:
         """Count the replies that end in a chunk received from the server."""
@@ -185,10 +223,10 @@ class ReplyCounter:
         replies = self._tail + chunk
         if self._first_error and b"\n" not in self._first_error:
             self._first_error = (self._first_error + chunk[:MAX_SHOWN])[:MAX_SHOWN]
-        if errors := replies.count(b"\nERR "):
+        if errors := replies.count(b"\n" + ERROR):
             self.errors += errors
             if self.replies >= self.arguments and not self._first_error:
-                before, _, _ = replies.partition(b"\nERR ")
+                before, _, _ = replies.partition(b"\n" + ERROR)
                 number = self.replies + before.count(b"\n") + 1 - self._tail.count(b"\n")
                 if number < self.requests:  # a server that is full sends one unasked
                     self._first_error_place = f", the first at {self.place(number)}"
@@ -199,6 +237,7 @@ class ReplyCounter:
         self._tail = replies[-len("\nERR") :]
         self._lines.forget(self.replies)
         ended, newline, rest = chunk.rpartition(b"\n")
+        self._size = len(rest) if newline else self._size + len(rest)
         if newline:
             _, newline, last = ended.rpartition(b"\n")
             self._head = (last if newline else self._next_head + last)[:MAX_HEAD]
@@ -211,7 +250,7 @@ class ReplyCounter:
 
         Otherwise an empty string.
         """
-        code = b" ".join(self._head.split()[: 2 if self._head.startswith(b"ERR ") else 1])
+        code = b" ".join(self._head.split()[: 2 if self._head.startswith(ERROR) else 1])
         return code.decode() if code in LAST_REPLIES else ""
 
     @property
@@ -282,7 +321,7 @@ class ReplySplitter:
         first, *others = chunk.split(b"\n")
         self.rest += first
         if len(self.rest) > MAX_REPLY:  # the others are parts of one chunk
-            raise ConnectionAbortedError(f"a reply has more than {MAX_REPLY} bytes")
+            raise ConnectionAbortedError(TOO_LONG)
         replies = [bytes(self.rest), *others[:-1]] if others else []
         if others:
             self.rest = bytearray(others[-1])

@@ -12,6 +12,7 @@ from calcd.client.protocol import (
     STATE_LOST,
     ClientError,
     ReplyCounter,
+    ReplySplitter,
     StreamState,
     continues,
     describe,
@@ -183,8 +184,12 @@ class Relay:
         self._waiting_since = None
         self._had_reply = True
         self._repeatable = None
-        self._counter.add_replies(chunk)
-        self._output.write(chunk)
+        accepted, problem = self._counter.check(chunk)
+        self._counter.add_replies(chunk[:accepted])
+        self._output.write(chunk[:accepted])
+        if problem:
+            self._close()
+            raise self._failure(problem)
 
     def _lose(self, reason: str) -> None:
         """Close a connection that the server has closed. Ask on another what it did not take.
@@ -253,6 +258,10 @@ def relay_datagrams(
 
     def ask(lines: bytes) -> None:
         for reply in server.replies(lines):
+            try:
+                ReplySplitter(1).add(reply)
+            except ConnectionAbortedError as error:
+                raise ClientError(f"{endpoint.name}: {error}") from None
             counter.add_replies(reply)
             output.write(reply)
 

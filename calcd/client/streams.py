@@ -4,10 +4,9 @@ import codecs
 import os
 import select
 
-from calcd.client.protocol import CHUNK, ClientError, describe
+from calcd.client.protocol import CHUNK, ERROR, ClientError, describe
 
 STDIN, STDOUT, STDERR = 0, 1, 2
-ERROR = b"ERR "  # what a reply starts with that is no result
 
 
 def printable(text: str) -> str:
@@ -97,7 +96,8 @@ class Output:
 class SplitOutput(Output):
     """Standard output for results, and standard error for errors.
 
-    Only the first `count` replies are split. All that follow go to standard output.
+    Only the first `count` replies are split, all if it is negative. Those that follow go to
+    standard output.
     """
 
     def __init__(self, count: int) -> None:

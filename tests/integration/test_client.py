@@ -535,6 +535,7 @@ def test_each_reply_starts_the_wait_anew(serve: Servers) -> None:
 
 def test_after_the_end_of_input_the_wait_may_be_shorter(serve: Servers) -> None:
     def script(connection: socket.socket) -> None:
+        receive(connection, b"a\nb\n")
         connection.sendall(b"1\n")
         serve.silent(connection)
 

@@ -71,6 +71,7 @@ SPLIT = [
     (b"1\nERR cut", 2, b"1\n", b"ERR cut"),
     (b"ERR cut", 1, b"", b"ERR cut"),
     (b"ERR", 0, b"ERR", b""),
+    (b"ERR X\n1\nERR Y\nERR Z", -1, b"1\n", b"ERR X\nERR Y\nERR Z"),
 ]
 
 

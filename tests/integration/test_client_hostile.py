@@ -1,5 +1,6 @@
 """A malicious server: calcc and Calculator fail soon, and use little memory."""
 
+import random
 import resource
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from calculators import Connect
 from client_helpers import (
+    COMMAND,
     HOST,
     PROMPT,
     Script,
@@ -22,9 +24,10 @@ from client_helpers import (
     error_message,
     greeted,
     receive,
+    running,
     terminal,
 )
-from helpers import ROOT, TIMEOUT, bytes_unacked, clean_environment, wait_until
+from helpers import ROOT, TIMEOUT, Daemon, bytes_unacked, clean_environment, wait_until
 
 from calcd.client import CalculatorError, protocol, streams
 from calcd.client.replies import parse_reply
@@ -250,6 +253,159 @@ def test_a_datagram_is_one_reply(tmp_path: Path) -> None:
             server.sendto(b"1\n2\n", sender)
             assert screen.expect(f"calcc: {HOST} port {port}: {protocol.UNEXPECTED}\n") == "a\n"
             assert screen.end() == 3
+
+
+# -- Outside the prompt --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin"), [(["-e", "a"], b""), ([], b"a\n"), ([], b"a\nb\nc\n"), ([], b"a")]
+)
+def test_a_reply_without_end_ends_the_run(
+    arguments: list[str], stdin: bytes, serve: Servers, tmp_path: Path
+) -> None:
+    """It takes little memory, and what reads the output gets no more than a reply may have."""
+    script = """if True:
+        import os, subprocess, sys
+        client = subprocess.Popen(sys.argv[1:])
+        _, status, usage = os.wait4(client.pid, 0)
+        print(os.waitstatus_to_exitcode(status), usage.ru_maxrss, file=sys.stderr)
+        client.returncode = 0
+    """
+    port = serve(ENDLESS)
+    command = [sys.executable, "-c", script, *COMMAND, *arguments, HOST, str(port)]
+    with (tmp_path / "replies").open("wb") as replies:
+        done = calcc(command=command, stdin=stdin, stdout=replies)
+    told, measured = done.stderr.decode().splitlines()
+    assert told.startswith(f"calcc: {HOST} port {port}: {TOO_LONG}; requests with a reply: 0, none")
+    status, most = map(int, measured.split())
+    assert (status, most < SMALL >> 10) == (3, True)
+    assert (tmp_path / "replies").stat().st_size == protocol.MAX_REPLY
+
+
+TOO_MANY = [
+    (b"1\n2\n", b"1\n", 1),
+    (b"1\n2", b"1\n", 1),
+    (b"1\n\n", b"1\n", 1),
+    (b"1\nERR X\n2\n", b"1\nERR X\n", 1),
+    (b"ERR X\nERR Y\nERR Z\n", b"ERR X\nERR Y\n", 1),
+]
+
+
+@pytest.mark.parametrize(("replies", "shown_", "count"), TOO_MANY)
+@pytest.mark.parametrize("arguments", [["-Qe", "a"], ["-Q"]])
+def test_a_reply_too_many_ends_the_run(
+    arguments: list[str], replies: bytes, shown_: bytes, count: int, serve: Servers
+) -> None:
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"a\n")
+        connection.sendall(replies)
+        assert connection.recv(1) == b""
+
+    port = serve(script)
+    done = calcc(*arguments, HOST, port, stdin=b"" if "-Qe" in arguments else b"a\n")
+    told = f"calcc: {HOST} port {port}: {protocol.UNEXPECTED}; requests with a reply: {count}\n"
+    assert done.returncode == 3
+    assert done.stderr.endswith(told.encode())
+    assert done.stdout + done.stderr.removesuffix(told.encode()) == shown_
+
+
+def test_a_reply_that_nothing_was_asked_for(serve: Servers) -> None:
+    port = serve(lambda connection: connection.sendall(b"220 mail.example ESMTP\r\n"))
+    with running(HOST, port) as process:
+        assert process.wait(TIMEOUT) == 3
+        assert process.stdout.read() == b""
+        assert protocol.UNEXPECTED in process.stderr.read().decode()
+
+
+def test_a_stream_of_replies_is_bounded_by_that_of_requests(serve: Servers) -> None:
+    """Also on a second connection, and where replies come without a pause."""
+    with running(HOST, serve(flood(b"1\n" * 32768))) as process:
+        process.stdin.write(b"a\n" * 1000)
+        assert process.wait(TIMEOUT) == 3
+        assert process.stdout.read() == b"1\n" * 1000
+
+
+def test_two_lines_in_a_datagram_are_a_reply_too_many() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((HOST, 0))
+        server.settimeout(TIMEOUT)
+        with running("-u", HOST, server.getsockname()[1]) as process:
+            process.stdin.write(b"a\nb\n")
+            _, sender = server.recvfrom(100)
+            server.sendto(b"1\n2\n", sender)
+            assert process.wait(TIMEOUT) == 3
+            assert process.stdout.read() == b""
+            assert f"{protocol.UNEXPECTED}; requests with a reply: 0, none from line 1 on\n" in (
+                process.stderr.read().decode()
+            )
+
+
+REPLIES_TO_CHECK = [
+    (b"a\n\nb\n", b"1\n2\n", b""),
+    (b"a\n\nb\n", b"1\n2\n", b"3\n"),
+    (b"a\n", b"1\nERR BUSY\n", b""),
+    (b"a\n", b"1\nERR BUSY\n", b"E"),
+    (b"a\n", b"1\n", b"\n"),
+    (b"", b"ERR FORBIDDEN x\n", b"ERR FORBIDDEN x\n"),
+    (b"a\r\0b\r\0", b"1\n2\n", b""),
+]
+
+
+@pytest.mark.parametrize(("requests", "accepted", "refused"), REPLIES_TO_CHECK)
+def test_what_is_accepted_does_not_depend_on_where_a_chunk_ends(
+    requests: bytes, accepted: bytes, refused: bytes
+) -> None:
+    replies = accepted + refused
+    for size in range(1, len(replies) + 1):
+        counter = protocol.ReplyCounter()
+        counter.add_requests(requests)
+        taken = b""
+        for start in range(0, len(replies), size):
+            chunk = replies[start : start + size]
+            length, problem = counter.check(chunk)
+            counter.add_replies(chunk[:length])
+            taken += chunk[:length]
+            if problem:
+                assert refused
+                break
+        assert taken == accepted
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_reply_of_the_daemon_is_one_too_many(seed: int, shared_daemon: Daemon) -> None:
+    """Also where the server reads lines in another way than the client does."""
+    pieces = [
+        *(b"SOMA 2 2", b"x", b"#", b"=", b"UPPER a", b"HELP", b" ", b"\t", b"\x0b", b"\xc2\xa0"),
+        *(b"\n", b"\r\n", b"\r", b"\0", b"\r\0", b"\r\r\n", b"\xef\xbb\xbf", b"\xef", b"\xbb"),
+        *(b"\xff", b"\xff\xf1", b"\xff\xff", b"\xff\xfb\x01"),
+    ]
+    choose = random.Random(seed)
+    for _ in range(20):
+        stream = b"".join(choose.choices(pieces, k=choose.randrange(14)))
+        counter = protocol.ReplyCounter()
+        for start in range(0, len(stream), 3):
+            counter.add_requests(stream[start : start + 3])
+        replies = shared_daemon.ask(stream)
+        assert counter.check(replies) == (len(replies), ""), stream
+
+
+def test_lines_that_never_end_are_not_too_many(shared_daemon: Daemon) -> None:
+    with running(shared_daemon.host, shared_daemon.port) as process:
+        for number in range(3):
+            process.stdin.write(b"SOMA %d 1" % number)
+            assert process.stdout.read(100) == b"%d\n" % (number + 1)
+        process.stdin.write(b"SOMA 3 1\nSOMA 4 1\n")
+        process.stdin.close()
+        assert process.stdout.read() == b"4\n5\n"
+        assert process.wait(TIMEOUT) == 0
+
+
+def test_a_terminal_gets_errors_escaped(serve: Servers, tmp_path: Path) -> None:
+    port = serve(answer(b"ERR X \x1b[31m\xff\n"))
+    with terminal(tmp_path, "-e", "a", HOST, port, redirect=f">{tmp_path}/replies") as screen:
+        assert screen.end() == 1
+        assert screen.screen == rb"ERR X \x1b[31m\xff" + b"\r\n"
 
 
 # -- Control characters --------------------------------------------------------------------------

@@ -543,7 +543,7 @@ def test_close_notify_that_a_reset_follows(
     stopped, over = threading.Event(), threading.Event()
 
     def script(connection: socket.socket) -> None:
-        receive(connection, b"a\n")
+        receive(connection, b"a\nb\n")
         connection.sendall(b"1\n")
         assert stopped.wait(TIMEOUT)
         connection.sendall(b"2\n")
@@ -555,7 +555,7 @@ def test_close_notify_that_a_reset_follows(
         over.set()
 
     with running(*trust, HOST, serve(secure(script))) as process:
-        process.stdin.write(b"a\n")
+        process.stdin.write(b"a\nb\n")
         assert process.stdout.read(2) == b"1\n"
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
