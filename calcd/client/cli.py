@@ -33,9 +33,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from calcd.client.columns import Columns
+
 USAGE = """\
 usage: calcc [-46NQuvz] [-w SECONDS] [-q SECONDS] [--retry SECONDS] [--ssl...] [-e REQUEST]...
              [-U PATH | HOST [PORT]] [-]
+       calcc [--fold OPERATION] [--each TEMPLATE] [-F SEPARATOR] [--skip-bad] [-e REQUEST]...
 
 Sends requests to calcd at HOST (127.0.0.1) and PORT (12000). Requests are read from standard
 input, one per line. Replies are written to standard output. On a terminal there is a prompt with
@@ -44,6 +47,10 @@ history. There, Tab completes operations and names, and inserts the last answers
 In place of HOST there may be HOST:PORT, [::1]:12000, or a URL: tcp://, tls:// or udp:// and
 HOST:PORT, or unix:///PATH. The variable CALCD_SERVER has the same for when there is no HOST. After
 -e requests, a last operand - stands for those of standard input.
+
+With --fold or --each, standard input is a column of numbers or a table. Requests of -e are asked
+first: calcc -e 'ROUNDING half-up' --each 'round({} * 0.23, 2)'. With both, what each row comes to
+is folded.
 """
 OPTIONS = (
     # name, name of its value, meaning
@@ -74,6 +81,12 @@ TLS_OPTIONS = (
     ("--ssl-key", "FILE", "the private key of the certificate, if it is in another file"),
     ("--ssl-noverify", "", "accept any certificate"),
 )
+COLUMN_OPTIONS = (
+    ("--fold", "OPERATION", "read numbers, one or more a line; print SOMA, MIN, MAX, MUL or MEDIA"),
+    ("--each", "TEMPLATE", "ask this for each row: {} is the row, {2} its second field"),
+    ("-F", "SEPARATOR", "what separates the fields of a row, blanks if not given"),
+    ("--skip-bad", "", "leave out rows that are wrong, and count them"),
+)
 NOTES = """\
 Exit status: 0 if every reply is a result, 1 if at least one is an ERR, 2 for wrong usage, 3 if
 the server cannot be reached, or if a part of the input was not asked or has no reply.
@@ -82,7 +95,9 @@ Examples:
   calcc -e 'SOMA 0.1 0.2'                      one request: 0.3
   calcc -e 'DIV 1 3' -e 'MUL 1.20 3'           two requests
   tax=$(calcc -e 'MUL 19.99 0.23') || exit     in a script
-  sed 's/^/MUL 1.23 /' prices.txt | calcc      a column of numbers, each multiplied
+  calcc --fold SOMA < prices.txt               the sum of a column of numbers
+  calcc --each 'round({} * 0.23, 2)' < prices.txt                 the tax of each
+  calcc -F, --each '{2} * {3}' --fold SOMA < orders.csv           the sum of price times amount
   calcc < sums.txt > results.txt               a file of requests; with tqdm it shows progress
   calcc -e 'PRECISION 50' - < sums.txt         a request before those of a file
   calcc -U /run/calcd/calcd.sock -e PING       through a Unix socket
@@ -90,18 +105,25 @@ Examples:
 """
 PLAIN = ("127.0.0.1", "localhost")  # hosts that are most often asked
 # The value's name by each name of an option; empty if it takes none.
-VALUES = {name: row[1] for row in OPTIONS + TLS_OPTIONS for name in row[0].split(", ")}
+VALUES = {
+    name: row[1] for row in OPTIONS + COLUMN_OPTIONS + TLS_OPTIONS for name in row[0].split(", ")
+}
 
 
 def help_text() -> str:
     """Return the help, made from the tables of options."""
     lines = [f"  {f'{names} {value}':<12}{meaning}" for names, value, meaning in OPTIONS]
     tls_lines = [f"  {f'{name} {value}':<24}{meaning}" for name, value, meaning in TLS_OPTIONS]
-    return "\n".join([USAGE, *lines, "", *tls_lines, "", NOTES])
+    column_lines = [
+        f"  {f'{name} {value}':<24}{meaning}" for name, value, meaning in COLUMN_OPTIONS
+    ]
+    return "\n".join([USAGE, *lines, "", *column_lines, "", *tls_lines, "", NOTES])
 
 
 class Options:
     """The parsed command line. Options may share a dash and follow HOST, as netcat's do."""
+
+    columns: "Columns | None" = None
 
     def __init__(self, argv: list[str]) -> None:
         operands: list[str] = []
@@ -145,6 +167,11 @@ class Options:
             first = "-u" if "-u" in values else "udp://"
             second = f"{scheme}://" if scheme not in ("", "udp") else "--ssl" if tls else "-U"
             raise UsageError(f"{first} cannot be used with {second}")
+        if any(name in values for name, *_ in COLUMN_OPTIONS):
+            from calcd.client.columns import Columns
+
+            self.columns = Columns(values, self.requests, self.linger, udp)
+            self.reads_input = True
         self.endpoint = endpoint = Endpoint(host, port, path)
         endpoint.family, endpoint.timeout, endpoint.retry = family, timeout, retry
         endpoint.udp, endpoint.verbose, endpoint.check_only = udp, "-v" in values, "-z" in values
@@ -231,6 +258,8 @@ def run(options: Options) -> int:
     try:
         if endpoint.check_only:
             return 0
+        if options.columns:
+            return ask_rows(server, endpoint, options.columns)
         if not options.requests and os.isatty(STDIN) and os.isatty(STDOUT):
             from calcd.client.prompt import run_prompt
 
@@ -243,11 +272,7 @@ def run(options: Options) -> int:
 def ask(server: transport.Transport, options: Options) -> int:
     """Ask the requests of the command line, or standard input. Return the exit status."""
     endpoint, requests, reads_input = options.endpoint, options.requests, options.reads_input
-    counter = ReplyCounter()
-    if reads_input and os.isatty(STDERR):
-        from calcd.client.progress import Progress
-
-        counter = Progress()
+    counter = counter_of(reads_input)
     counter.add_arguments(requests)
     failure = None
     try:
@@ -274,6 +299,25 @@ def ask(server: transport.Transport, options: Options) -> int:
     if failure is not None:
         raise failure
     return status
+
+
+def ask_rows(server: transport.Transport, endpoint: Endpoint, columns: "Columns") -> int:
+    """Ask what the columns of standard input ask for. Return the exit status."""
+    counter = counter_of(reads_input=True)
+    try:
+        with Output() as output:
+            return columns.run(server, endpoint, counter, output)
+    finally:
+        counter.close()
+
+
+def counter_of(reads_input: bool) -> ReplyCounter:
+    """Return what counts requests and replies, and shows progress on a terminal."""
+    if reads_input and os.isatty(STDERR):
+        from calcd.client.progress import Progress
+
+        return Progress()
+    return ReplyCounter()
 
 
 def pipe_has_input() -> bool:

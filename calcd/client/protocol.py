@@ -88,6 +88,11 @@ def is_number(request: bytes) -> bool:
     return True
 
 
+def is_error(reply: bytes) -> bool:
+    """Return whether a reply is an ERR."""
+    return reply.startswith(b"ERR ")
+
+
 def without_accents(text: str) -> str:
     """Return a text without the accents of its letters, as servers read names."""
     if text.isascii():

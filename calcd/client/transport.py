@@ -206,25 +206,59 @@ def exchange(
             yield from splitter.add(datagram)
         return
     if reused:
-        try:
-            more = server.recv(CHUNK)
-        except BlockingIOError:
-            pass
-        else:
-            raise ConnectionAbortedError(UNEXPECTED) if more else ConnectionError(CLOSED)
-    unsent = memoryview(requests)
+        check_silent(server)
+    for replies in stream(server, iter([requests]), splitter, endpoint):
+        yield from replies
+
+
+def check_silent(server: Stream) -> None:
+    """Raise ConnectionError if a server that owes no reply has closed or sent something."""
+    try:
+        more = server.recv(CHUNK)
+    except BlockingIOError:
+        return
+    raise ConnectionAbortedError(UNEXPECTED) if more else ConnectionError(CLOSED)
+
+
+def stream(
+    server: Stream,
+    batches: "Iterator[bytes]",
+    splitter: ReplySplitter,
+    endpoint: Endpoint,
+    *,
+    reused: bool = False,
+) -> "Iterator[list[bytes]]":
+    """Send batches of requests, and yield lists of their replies, both at the same time.
+
+    The splitter must expect the replies to a batch once `batches` yields it. An empty batch tells
+    that there is none yet, and may come only while replies are expected. Raise as `exchange` does.
+    """
+    unsent = memoryview(b"")
+    more = True  # batches may follow
     poll = select.poll()
-    while splitter.expected:
+    while more or splitter.expected:
+        waits = False  # for the server, before the next batch is taken
+        if more and not unsent:
+            was_idle = reused and not splitter.expected
+            batch = next(batches, None)
+            more, waits, unsent = batch is not None, not batch, memoryview(batch or b"")
+            if was_idle and batch:
+                check_silent(server)
+            reused = True
+        if not splitter.expected:
+            continue
         try:
             if unsent:
                 unsent = unsent[server.send(unsent[:CHUNK]) :]  # TLS holds a copy
         except BlockingIOError:
             pass
         except ConnectionError:  # it accepts no more, but may have answered earlier requests
-            unsent = unsent[:0]
+            unsent, more = unsent[:0], False
         try:
             chunk = server.recv(CHUNK)
         except BlockingIOError:
+            if not (unsent or waits) and more:
+                continue
             poll.register(server, select.POLLIN | select.POLLOUT if unsent else select.POLLIN)
             left = endpoint.time_left()
             if not poll.poll(None if left is None else left * 1000):
@@ -232,9 +266,9 @@ def exchange(
         else:
             if not chunk:
                 raise ConnectionError(CLOSED)
-            yield from splitter.add(chunk)
-    if unsent:
-        raise ConnectionAbortedError(UNEXPECTED)
+            yield splitter.add(chunk)
+            if unsent and not splitter.expected:
+                raise ConnectionAbortedError(UNEXPECTED)
 
 
 class UDP:

@@ -318,6 +318,16 @@ def test_a_hundred_thousand_requests_come_back_whole(
 
 
 @both_versions
+def test_a_column(
+    version: ssl.TLSVersion, serve: Servers, secure: Secure, trust: list[object]
+) -> None:
+    numbers = b"".join(b"%d\n" % number for number in range(20_000))
+    port = serve(secure(calculate, version))
+    done = calcc("--fold", "MEDIA", *trust, HOST, port, stdin=numbers)
+    assert (done.stdout, done.stderr, done.returncode) == (b"9999.5\n", b"", 0)
+
+
+@both_versions
 def test_replies_that_come_long_after_the_half_close(
     version: ssl.TLSVersion, serve: Servers, secure: Secure, trust: list[object]
 ) -> None:

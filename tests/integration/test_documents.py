@@ -319,7 +319,7 @@ def commands_of(document: Path) -> list[str]:
             if not mark
             for line in block.splitlines()
         ),
-        *re.findall(r"`((?:python3|\.venv/bin/python|\.venv/bin/pytest) [^`]+)`", text),
+        *re.findall(r"`((?:python3(?! -c)|\.venv/bin/python|\.venv/bin/pytest) [^`]+)`", text),
     ]
 
 

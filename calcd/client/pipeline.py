@@ -1,0 +1,140 @@
+"""Requests sent far ahead of their replies, over a connection that is renewed if it is lost."""
+
+from itertools import chain
+
+from calcd.client.endpoint import Endpoint
+from calcd.client.protocol import (
+    BLANKS,
+    STATE_LOST,
+    ClientError,
+    ReplySplitter,
+    describe,
+    is_error,
+)
+from calcd.client.transport import UDP, Transport, connect, exchange, stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+
+class Pipeline:
+    """A connection on which many requests wait for their replies.
+
+    A lost connection is renewed, and the requests without a reply are sent again: the server may
+    have closed it because it was idle, or may have been restarted. `restore` is called with each
+    new connection, to set again what was set on the one before. A connection that brings no reply
+    after it was renewed is not renewed again. `setup` are requests, as lines, which `set_up` asks.
+
+    All methods raise ClientError if a request gets no reply.
+    """
+
+    def __init__(self, server: Transport, endpoint: Endpoint, setup: bytes) -> None:
+        self._server = server
+        self._endpoint = endpoint
+        self._setup = lines_of(setup)
+        self._splitter = ReplySplitter(0)
+        self._unanswered: list[bytes] = []  # batches
+        self._answered = 0  # requests of the first of them
+        self._reused = False  # something was sent on the connection
+        self.restore: Callable[[], None] = self.set_up_again
+
+    @property
+    def owed(self) -> int:
+        """How many replies are still to come."""
+        return self._splitter.expected
+
+    def set_up(self, more: "Iterable[bytes]" = ()) -> list[bytes]:
+        """Return the replies to the setup and to more requests, on this connection and no other."""
+        requests = [*self._setup, *more]
+        splitter = ReplySplitter(len(requests))
+        try:
+            lines = b"\n".join([*requests, b""])
+            return list(exchange(self._server, lines, splitter, self._endpoint))
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def set_up_again(self, more: "Iterable[bytes]" = ()) -> None:
+        """Do `set_up` on a new connection. Raise ClientError if a reply is an error."""
+        for reply in self.set_up(more):
+            if is_error(reply):
+                raise ClientError(f"{self._endpoint.name}: {STATE_LOST}")
+
+    def ask(self, requests: list[bytes]) -> list[bytes]:
+        """Return the replies to requests, all without line ends."""
+        return list(chain.from_iterable(self.replies(iter([b"\n".join([*requests, b""])]))))
+
+    def replies(self, batches: "Iterator[bytes]") -> "Iterator[list[bytes]]":
+        """Send batches of whole lines, none of them blank; yield the replies as they come.
+
+        An empty batch tells that there is none yet, and may come only while replies are owed.
+        """
+        taken = self._taken(batches)
+        if isinstance(self._server, UDP):  # one after the other
+            for batch in taken:
+                for datagram in self._server.replies(batch):
+                    yield self._splitter.add(datagram)
+            return
+        renewable = True
+        while True:
+            try:
+                for replies in stream(
+                    self._server, taken, self._splitter, self._endpoint, reused=self._reused
+                ):
+                    self._reused = renewable = True
+                    self._drop(len(replies))
+                    if replies:
+                        yield replies
+                return
+            except ConnectionAbortedError as error:
+                raise self._failure(error) from error
+            except ConnectionError as error:
+                if not renewable:
+                    raise self._failure(error) from error
+            except OSError as error:
+                raise self._failure(error) from error
+            renewable = False
+            self._renew()
+            taken = self._again(batches)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._server.close()
+
+    def _taken(self, batches: "Iterator[bytes]") -> "Iterator[bytes]":
+        for batch in batches:
+            if batch:
+                self._unanswered.append(batch)
+                self._splitter.expected += batch.count(b"\n")
+            yield batch
+
+    def _again(self, batches: "Iterator[bytes]") -> "Iterator[bytes]":
+        """Yield what has no reply yet, and then further batches."""
+        lines = b"".join(self._unanswered).split(b"\n")[self._answered :]
+        self._unanswered.clear()
+        self._answered = 0
+        if rest := b"\n".join(lines):
+            yield from self._taken(iter([rest]))
+        yield from self._taken(batches)
+
+    def _drop(self, count: int) -> None:
+        """Forget requests that have their replies."""
+        self._answered += count
+        while self._unanswered and self._answered >= (size := self._unanswered[0].count(b"\n")):
+            del self._unanswered[0]
+            self._answered -= size
+
+    def _renew(self) -> None:
+        self._server.close()
+        self._splitter = ReplySplitter(0)
+        self._reused = False
+        self._server = connect(self._endpoint, self._endpoint.addresses)
+        self.restore()
+
+    def _failure(self, error: OSError) -> ClientError:
+        return ClientError(f"{self._endpoint.name}: {describe(error)}")
+
+
+def lines_of(requests: bytes) -> list[bytes]:
+    """Return requests, without blank lines."""
+    return [line for line in requests.split(b"\n") if line.translate(None, BLANKS)]

@@ -1,0 +1,89 @@
+"""Requests made from rows: a template with fields in braces."""
+
+import os
+import re
+
+from calcd.client.protocol import UsageError, without_accents
+from calcd.client.rows import is_number, not_a_number, shown, split_fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+# A brace, a field, or what is neither.
+PARTS = re.compile(r"\{\{|\}\}|\{([0-9]{0,9})\}|(\{[^{}]*\}?|\})")
+POWERS = ("^", "**", "!")  # bind tighter than the sign of a number before them
+TEXT_OPERATIONS = ("UPPER", "MAIUSCULA")  # take the rest of the line, whatever it is
+
+
+class Template:
+    """A request with `{}` for the row, `{2}` for its second field, `{{` and `}}` for braces.
+
+    A value is a number, or several that are separated, or one of `names`, which the session has
+    values for. Any other text could change what the request means, and is only taken by operations
+    on text. A value is put in parentheses where the sign of a negative number would get lost:
+    before a power or a factorial, and after `%`.
+    """
+
+    def __init__(self, text: str, separator: bytes | None, names: "Container[bytes]") -> None:
+        self._separator = separator
+        self._names = names
+        first_word = without_accents(text.split(None, 1)[0] if text.strip() else "").upper()
+        self._takes_text = first_word in TEXT_OPERATIONS
+        self.fields: list[int] = []  # the number of each field; 0 for the row
+        literals = []  # one more than fields
+        pieces = []  # of a literal
+        begin = 0
+        for part in PARTS.finditer(text):
+            pieces.append(text[begin : part.start()])
+            begin = part.end()
+            if part[2]:
+                reason = "is not a field: {} is the row, {2} its second field, {{ a brace"
+                raise UsageError(f"--each {text}: {part[2]} {reason}")
+            if part[1] is None:
+                pieces.append(part[0][0])
+            else:
+                self.fields.append(int(part[1] or 0))
+                literals.append("".join(pieces))
+                pieces = []
+        literals.append("".join([*pieces, text[begin:]]))
+        if not self.fields:
+            raise UsageError(f"--each {text}: {{}} stands for the row, and is missing")
+        if "\n" in text or "\r" in text:
+            raise UsageError("--each takes one line")
+        if not self._takes_text:
+            self._parenthesize(literals)
+        self.literals = [os.fsencode(literal) for literal in literals]
+        self._format = b"%b".join(literal.replace(b"%", b"%%") for literal in self.literals)
+
+    @staticmethod
+    def _parenthesize(literals: list[str]) -> None:
+        for at in range(1, len(literals)):
+            before, after = literals[at - 1].rstrip(" \t"), literals[at].lstrip(" \t")
+            has_power = after.startswith(POWERS) and before[-1:] in ("", *"(,=+-*/%^")
+            if has_power or before.endswith("%"):
+                literals[at - 1] += "("
+                literals[at] = ")" + literals[at]
+
+    def fill(self, row: bytes) -> bytes:
+        """Return the request for a row, without a newline. Raise ValueError for a bad row."""
+        fields = split_fields(row, self._separator)
+        values = []
+        for number in self.fields:
+            if number > len(fields):
+                raise ValueError(f"there is no field {number} in {shown(row)}")
+            self._check(fields if number == 0 else [fields[number - 1]])
+            values.append(row if number == 0 else fields[number - 1])
+        return self._format % tuple(values)
+
+    def fill_numbers(self, rows: list[bytes]) -> bytes | None:
+        """Return lines of requests for rows that are numbers; None if `fill` must make them."""
+        if self.fields != [0] or self._separator is not None:
+            return None
+        before, after = self.literals
+        return before + (after + b"\n" + before).join(rows) + after + b"\n"
+
+    def _check(self, fields: list[bytes]) -> None:
+        for field in fields:
+            if not (self._takes_text or is_number(field) or field.lower() in self._names):
+                raise ValueError(not_a_number(field))
