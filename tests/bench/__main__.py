@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from . import (
+    columns,
     curves,
     figures,
     kinds,
@@ -35,6 +36,7 @@ FIGURES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "client": states.client,
     "file": states.file,
     "start": states.start,
+    "columns": columns.columns,
 }
 # Measured only where they are named.
 MECHANISMS: dict[str, Callable[[Bench], Iterator[Row]]] = {

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +14,7 @@ import pytest
 from helpers import ROOT, clean_environment
 from sessions import new_session
 
-from tests.bench import picture, programs, sums
+from tests.bench import columns, picture, programs, sums
 from tests.bench.kinds import KINDS, Kind
 from tests.bench.load import Bench, Contestant, Row
 from tests.bench.programs import BenchError
@@ -82,6 +83,27 @@ def test_a_profile_shows_where_the_time_goes(tmp_path: Path) -> None:
         assert parts[f"{load}: system call send"] > 1
         assert parts[f"{load}: calcd/core"] > 1
         assert 80 < sum(parts.values()) < 100.1  # what is less than a percent is left out
+
+
+@needs_compiler
+def test_columns_are_measured_beside_what_shells_have() -> None:
+    done = run_bench("columns")
+    assert done.returncode == 0, done.stderr
+    table = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(table) >= 2 + 6
+    right = {row[1]: row[-1] for row in table[2:]}
+    assert all(right[command] == "yes |" for command in right if "`calcc" in command)
+    assert right["`awk '{s += $1} END {print s}' prices.txt`"] in ("yes |", "no |")
+
+
+def test_an_answer_to_a_column_is_right_if_its_number_is() -> None:
+    third = [Fraction(1, 3)]
+    assert columns.are_right([".50", "1E+3"], [Fraction(1, 2), Fraction(1000)])
+    assert columns.are_right(["0." + 34 * "3"], third)
+    assert columns.are_right(["." + 50 * "3"], third)
+    assert not columns.are_right(["." + 33 * "3"], third)
+    assert not columns.are_right(["1", "2"], [Fraction(1)])
+    assert not columns.are_right(["1e+08", "error"], [Fraction(1), Fraction(2)])
 
 
 @needs_compiler

@@ -8,7 +8,19 @@ from contextlib import suppress
 
 import pytest
 
-from calcd.client import cli, completion, prompt, protocol, replies, streams, tls, transport
+from calcd.client import (
+    cli,
+    completion,
+    prompt,
+    protocol,
+    replies,
+    rows,
+    steps,
+    streams,
+    template,
+    tls,
+    transport,
+)
 
 SMALL, LARGE = 8 << 10, 64 << 10  # bytes
 MOST = 12  # times as long for 8 times as much; what is quadratic takes 64 times as long
@@ -79,6 +91,14 @@ WORKS: dict[str, tuple[Callable[[str], object], list[str]]] = {
     "a result": (replies.parse_reply, ["ERR ", "ERR", "E", " "]),
     "a line": (lambda text: replies.encode_request(text + "x"), ["a", " ", "\t", "é"]),
     "a message": (streams.printable, ["a", "\x1b", "\u202e", "\t", "é", "\udc9b"]),
+    "a template": (
+        lambda text: template.Template("{}" + text.replace("}", ")"), None, ()),
+        ["a", "{{"],
+    ),
+    "a row": (lambda text: rows.split_fields(text.encode(), None), ["1", "1 ", "\t"]),
+    "a row of numbers": (lambda text: rows.numbers_in(text.encode()), ["1", "1 ", "1\n", "-"]),
+    "a bad field": (lambda text: rows.not_a_number(text.encode()), ["1", ",", "1,", "\x1b"]),
+    "digits": (lambda text: steps.extent(text.replace("E", "").encode()), ["1", "."]),
     "options": (options, ["4", "a", "a.", "4-", "é"]),
 }
 
