@@ -201,11 +201,17 @@ class Arithmetic:
         exponent = text.find("E")
         digits = text if exponent < 0 else text[:exponent]
         # A result that was rounded has as many digits as the precision.
-        if result and (digits[-1] != "0" or len(digits) < self.precision):
-            if exponent < 0 or not -PLAIN_PLACES <= result.adjusted() < self._max_integer_digits:
-                return text
-            return format(result, "f")
-        return self.text(self.result_of(function, *operands))
+        if not result or (exponent >= 0 and digits[-1] == "0" and len(digits) >= self.precision):
+            return self.text(self.result_of(function, *operands))
+        if exponent >= 0:
+            is_near = -PLAIN_PLACES <= result.adjusted() < self._max_integer_digits
+            return format(result, "f") if is_near else text
+        if "." not in text or len(text) <= self.precision:
+            return text
+        context = self.context
+        context.clear_flags()
+        function(context, *operands)
+        return text.rstrip("0").rstrip(".") if context.flags[decimal.Rounded] else text
 
     def text(self, number: Decimal) -> str:
         """Return a finite number as text that reads back as the same value.
