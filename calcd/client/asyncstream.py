@@ -140,7 +140,8 @@ class AsyncStream:
     def close(self) -> None:
         """Close at once. TLS sends close_notify if that does not block."""
         self._writer.close()
-        self._writer.transport.abort()
+        with suppress(AttributeError):  # of CPython 3.11.2's TLS, where the connection has ended
+            self._writer.transport.abort()
 
     async def wait_closed(self) -> None:
         """Wait until the socket is closed."""
