@@ -21,7 +21,7 @@ from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError
 from calcd.core.expressions import ANSWER, CONSTANTS, Apply, Name, Statement, Step
 from calcd.core.operations import DIRECT, ROUND, Fold, Operation
-from calcd.core.rounding import round_to_places
+from calcd.core.rounding import quantum_of
 
 MARK = "#"  # in place of a number; lines that have it are never planned
 # What may be a number, and is not a part of a name; ``Decimal()`` decides.
@@ -294,7 +294,7 @@ def _column(
     if len(operands) == 2:
         if operation is ROUND:
             number, places = operands[0], list(operands[1])
-            quanta = {each: round_to_places(context, Decimal(0), each) for each in set(places)}
+            quanta = {each: quantum_of(context, each) for each in set(places)}
             return list(map(context.quantize, number, map(quanta.__getitem__, places)))
         function = DIRECT.get(operation, function)
     return list(map(function, contexts, *operands))
@@ -310,7 +310,7 @@ def _quantized(number: Node | None, places: Node | None) -> Node:
         value, asked = value_of(f, a, c, v), places_of(f, a, c, v)
         known, quantum = last
         if asked != known:
-            quantum = round_to_places(c, Decimal(0), asked)
+            quantum = quantum_of(c, asked)
             last = asked, quantum
         return c.quantize(value, quantum)
 

@@ -24,11 +24,19 @@ def round_to_places(context: Context, number: Decimal, places: Decimal | None = 
     asked.traps[decimal.Inexact] = False
     asked.Emax = decimal.MAX_EMAX  # so that nothing but too many digits is invalid
     try:
-        rounded = asked.quantize(number, Decimal((0, (1,), -_checked(context, places))))
+        rounded = asked.quantize(number, quantum_of(context, places))
     except decimal.InvalidOperation:
         template = "the result needs more than {} digits"
         raise RequestError("INVALID-OPERATION", template, context.prec) from None
     return context.create_decimal(rounded)
+
+
+def quantum_of(context: Context, places: Decimal) -> Decimal:
+    """Return what ``quantize`` takes for a number of decimal places; raise ``RequestError``.
+
+    It depends on the places alone, and is not rounded to the context.
+    """
+    return Decimal((0, (1,), -_checked(context, places)))
 
 
 def floor(context: Context, number: Decimal, places: Decimal | None = None) -> Decimal:

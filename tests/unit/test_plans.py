@@ -110,6 +110,21 @@ def test_any_lines_get_the_replies_of_the_interpreter(
         assert b"".join(answered(cut, piece) for piece in pieces) == expected
 
 
+@pytest.mark.parametrize("rows", [3, 20])  # one by one, and in columns
+@pytest.mark.parametrize("precision", [34, 5, 50])
+@pytest.mark.parametrize("places", ["-6144", "-6111", "-6100", "6176", "6148"])
+def test_places_at_the_limits_of_the_exponent_are_not_those_of_another_precision(
+    rows: int, precision: int, places: str
+) -> None:
+    lines = [f"round({number}, {places})" for number in ["9e6143", "8e6110", "5"] * rows]
+    forget()
+    for digits in precision, 1, 34:
+        settings = ["NOTATION scientific", "ROUNDING up", f"PRECISION {digits}"]
+        data = "".join(f"{line}\n" for line in [*settings, *lines]).encode()
+        ruled = new_session(on_request=lambda *_: None)  # knows no plans
+        assert answered(new_session(), data) == answered(ruled, data)
+
+
 def test_a_shape_is_planned_when_it_comes_for_the_second_time() -> None:
     forget()
     session = new_session()
