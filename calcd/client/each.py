@@ -64,7 +64,7 @@ class Each:
     def _fill(self, text: bytes, line: int) -> bytes:
         """Return the requests for rows, the first of which has this number."""
         rows = text.split(b"\n")[:-1]
-        are_numbers = numbers_in(text) and all(rows)
+        are_numbers = numbers_in(text) and all(map(bytes.strip, rows))
         if are_numbers and (lines := self._template.fill_numbers(rows)):
             self._lines.extend(range(line, line + len(rows)))
             return lines
