@@ -69,9 +69,8 @@ class Each:
             self._lines.extend(range(line, line + len(rows)))
             return lines
         requests = []
-        for number, untrimmed in enumerate(rows, line):
-            row = untrimmed.strip(BLANKS)
-            if not row:
+        for number, row in enumerate(rows, line):
+            if not row.strip(BLANKS):
                 continue
             try:
                 requests.append(self._template.fill(row))

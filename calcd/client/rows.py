@@ -104,8 +104,8 @@ def separator_of(text: str) -> bytes | None:
 
 
 def split_fields(row: bytes, separator: bytes | None) -> list[bytes]:
-    """Return the fields of a row, without the blanks around them."""
-    if separator is None or not row:
+    """Return the fields of a row, without the blanks around them. A row of blanks has none."""
+    if separator is None or not row.strip(BLANKS):
         return row.split()
     return [field.strip(BLANKS) for field in row.split(separator)]
 
@@ -166,7 +166,7 @@ def numbers_in_rows(
         if numbers is None or longest_of(numbers) > MAX_LENGTH:
             numbers = []
             for number, row in enumerate(text.split(b"\n")[:-1], line):
-                fields = split_fields(row.strip(BLANKS), separator)
+                fields = split_fields(row, separator)
                 reason = next(filter(None, map(what_is_bad, fields)), "")
                 if reason:
                     bad.add(number, reason)

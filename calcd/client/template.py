@@ -4,7 +4,7 @@ import os
 import re
 
 from calcd.client.protocol import UsageError, without_accents
-from calcd.client.rows import is_number, not_a_number, shown, split_fields
+from calcd.client.rows import BLANKS, is_number, not_a_number, shown, split_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Template:
     def fill(self, row: bytes) -> bytes:
         """Return the request for a row, without a newline. Raise ValueError for a bad row."""
         fields = split_fields(row, self._separator)
+        row = row.strip(BLANKS)
         values = []
         for number in self.fields:
             if number > len(fields):
