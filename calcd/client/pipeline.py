@@ -81,9 +81,10 @@ class Pipeline:
                 for replies in stream(
                     self._server, taken, self._splitter, self._endpoint, reused=self._reused
                 ):
-                    self._reused = renewable = True
-                    self._drop(len(replies))
+                    self._reused = True
                     if replies:
+                        renewable = True
+                        self._drop(len(replies))
                         yield replies
                 return
             except ConnectionAbortedError as error:

@@ -556,13 +556,15 @@ def test_rows_that_depend_on_a_lost_session_are_not_asked(start_daemon: Daemons)
         assert process.stdout.read() == b""
 
 
-def test_a_connection_is_not_renewed_for_ever(serve: Servers) -> None:
+@pytest.mark.parametrize("last", [b"", b"4"])
+def test_a_connection_is_not_renewed_for_ever(last: bytes, serve: Servers) -> None:
     def one_reply(connection: socket.socket) -> None:
         connection.recv(100)
         connection.sendall(b"2\n")
 
     def no_reply(connection: socket.socket) -> None:
         connection.recv(100)
+        connection.sendall(last)
 
     port = serve(one_reply, no_reply)
     done = calcc("--each", "{} * 2", HOST, port, stdin=b"1\n2\n3\n")
