@@ -21,7 +21,7 @@ from calcd.client.protocol import (
     is_error,
     without_accents,
 )
-from calcd.client.rows import RowError, is_number, longest_of, numbers_in, text_of
+from calcd.client.rows import RowError, is_number, longest_of, numbers_in, shown, text_of
 from calcd.client.steps import Steps
 
 TYPE_CHECKING = False
@@ -91,7 +91,11 @@ class Fold:
         if self._operation == "MEDIA":
             self._folding |= {b"PRECISION": str(MAX_DIGITS), b"EXACT": "on"}
         elif before[b"NOTATION"] == "plain":
-            self._steps = Steps(self._operation, int(before[b"PRECISION"]))
+            precision = before[b"PRECISION"]
+            try:
+                self._steps = Steps(self._operation, int(precision))
+            except ValueError:  # a server that is none of calcd's
+                raise ClientError(f"{shown(precision.encode())} is no reply to PRECISION") from None
         self._ask(requests_of(self._folding))
         for replies in self._pipeline.replies(self._lines(batches)):
             self._take(replies)

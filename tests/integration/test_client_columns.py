@@ -583,11 +583,12 @@ def test_a_reply_too_many_ends_it(serve: Servers) -> None:
     assert "more than was asked for" in error_message(done)
 
 
-def test_a_server_that_is_none_of_calcds(serve: Servers) -> None:
+@pytest.mark.parametrize("reply", [b"\x1b[2J\n", b"plain\n"])
+def test_a_server_that_is_none_of_calcds(reply: bytes, serve: Servers) -> None:
     def script(connection: socket.socket) -> None:
         with suppress(OSError), connection.makefile("rwb", 0) as stream:
             while stream.readline():
-                stream.write(b"\x1b[2J\n")
+                stream.write(reply)
 
     done = calcc("--fold", "SOMA", HOST, serve(script), stdin=b"1\n" * 2000)
     assert (done.stdout, done.returncode) == (b"", 3)
