@@ -196,7 +196,7 @@ class Relay:
 
         Raise ClientError if the server has left a request without a reply.
         """
-        if self._repeatable:
+        if self._repeatable and not self._counter.is_answered:  # more than blank lines
             self._close()
             self._renew(reason)
         else:

@@ -7,6 +7,7 @@ again. Behind HAProxy: tests/system/test_haproxy.py.
 import signal
 import socket
 import subprocess
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,25 @@ def test_what_follows_quit_was_not_asked(word: str, between: str, shared_daemon:
 def test_nothing_follows_quit(end: bytes, shared_daemon: Daemon) -> None:
     done = calcc(shared_daemon.host, shared_daemon.port, stdin=b"PING\nQUIT\n" + end)
     assert (done.stdout, done.stderr, done.returncode) == (b"PONG\nBYE\n", b"", 0)
+
+
+def test_a_blank_line_that_crosses_the_close_is_no_request(serve: Servers) -> None:
+    closed = threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"QUIT\n")
+        connection.sendall(b"BYE\n")
+        receive(connection, b"\n")
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+        closed.set()
+
+    with running(HOST, serve(script)) as process:
+        tell(process, b"QUIT\n", b"BYE\n")
+        process.stdin.write(b"\n")
+        assert closed.wait(TIMEOUT)
+        process.stdin.close()
+        assert process.wait(TIMEOUT) == 0, told(process)
 
 
 def test_what_follows_quit_much_later_was_not_asked(shared_daemon: Daemon) -> None:
