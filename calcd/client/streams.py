@@ -28,11 +28,14 @@ def warn(message: str) -> None:
 
 
 def read_input() -> bytes:
-    """Return the next chunk of standard input, empty at its end."""
-    try:
-        return os.read(STDIN, CHUNK)
-    except OSError as error:
-        raise ClientError(f"standard input: {describe(error)}") from None
+    """Wait for the next chunk of standard input, and return it; empty at the end."""
+    while True:
+        try:
+            return os.read(STDIN, CHUNK)
+        except BlockingIOError:  # another program made this terminal or pipe non-blocking
+            select.select([STDIN], [], [])
+        except OSError as error:
+            raise ClientError(f"standard input: {describe(error)}") from None
 
 
 def write_output(data: bytes, stream: int = STDOUT) -> None:
@@ -44,7 +47,7 @@ def write_output(data: bytes, stream: int = STDOUT) -> None:
     while unwritten:
         try:
             unwritten = unwritten[os.write(stream, unwritten) :]
-        except BlockingIOError:  # another program made this terminal or pipe non-blocking
+        except BlockingIOError:  # as above
             select.select([], [stream], [])
         except OSError as error:
             if stream == STDERR:

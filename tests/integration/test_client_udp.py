@@ -1,5 +1,6 @@
 """calcc over UDP: requests, retries, and which datagrams count as replies."""
 
+import os
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from client_helpers import (
     error_message,
     running,
     terminal,
+    wait_until_asleep,
 )
 from helpers import TIMEOUT, Daemon, daemons_in
 from listening import needs_ipv6
@@ -87,6 +89,18 @@ def test_requests_of_the_command_line(port: str) -> None:
 def test_replies_come_while_input_is_still_open(port: str) -> None:
     with running("-u", HOST, port) as process:
         assert_replies_come_at_once(process)
+
+
+def test_input_that_another_program_made_non_blocking(port: str) -> None:
+    requests, sink = os.pipe()
+    os.set_blocking(requests, False)
+    with os.fdopen(sink, "wb", 0) as source, running("-u", HOST, port, stdin=requests) as process:
+        os.close(requests)
+        wait_until_asleep(process)
+        source.write(b"SOMA 2 2\n")
+        assert process.stdout.read(2) == b"4\n"
+        source.close()
+        assert process.wait(TIMEOUT) == 0
 
 
 def test_many_requests_come_back_whole(port: str) -> None:
