@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # A brace, a field, or what is neither.
 PARTS = re.compile(r"\{\{|\}\}|\{([0-9]{0,9})\}|(\{[^{}]*\}?|\})")
 POWERS = ("^", "**", "!")  # bind tighter than the sign of a number before them
+UNSENDABLE = b"\0\xff"  # CR NUL ends a line, and 255 begins a telnet command
 TEXT_OPERATIONS = ("UPPER", "MAIUSCULA")  # take the rest of the line, whatever it is
 
 
@@ -86,5 +87,8 @@ class Template:
 
     def _check(self, fields: list[bytes]) -> None:
         for field in fields:
-            if not (self._takes_text or is_number(field) or field.lower() in self._names):
+            if self._takes_text:
+                if len(field.translate(None, UNSENDABLE)) < len(field):
+                    raise ValueError(f"{shown(field)} has a byte that no text has: 0 or 255")
+            elif not (is_number(field) or field.lower() in self._names):
                 raise ValueError(not_a_number(field))
