@@ -39,10 +39,11 @@ class Each:
                 lines, self._lines[:count] = self._lines[:count], []
                 yield lines, replies
         except ClientError as error:
-            count, first = self._answered, self._lines[0] if self._lines else 1
-            verb = "row has" if count == 1 else "rows have"
-            lost = f"{count} {verb} a reply, and none from line {first} on"
-            raise ClientError(f"{error}; {lost}") from error.__cause__
+            count = self._answered
+            told = f"{count} {'row has' if count == 1 else 'rows have'} a reply"
+            if self._lines:
+                told += f", and none from line {self._lines[0]} on"
+            raise ClientError(f"{error}; {told}") from error.__cause__
         if self._error:
             raise self._error
 

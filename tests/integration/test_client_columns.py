@@ -1,6 +1,7 @@
 """`calcc --fold` and `calcc --each` as scripts use them: the daemon, and servers that fail."""
 
 import fcntl
+import os
 import random
 import socket
 import subprocess
@@ -366,6 +367,13 @@ def test_a_row_cannot_change_what_a_request_means(
     assert error_message(done) == f"left out: 1 row, the first at line 2: {reason}"
 
 
+@pytest.mark.parametrize("row", [b"a\r\0QUIT", b"a\xff\xfab"])
+def test_a_row_of_text_is_one_request(row: bytes, shared_daemon: Daemon) -> None:
+    done = each(shared_daemon, "UPPER {}", b"x\n" + row + b"\ny\n", "--skip-bad")
+    assert (done.stdout, done.returncode) == (b"X\nY\n", 0)
+    assert error_message(done).startswith("left out: 1 row, the first at line 2: ")
+
+
 def test_a_row_may_have_names_that_were_assigned(shared_daemon: Daemon) -> None:
     rates = ["-e", "eur = 1.08", "-e", "usd=1"]
     done = each(shared_daemon, "{1} * {2}", b"1.5 EUR\n2 usd\n3 gbp\n", *rates)
@@ -482,6 +490,14 @@ def test_replies_come_while_input_is_still_open(shared_daemon: Daemon) -> None:
             assert process.stdout.read(2) == b"%d\n" % (2 * number)
         process.stdin.close()
         assert process.wait(TIMEOUT) == 0
+
+
+def test_input_that_cannot_be_read(shared_daemon: Daemon) -> None:
+    where = shared_daemon.host, shared_daemon.port
+    with open(os.devnull, "wb") as not_readable:
+        done = calcc("--each", "{} * 2", *where, stdin=not_readable)
+    assert (done.stdout, done.returncode) == (b"", 3)
+    assert error_message(done) == "standard input: bad file descriptor; 0 rows have a reply"
 
 
 def test_the_timeout_is_for_the_server_and_not_for_the_input(shared_daemon: Daemon) -> None:
