@@ -11,7 +11,7 @@ import sys
 from calcd.client import transport
 from calcd.client.endpoint import DEFAULT_HOST, DEFAULT_PORT, Endpoint, is_port
 from calcd.client.protocol import (
-    BLANKS,
+    IGNORED,
     MAX_TIMEOUT,
     ClientError,
     ReplyCounter,
@@ -139,7 +139,7 @@ class Options:
                 operands.append(value)
             elif name == "-e":
                 requests.append(os.fsencode(value) + b"\n")
-                if not requests[-1].translate(None, BLANKS + b"\n"):
+                if not requests[-1].translate(None, IGNORED + b"\n"):
                     raise UsageError(f"-e {value!r} asks nothing")
             elif name == "-q":  # with 0, OpenBSD's nc gets every reply, the traditional one none
                 self.linger = max(0, seconds(name, value)) or None

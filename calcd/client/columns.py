@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-OPTIONS = ("--fold", "--each", "-F", "--skip-bad")
+    from calcd.client.template import Template
 
 
 class Columns:
@@ -35,13 +35,15 @@ class Columns:
     together.
     """
 
+    _template: "Template | None" = None
+
     def __init__(
         self, values: "Mapping[str, str]", setup: bytes, linger: float | None, udp: bool
     ) -> None:
-        fold, self._each = values.get("--fold"), values.get("--each")
+        fold, each = values.get("--fold"), values.get("--each")
         self._operation = "" if fold is None else operation_called(fold)
-        if fold is None and self._each is None:
-            name = next(name for name in OPTIONS if name in values)
+        if fold is None and each is None:
+            name = "-F" if "-F" in values else "--skip-bad"
             raise UsageError(f"{name} goes with --fold or --each")
         if udp and (self._operation or setup):
             what = "--fold" if self._operation else "-e and --each"
@@ -50,10 +52,10 @@ class Columns:
                 f"{name} cannot be used with {what}: each datagram has its own session"
             )
         self._separator = separator_of(values.get("-F", " "))
-        if self._each is not None:  # what is wrong with it is known before anything is connected
+        if each is not None:
             from calcd.client.template import Template
 
-            Template(self._each, self._separator, ())
+            self._template = Template(each, self._separator)
         self._setup = setup
         self._linger = linger
         self._bad = BadRows("--skip-bad" in values)
@@ -66,7 +68,7 @@ class Columns:
         pipelines = [Pipeline(server, endpoint, self._setup)]
         endpoint.verbose = False  # the first connection was reported
         try:
-            if self._each is not None and self._operation:
+            if self._template and self._operation:
                 second = connect(endpoint, endpoint.addresses)
                 pipelines.append(Pipeline(second, endpoint, self._setup))
             errors = self._run(pipelines, endpoint, counter, output)
@@ -106,16 +108,15 @@ class Columns:
             endpoint.timeout = min(filter(None, (endpoint.timeout, self._linger)), default=None)
 
         fold = Fold(self._operation, pipelines[-1])
-        if self._each is None:
+        if self._template is None:
             rows = read_rows(lambda: False, at_end)
             numbers = numbers_in_rows(rows, self._separator, self._bad)
             output.write(fold.result(numbers) + b"\n")
             return errors
         from calcd.client.each import Each
-        from calcd.client.template import Template
 
-        template = Template(self._each, self._separator, names)
-        each = Each(template, pipelines[0], self._bad, counter)
+        self._template.names = names
+        each = Each(self._template, pipelines[0], self._bad, counter)
         replies = each.replies(read_rows(lambda: pipelines[0].owed > 0, at_end))
         if self._operation:
             output.write(fold.result(numbers_in_replies(replies, self._bad)) + b"\n")

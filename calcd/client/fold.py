@@ -19,9 +19,10 @@ from calcd.client.protocol import (
     ClientError,
     UsageError,
     is_error,
+    is_number,
     without_accents,
 )
-from calcd.client.rows import RowError, is_number, longest_of, numbers_in, shown, text_of
+from calcd.client.rows import RowError, longest_of, numbers_in, shown, text_of
 from calcd.client.steps import Steps
 
 TYPE_CHECKING = False
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 # The operations that fold, by all their names.
-OPERATIONS = {"SOMA": "SOMA", "ADD": "SOMA", "MUL": "MUL", "MIN": "MIN", "MAX": "MAX"}
-OPERATIONS |= {"MEDIA": "MEDIA", "MEAN": "MEDIA"}
+FOLDS = {"SOMA": "SOMA", "ADD": "SOMA", "MUL": "MUL", "MIN": "MIN", "MAX": "MAX"}
+FOLDS |= {"MEDIA": "MEDIA", "MEAN": "MEDIA"}
 MAX_LINE = 1000  # bytes, with the newline
 MAX_DIGITS = 980  # of the sum for a mean: with its sign and exponent it has room in a line
 # Numbers of a line. A server has a plan for lines of one form that have up to 20 steps, and takes
@@ -47,9 +48,9 @@ class FoldError(Exception):
 def operation_called(name: str) -> str:
     """Return an operation by any of its names. Raise UsageError if it does not fold."""
     typed = without_accents(name)
-    operation = OPERATIONS.get(typed.upper()) if typed.isascii() else None
+    operation = FOLDS.get(typed.upper()) if typed.isascii() else None
     if operation is None:
-        *names, last = OPERATIONS
+        *names, last = FOLDS
         raise UsageError(f"--fold takes {', '.join(names)} or {last}, not {name}")
     return operation
 

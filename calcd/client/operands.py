@@ -22,7 +22,6 @@ OPERATIONS = (
     "POW PRECISAO PRECISION QUIT QUOC RAIZ REDUCE REDUZ RESTO ROOT ROUND ROUNDING SAIR SEN SIN "
     "SOMA SQRT SUB TAN TETO TRUNC UPPER VARIAVEIS VARS VERSAO VERSION"
 )
-FOLDS = ("ADD", "SOMA", "MUL", "MIN", "MAX", "MEAN", "MEDIA")
 FIRST_FREE_PORT = 1024  # lower ones belong to the services of the system
 
 
@@ -115,6 +114,8 @@ def explain(operands: list[str]) -> str:
     if first.startswith(("/", "./", "../")):
         return f"{first} is no host, and no file has that name"
     if any(map(is_expression, operands[:2])) or is_operation(operands):
+        from calcd.client.fold import FOLDS
+
         told = f"{text} is no host: calcc -e {quote(text)} asks it"
         if len(operands) == 1 and without_accents(first.upper()) in FOLDS:
             told += f", calcc --fold {first} takes a column of numbers"

@@ -4,7 +4,7 @@ from itertools import chain
 
 from calcd.client.endpoint import Endpoint
 from calcd.client.protocol import (
-    BLANKS,
+    IGNORED,
     STATE_LOST,
     ClientError,
     ReplySplitter,
@@ -138,4 +138,4 @@ class Pipeline:
 
 def lines_of(requests: bytes) -> list[bytes]:
     """Return requests, without blank lines."""
-    return [line for line in requests.split(b"\n") if line.translate(None, BLANKS)]
+    return [line for line in requests.split(b"\n") if line.translate(None, IGNORED)]

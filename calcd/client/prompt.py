@@ -12,7 +12,7 @@ from calcd.client import transport
 from calcd.client.completion import HELP, Completer
 from calcd.client.endpoint import Endpoint
 from calcd.client.interactive import InteractiveSession, NoReplyError
-from calcd.client.protocol import CHUNK, ClientError, describe
+from calcd.client.protocol import CHUNK, ClientError, describe, is_error
 from calcd.client.streams import STDIN, STDOUT, Output, printable, warn, write_output
 
 TYPE_CHECKING = False
@@ -95,9 +95,8 @@ class Prompt:
         """Ask lines, and show the replies."""
         try:
             for request, reply in self._session.ask(lines):
-                text = reply.decode(errors="replace")
-                self._has_errors = self._has_errors or text.startswith("ERR ")
-                self._completer.add_answer(text)
+                self._has_errors = self._has_errors or is_error(reply)
+                self._completer.add_answer(reply.decode(errors="replace"))
                 self._show(request, reply)
         except NoReplyError as error:
             warn(str(error))
@@ -108,7 +107,7 @@ class Prompt:
     def _show(self, request: str, reply: bytes) -> None:
         """Write a reply: an error in its colour, help in lines that fit."""
         reply = reply.removesuffix(b"\r")
-        start, end = self._colour if reply.startswith(b"ERR ") else (b"", b"")
+        start, end = self._colour if is_error(reply) else (b"", b"")
         if request.strip(" \t").upper().startswith(HELP) and len(reply) <= CHUNK:
             width = os.get_terminal_size(STDOUT).columns or len(reply)
             reply = wrap(reply.decode(errors="backslashreplace"), width).encode()

@@ -9,7 +9,7 @@ CHUNK = 65536  # bytes read at once, in each direction
 MAX_REPLY = 4 << 20
 MAX_SHOWN = 200  # bytes of a reply that a message shows
 MAX_HEAD = 32  # bytes of a reply that tell whether it is one of LAST_REPLIES
-MAX_NUMBER = 4096  # bytes of a line that a server compares with its own replies
+MAX_START = 4096  # bytes of a line that tell what it changes
 MAX_TIMEOUT = 1e6  # seconds; the limit of poll() is twice as many
 ERROR = b"ERR "  # what a reply starts with that is no result
 CLOSED = "connection closed by the server"
@@ -35,8 +35,8 @@ LAST_REPLIES = (b"BYE", b"ERR LINE-TOO-LONG", b"ERR TIMEOUT", b"ERR BUSY", b"ERR
 CONTINUES = r"\bans\b|^[ \t]*+=?[ \t]*+(?:[*/^×÷]|mod\b)"
 # What makes no request by itself: blanks, NUL, the bytes of a byte order mark. `translate` deletes
 # these and makes each other byte but the newline an x. A request that is not blank starts with x.
-BLANKS = b" \t\r\0\xef\xbb\xbf"
-NUMBER_BYTES = b"0123456789.eE+-\n" + BLANKS
+IGNORED = b" \t\r\0\xef\xbb\xbf"
+DIGITS = b"0123456789.eE+-"  # what numbers are made of
 MARKS = bytes(byte if byte == ord("\n") else ord("x") for byte in range(256))
 
 
@@ -77,12 +77,12 @@ def may_be_error(reply: bytes) -> bool:
     return reply.startswith(ERROR) or ERROR.startswith(reply)
 
 
-def is_number(request: bytes) -> bool:
-    """Return whether a request is a number as a server prints it, and nothing else."""
-    if len(request) > MAX_NUMBER or request.translate(None, NUMBER_BYTES):  # such as inf, 1_000
+def is_number(text: bytes) -> bool:
+    """Return whether a text is a number, and nothing else."""
+    if text.translate(None, DIGITS):  # such as inf, 1_000
         return False
     try:
-        float(request)
+        float(text)
     except ValueError:
         return False
     return True
@@ -90,7 +90,7 @@ def is_number(request: bytes) -> bool:
 
 def is_error(reply: bytes) -> bool:
     """Return whether a reply is an ERR."""
-    return reply.startswith(b"ERR ")
+    return reply.startswith(ERROR)
 
 
 def without_accents(text: str) -> str:
@@ -175,7 +175,7 @@ class ReplyCounter:
         """Count the requests that start in a chunk sent to the server."""
         if self._marks == b"x" and self.replies >= self.requests:
             self._marks = b"\n"  # a line without its newline was answered: it has ended
-        marks = self._marks + chunk.translate(MARKS, BLANKS)
+        marks = self._marks + chunk.translate(MARKS, IGNORED)
         self.requests += self._lines.add(marks, self.requests)
         self.bytes_sent += len(chunk)
         self._marks = marks[-1:]
@@ -397,7 +397,7 @@ class StreamState(SessionState):
     def add(self, chunk: bytes) -> None:
         """Record the requests of a chunk, which may end anywhere."""
         lines, _, rest = (self._cut + chunk).rpartition(b"\n")
-        self._cut = rest[:MAX_NUMBER]
+        self._cut = rest[:MAX_START]
         upper = lines.upper()
         if upper.isascii() and not any(change in upper for change in CHANGES):
             return  # most chunks: to look at each line would cost more than all the rest

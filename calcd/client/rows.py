@@ -3,7 +3,7 @@
 import os
 import select
 
-from calcd.client.protocol import UsageError, is_error
+from calcd.client.protocol import DIGITS, UsageError, is_error, is_number
 from calcd.client.streams import STDIN, STDOUT, read_input
 
 TYPE_CHECKING = False
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 MAX_ROW = 16 << 20  # bytes
 MAX_LENGTH = 480  # bytes of a number of a fold: a line of 1,000 has room for two
 BLANKS = b" \t"
-DIGITS = b"0123456789.eE+-"  # what numbers are made of
 MINUS, BYTE_ORDER_MARK = "\u2212".encode(), "\ufeff".encode()
 _SHOWN = 40  # characters of a bad field in a message
 
@@ -110,16 +109,9 @@ def split_fields(row: bytes, separator: bytes | None) -> list[bytes]:
     return [field.strip(BLANKS) for field in row.split(separator)]
 
 
-def is_number(field: bytes) -> bool:
-    """Return whether a field is a number as the server reads it."""
-    field = field.replace(MINUS, b"-")
-    if field.translate(None, DIGITS):  # such as inf, 1_000
-        return False
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True
+def is_number_field(field: bytes) -> bool:
+    """Return whether a field is a number, perhaps with a minus sign that was pasted."""
+    return is_number(field.replace(MINUS, b"-"))
 
 
 def numbers_in(text: bytes) -> list[bytes] | None:
@@ -151,7 +143,7 @@ def not_a_number(field: bytes) -> str:
     if not field:
         return "an empty field is not a number"
     hint = ""
-    if b"," in field and is_number(field.replace(b",", b"")):
+    if b"," in field and is_number_field(field.replace(b",", b"")):
         hint = ": write a point before decimals, and nothing between thousands"
     return f"{shown(field)} is not a number{hint}"
 
@@ -203,7 +195,7 @@ def longest_of(numbers: list[bytes]) -> int:
 
 def what_is_bad(field: bytes) -> str:
     """Return why a field cannot be folded; empty if it can."""
-    if not is_number(field):
+    if not is_number_field(field):
         return not_a_number(field)
     if len(field) > MAX_LENGTH:
         return f"{shown(field)} is too long: a number of at most {MAX_LENGTH} bytes can be folded"

@@ -4,7 +4,7 @@ import os
 import re
 
 from calcd.client.protocol import UsageError, without_accents
-from calcd.client.rows import BLANKS, is_number, not_a_number, shown, split_fields
+from calcd.client.rows import BLANKS, is_number_field, not_a_number, shown, split_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ class Template:
     before a power or a factorial, and after `%`.
     """
 
-    def __init__(self, text: str, separator: bytes | None, names: "Container[bytes]") -> None:
+    def __init__(self, text: str, separator: bytes | None) -> None:
         self._separator = separator
-        self._names = names
+        self.names: Container[bytes] = ()
         first_word = without_accents(text.split(None, 1)[0] if text.strip() else "").upper()
         self._takes_text = first_word in TEXT_OPERATIONS
         self.fields: list[int] = []  # the number of each field; 0 for the row
@@ -90,5 +90,5 @@ class Template:
             if self._takes_text:
                 if len(field.translate(None, UNSENDABLE)) < len(field):
                     raise ValueError(f"{shown(field)} has a byte that no text has: 0 or 255")
-            elif not (is_number(field) or field.lower() in self._names):
+            elif not (is_number_field(field) or field.lower() in self.names):
                 raise ValueError(not_a_number(field))

@@ -13,9 +13,9 @@ import time
 
 from calcd.client.endpoint import Address, Endpoint
 from calcd.client.protocol import (
-    BLANKS,
     CHUNK,
     CLOSED,
+    IGNORED,
     UNEXPECTED,
     ClientError,
     ReplySplitter,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 Stream = _socket.socket
 SHUT_WR = _socket.SHUT_WR
 RETRY_PAUSE, MAX_RETRY_PAUSE = 0.05, 1.0  # seconds between two attempts to connect
+MAX_NUMBER = 4096  # bytes of a datagram that a server compares with its own replies
 UDP_TRIES, UDP_TIMEOUT = 3, 5.0  # datagrams sent for a reply, and seconds in all
 FAMILIES = {"": _socket.AF_UNSPEC, "-4": _socket.AF_INET, "-6": _socket.AF_INET6}
 
@@ -284,7 +285,7 @@ class UDP:
     def replies(self, requests: bytes) -> "Iterator[bytes]":
         """Send one request after the other, each of them a line. Yield the replies."""
         for line in requests.split(b"\n"):
-            if line.translate(None, BLANKS):
+            if line.translate(None, IGNORED):
                 yield self.request(line + b"\n")
 
     def request(self, request: bytes) -> bytes:
@@ -292,7 +293,7 @@ class UDP:
 
         A server takes a datagram of numbers for the answer of another, so it is not even sent.
         """
-        if is_number(request):
+        if len(request) <= MAX_NUMBER and is_number(request.strip(b" \t\r\n")):
             reason = "a number alone gets no reply over UDP, as it may be one: put = before it"
             raise ClientError(f"{self._endpoint.name}: {reason}")
 

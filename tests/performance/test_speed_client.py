@@ -92,7 +92,7 @@ WORKS: dict[str, tuple[Callable[[str], object], list[str]]] = {
     "a line": (lambda text: replies.encode_request(text + "x"), ["a", " ", "\t", "é"]),
     "a message": (streams.printable, ["a", "\x1b", "\u202e", "\t", "é", "\udc9b"]),
     "a template": (
-        lambda text: template.Template("{}" + text.replace("}", ")"), None, ()),
+        lambda text: template.Template("{}" + text.replace("}", ")"), None),
         ["a", "{{"],
     ),
     "a row": (lambda text: rows.split_fields(text.encode(), None), ["1", "1 ", "\t"]),
