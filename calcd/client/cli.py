@@ -2,7 +2,7 @@
 
 Scripts run calcc for one request, and most of that time is its start. So nothing is imported here
 that a single request does not need. The options are parsed without `argparse` and `getopt`: to
-import either takes 6 to 7 ms, where Python itself needs 10 to start.
+import either takes 6 ms, where Python itself needs 10 to start.
 """
 
 import os

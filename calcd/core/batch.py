@@ -19,7 +19,7 @@ _NO_RESULT = (DecimalException, LookupError)
 
 
 def reply_to_one(interpreter: Interpreter, line: str) -> str | None:
-    """Reply to one line without its line end; return None if it is another or has no result."""
+    """Reply to one line without its line end; return None if it has another form or no result."""
     fields = line.split()
     if len(fields) != 3 or not _SUM_CHARACTERS.issuperset(line):
         return None
@@ -36,7 +36,7 @@ def reply_to_one(interpreter: Interpreter, line: str) -> str | None:
 def reply_to_many(interpreter: Interpreter, text: str, replies: list[str]) -> int:
     """Reply to lines of ASCII that each end in a newline; return how many got a reply.
 
-    That are less than all if a line is another or has no result, or if the budget is exhausted.
+    Fewer than all get one if a line has another form or no result, or the budget is exhausted.
     """
     count = text.count("\n")
     if len(text[: text.index("\n")].split()) != 3 or text.encode("ascii").translate(None, _SUMS):

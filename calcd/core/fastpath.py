@@ -16,7 +16,7 @@ from calcd.core.plans import MARK, NO_RESULT, NUMBER, PLANS, Plan
 PLAIN = bytes(set(range(0x20, 0x7F)) - {ord(MARK)}) + b"\t\r\n"
 SHORT_LINE = 1024  # characters of a line whose numbers are used before their cost is known
 _PIECE = 1024  # characters that are split into shapes and numbers together
-_MIN_ROWS = 8  # lines of one shape that are worth to be computed in columns
+_MIN_ROWS = 8  # lines of one shape that are worth computing in columns
 _MAX_ROWS = 64
 _COLUMN_SHARE = 0.4  # of a line's own cost, where it is computed in columns
 _PLAN_COST = 10  # of a line with a plan
@@ -93,10 +93,10 @@ class _Piece:
         self._interpreter = interpreter
         self._by_rows = False  # since a line had no result
         self._replies = replies
-        self._go_on(0, 0)
+        self._move_to(0, 0)
 
-    def _go_on(self, lines: int, numbers: int) -> None:
-        """Go on after so many lines, which have so many numbers."""
+    def _move_to(self, lines: int, numbers: int) -> None:
+        """Continue behind a number of lines, which have a number of numbers."""
         self._done, self._begin = lines, numbers
         self._following = map(Decimal, self._numbers[numbers:]).__next__
 
@@ -106,7 +106,7 @@ class _Piece:
     def reply(self) -> int:
         """Reply to the lines by plans, or else by the interpreter; return how many were taken.
 
-        That are less than all if a line is too expensive, the budget is exhausted, or the client
+        Fewer than all are taken if a line is too expensive, the budget is exhausted, or the client
         has quit.
         """
         shapes, values = self._shapes, self._interpreter.context
@@ -124,12 +124,12 @@ class _Piece:
                         self._compute_rows(plan, shape)
                 except NO_RESULT:  # a line has none
                     self._by_rows = True
-                    self._go_on(self._done, self._begin)
+                    self._move_to(self._done, self._begin)
                 except MemoryError:
                     raise
                 except Exception:  # a bug costs its line, not the session
                     self._replies.append(self._interpreter.bug(self._line()))
-                    self._go_on(self._done + 1, self._begin + plan.count)
+                    self._move_to(self._done + 1, self._begin + plan.count)
                 if self._done > before:
                     continue
             try:
@@ -148,7 +148,7 @@ class _Piece:
             if is_new and not reply.startswith("ERR "):
                 statement = partial(self._interpreter.plannable, line)
                 PLANS.add(shape, self._numbers[self._begin : end], statement)
-        self._go_on(self._done + 1, end)
+        self._move_to(self._done + 1, end)
 
     def _rows_at_once(self, plan: Plan, shape: str) -> int:
         """Return how many lines of the same shape to compute in columns; 0 if too few."""
@@ -194,7 +194,7 @@ class _Piece:
             self._begin += plan.count
 
     def _compute_columns(self, plan: Plan, rows: int) -> None:
-        """Reply to so many lines of one shape at once, in the loops of ``map``.
+        """Reply to a number of lines of one shape at once, in the loops of ``map``.
 
         Raise one of ``NO_RESULT`` if any of them has none, and reply to none then.
         """
@@ -219,10 +219,10 @@ class _Piece:
             values.variables[plan.name] = results[-1]
         self._replies += replies
         self._interpreter.budget.spent += rows * self._cost_in_columns(plan)
-        self._go_on(self._done + rows, end)
+        self._move_to(self._done + rows, end)
 
     def _by_steps(self, plan: Plan, begin: int) -> tuple[Decimal, str]:
-        """Compute a line as the interpreter does: where its rounding has left zeros, they go."""
+        """Compute a line as the interpreter does, which removes zeros that only rounding left."""
         interpreter = self._interpreter
         interpreter.budget.start_line(0)
         interpreter.budget.spent += _AGAIN * plan.cost(interpreter.context.arithmetic.precision)

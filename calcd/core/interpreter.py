@@ -33,7 +33,6 @@ from calcd.core.operations import Operation, split_request
 RESERVED = (*CONSTANTS, ANSWER)
 MAX_VARIABLES = 100
 CHARACTER_COST = 0.4  # of each character of a line: to decode, match, split, show in an error
-BLANK_LINE_COST = 3
 _LINE_COST = 80  # of any line
 _ERROR_COST = 400  # of an error, beside that
 _OPERAND_COST = 30
