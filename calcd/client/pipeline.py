@@ -47,6 +47,7 @@ class Pipeline:
     def set_up(self, more: "Iterable[bytes]" = ()) -> list[bytes]:
         """Return the replies to the setup and to more requests, on this connection and no other."""
         requests = [*self._setup, *more]
+        self._reused = bool(requests)
         splitter = ReplySplitter(len(requests))
         try:
             lines = b"\n".join([*requests, b""])

@@ -3,9 +3,11 @@
 import fcntl
 import os
 import random
+import select
 import socket
 import subprocess
 import termios
+import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from calcd.client import fold as folds
 from calcd.client.endpoint import Endpoint
 from calcd.client.fold import Fold
 from calcd.client.pipeline import Pipeline
-from calcd.client.transport import connect
+from calcd.client.protocol import ClientError
+from calcd.client.transport import UDP, connect
 
 Done = subprocess.CompletedProcess[bytes]
 LEFT_OUT = " (--skip-bad leaves such rows out)"
@@ -597,6 +600,26 @@ def test_a_reply_too_many_ends_it(serve: Servers) -> None:
     done = calcc("--fold", "SOMA", HOST, serve(script), stdin=b"1\n2\n")
     assert (done.stdout, done.returncode) == (b"", 3)
     assert "more than was asked for" in error_message(done)
+
+
+def test_a_reply_too_many_after_those_to_the_setup(serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"x=1\n")
+        connection.sendall(b"1\n")
+        assert begun.wait(TIMEOUT)
+        connection.sendall(b"9\n")
+        connection.recv(1)
+
+    begun = threading.Event()
+    endpoint = Endpoint(HOST, str(serve(script)))
+    server = connect(endpoint)
+    assert not isinstance(server, UDP)
+    with closing(Pipeline(server, endpoint, b"x=1\n")) as pipeline:
+        assert pipeline.set_up() == [b"1"]
+        begun.set()
+        assert select.select([server], [], [], TIMEOUT)[0]
+        with pytest.raises(ClientError, match="more than was asked for"):
+            pipeline.ask([b"x"])
 
 
 @pytest.mark.parametrize("reply", [b"\x1b[2J\n", b"plain\n"])
