@@ -136,6 +136,7 @@ class Server(socketserver.ThreadingTCPServer):
 
     def handle_request(self) -> None:
         """Serve what is ready; wait for it ``timeout`` seconds, or for ever if that is None."""
+        self._acceptor.resume()
         self._serve_ready(-1 if self.timeout is None else self.timeout)
 
     def service_actions(self) -> None:
@@ -184,15 +185,23 @@ class Server(socketserver.ThreadingTCPServer):
             connection.end("bug")
             wait = None
         self._active = True
-        if wait is _READ and connection.is_prompt and not self._draining:
+        stays = wait is _READ and connection.is_prompt and not self._draining
+        if stays and (not new or self._watch(connection)):
             fd = connection.sock.fileno()
-            if new:
-                self._poll.register(fd, select.EPOLLIN)
             self._in_loop.setdefault(connection.idle_timeout, {})[fd] = connection
         elif new:
             self._hand_over(connection, wait)
         else:
             self._leave_loop(connection, wait)
+
+    def _watch(self, connection: Connection) -> bool:
+        """Register a connection with epoll; return False if the system has no room for it."""
+        try:
+            self._poll.register(connection.sock, select.EPOLLIN)
+        except OSError as error:  # ENOMEM, or ENOSPC: see epoll_ctl(2)
+            log.error("limit reached: cannot watch a connection: %s", error.strerror)
+            return False
+        return True
 
     def _end_idle(self, now: float) -> float:
         """End connections of the loop at their ``idle_deadline``; return the next one.

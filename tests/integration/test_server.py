@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ from calcd.core.session import Session
 from calcd.net.connection import Connection
 from calcd.net.listeners import Listener
 from calcd.net.semaphore import FairSemaphore
+from calcd.net.server import Server
 
 
 def networks(text: str) -> Networks:
@@ -574,6 +576,32 @@ def test_no_room_for_a_connection_is_told_once_and_the_client_waits(
         f"limit reached: cannot accept: {os.strerror(number)}: clients wait",
         "below the limit again: the system has room for connections",
     ]
+
+
+def test_a_single_request_is_served_after_there_was_no_room() -> None:
+    with listening("tcp://127.0.0.1:0") as (listener,), Server([listener], Settings()) as server:
+        address = listener.socket.getsockname()
+        listener.socket = NoRoomAtFirst(listener.socket, errno.EMFILE, 1)  # type: ignore[assignment]
+        server.timeout = TIMEOUT
+        with socket.create_connection(address, TIMEOUT) as client:
+            client.sendall(b"SOMA 2 2\n")
+            server.handle_request()  # without descriptors
+            server.handle_request()
+            assert client.recv(100) == b"4\n"
+
+
+def test_a_connection_that_cannot_be_watched_gets_a_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Server, "_watch", lambda *_: False)
+    with serving() as (_, connect), connect() as client:
+        for number in range(3):
+            assert ask(client, b"SOMA 2 %d\n" % number) == b"%d\n" % (2 + number)
+    monkeypatch.undo()
+    with listening("tcp://127.0.0.1:0") as listeners, Server(listeners, Settings()) as server:
+        closed = SimpleNamespace(sock=SimpleNamespace(fileno=lambda: 1 << 20))
+        assert not server._watch(closed)  # type: ignore[arg-type]
+    assert "limit reached: cannot watch a connection: Bad file descriptor" in caplog.text
 
 
 def test_datagrams_are_answered_while_connections_have_no_room(start_daemon: Daemons) -> None:
