@@ -10,12 +10,14 @@ from calcd.client.protocol import (
     CHUNK,
     CLOSED,
     STATE_LOST,
+    TLS_ALERT,
     ClientError,
     ReplyCounter,
     ReplySplitter,
     StreamState,
     continues,
     describe,
+    is_tls_alert,
 )
 from calcd.client.streams import STDIN, STDOUT, Output, read_input
 from calcd.client.transport import SHUT_WR, UDP, Stream
@@ -181,6 +183,9 @@ class Relay:
         if not chunk:
             self._lose(CLOSED)
             return
+        if not self._had_reply and is_tls_alert(chunk):
+            self._close()
+            raise self._failure(TLS_ALERT, self._endpoint.hint())
         self._waiting_since = None
         self._had_reply = True
         self._repeatable = None

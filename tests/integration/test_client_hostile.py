@@ -318,6 +318,15 @@ def test_a_reply_that_nothing_was_asked_for(serve: Servers) -> None:
         assert protocol.UNEXPECTED in process.stderr.read().decode()
 
 
+@pytest.mark.parametrize("argument", [["-e", "SOMA 1 1"], []])
+def test_a_tls_alert_is_no_reply(serve: Servers, argument: list[str]) -> None:
+    port = serve(lambda connection: connection.sendall(b"\x15\x03\x03\0\2\2\x0a"))
+    done = calcc(*argument, HOST, port, stdin=b"SOMA 1 1\n")
+    assert (done.stdout, done.returncode) == (b"", 3)
+    assert protocol.TLS_ALERT in done.stderr.decode()
+    assert "--ssl" in done.stderr.decode()
+
+
 def test_a_stream_of_replies_is_bounded_by_that_of_requests(serve: Servers) -> None:
     """Also on a second connection, and where replies come without a pause."""
     with running(HOST, serve(flood(b"1\n" * 32768))) as process:
