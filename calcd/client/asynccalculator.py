@@ -2,10 +2,10 @@
 
 import asyncio
 
-from calcd.client.arguments import BaseCalculator
 from calcd.client.asyncstream import AsyncStream
+from calcd.client.basecalculator import BaseCalculator
+from calcd.client.calculatorsession import Batch
 from calcd.client.replies import CalculatorError, parse_number, parse_numbers, result
-from calcd.client.session import Batch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ import _socket
 import threading
 from contextlib import suppress
 
-from calcd.client.arguments import BaseCalculator
+from calcd.client.basecalculator import BaseCalculator
+from calcd.client.calculatorsession import Batch
 from calcd.client.fairlock import FairLock
 from calcd.client.replies import CalculatorError, parse_number, parse_numbers, result
-from calcd.client.session import Batch
 from calcd.client.transport import Stream, Transport, connect, exchange
 
 TYPE_CHECKING = False

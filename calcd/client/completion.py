@@ -5,7 +5,7 @@ import select
 
 from calcd.client import transport
 from calcd.client.endpoint import Endpoint
-from calcd.client.interactive import InteractiveSession, briefly
+from calcd.client.promptsession import PromptSession, briefly
 from calcd.client.protocol import (
     CHUNK,
     SETTINGS,
@@ -91,7 +91,7 @@ class Completer:
     replaces it by the one before.
     """
 
-    def __init__(self, session: InteractiveSession) -> None:
+    def __init__(self, session: PromptSession) -> None:
         self._session = session
         self._words: Words | None = None  # not fetched yet
         self._words_of = 0  # the number of the connection before which they were fetched

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", "12000"
 # What a hint tells to use, in the words of calcc's user. A program has others.
-OPTIONS = {
+HINTS = {
     "tls": "--ssl",
     "servername": "--ssl-servername",
     "trust": "--ssl-trustfile",
@@ -41,7 +41,7 @@ class Endpoint:
         self.deadline = float("inf")  # for everything, by the monotonic clock
         self.verbose = self.check_only = False
         self.addresses: list[Address] = []  # where the server was reached
-        self.options = OPTIONS  # for hints
+        self.hints = HINTS
 
     def within(self, seconds: float) -> "Endpoint":
         """Return a copy whose deadline is at most this number of seconds from now."""
@@ -63,4 +63,4 @@ class Endpoint:
 
     def hint(self) -> str:
         """Return what may be wrong if there was no reply at all."""
-        return "" if self.tls or self.udp else f": does it speak TLS ({self.options['tls']})?"
+        return "" if self.tls or self.udp else f": does it speak TLS ({self.hints['tls']})?"

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from calcd.client import transport
 from calcd.client.completion import HELP, Completer
 from calcd.client.endpoint import Endpoint
-from calcd.client.interactive import InteractiveSession, NoReplyError
+from calcd.client.promptsession import NoReplyError, PromptSession
 from calcd.client.protocol import CHUNK, ClientError, describe, is_error
 from calcd.client.streams import STDIN, STDOUT, Output, printable, warn, write_output
 
@@ -40,7 +40,7 @@ def run_prompt(server: transport.Transport, endpoint: Endpoint) -> int:
     """Send each line that is typed, and write its reply. Return the exit status."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # the server decides what is text
-    session = InteractiveSession(server, endpoint, setup_of(os.environ, endpoint))
+    session = PromptSession(server, endpoint, setup_of(os.environ, endpoint))
     try:
         with saved_history():
             return Prompt(session).run()
@@ -57,7 +57,7 @@ def run_prompt(server: transport.Transport, endpoint: Endpoint) -> int:
 class Prompt:
     """Reads lines from the terminal, and shows the replies there."""
 
-    def __init__(self, session: InteractiveSession) -> None:
+    def __init__(self, session: PromptSession) -> None:
         self._session = session
         self._completer = Completer(session)
         self._colour = colour_of_errors(os.environ)

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
-from calcd.client.endpoint import OPTIONS, Endpoint
+from calcd.client.endpoint import HINTS, Endpoint
 from calcd.client.protocol import CHUNK, CLOSED, MAX_TIMEOUT, ClientError, UsageError, describe
 
 TYPE_CHECKING = False
@@ -63,27 +63,27 @@ def tls_context(options: dict[str, str], servername: str | None) -> ssl.SSLConte
     return context
 
 
-def describe_tls(error: OSError, options: dict[str, str] = OPTIONS) -> str:
+def describe_tls(error: OSError, hints: dict[str, str] = HINTS) -> str:
     """Return what went wrong with TLS, and which of the options may help."""
     reason = describe(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = f"the server's certificate: {error.verify_message.rstrip('.')}"
         if error.verify_code in WRONG_NAME:
-            return f"{reason}: see {options['servername']}"
+            return f"{reason}: see {hints['servername']}"
         unknown = error.verify_code in UNKNOWN_ISSUER
-        return f"{reason}: see {options['trust']}" if unknown else reason
+        return f"{reason}: see {hints['trust']}" if unknown else reason
     _, is_alert, alert = reason.partition(" alert ")
     if not is_alert:
         return f"{reason}: does the server speak TLS, 1.2 or later?"
     reason = f"refused by the server: {alert}"
     if any(word in alert for word in ("certificate", "unknown ca", "handshake failure")):
-        reason += f": does it want a certificate that it trusts ({options['certificate']})?"
+        reason += f": does it want a certificate that it trusts ({hints['certificate']})?"
     return reason
 
 
 def tls_failure(endpoint: Endpoint, error: OSError) -> ClientError:
     """Return the error for a TLS connection that failed."""
-    return ClientError(f"{endpoint.name}: TLS: {describe_tls(error, endpoint.options)}")
+    return ClientError(f"{endpoint.name}: TLS: {describe_tls(error, endpoint.hints)}")
 
 
 class TLS(socket.socket):

@@ -22,7 +22,7 @@ from client_helpers import (
 )
 from helpers import Daemon, clean_environment
 
-from calcd.client import cli, completion, interactive, prompt, protocol, transport
+from calcd.client import cli, completion, prompt, promptsession, protocol, transport
 
 pytest.importorskip("readline")
 
@@ -225,7 +225,7 @@ def test_operations_are_fetched_from_the_address_that_was_reached(
 
 
 def test_an_answer_that_is_too_long_is_not_kept() -> None:
-    completer = completion.Completer(interactive.InteractiveSession(None, cli.Options([]).endpoint))
+    completer = completion.Completer(promptsession.PromptSession(None, cli.Options([]).endpoint))
     for size in completion.MAX_ANSWER_SIZE, completion.MAX_ANSWER_SIZE + 1:
         completer.add_answer("1" * size)
     assert list(map(len, completer._answers)) == [completion.MAX_ANSWER_SIZE]
@@ -297,7 +297,7 @@ def test_tab_replaces_ans_by_the_last_answer(screen: Terminal) -> None:
 
 
 def test_only_numbers_are_answers() -> None:
-    completer = completion.Completer(interactive.InteractiveSession(None, cli.Options([]).endpoint))
+    completer = completion.Completer(promptsession.PromptSession(None, cli.Options([]).endpoint))
     completer.add_answer("PONG")
     completer.add_answer("ERR DIVISION-BY-ZERO division by zero")
     assert completer._answers == []

@@ -27,7 +27,7 @@ from hostile_clients import half_done_handshakes, until_closed, waiting_for_desc
 from load_client import LoadClient, run_clients
 from service import Report
 
-from calcd.client import cli, completion, interactive
+from calcd.client import cli, completion, promptsession
 from calcd.net.lingering import LingeringCloser
 
 pytestmark = pytest.mark.speed
@@ -79,7 +79,7 @@ def test_a_list_of_operations_that_never_ends_is_given_up(
     began = time.monotonic()
     assert completion.fetch_words(endpoint).operations == []
     took = time.monotonic() - began
-    assert 0.9 * interactive.SHORT_TIMEOUT < took < interactive.SHORT_TIMEOUT + 3
+    assert 0.9 * promptsession.SHORT_TIMEOUT < took < promptsession.SHORT_TIMEOUT + 3
 
 
 # Of a connection

@@ -1,7 +1,8 @@
 """What `Calculator` and `AsyncCalculator` share: all but input and output.
 
-A `Session` outlives its connections. It decides whether requests may be sent on a new one, and what
-an error says. A `Batch` is the requests of one call, with the replies that have arrived.
+A `CalculatorSession` outlives its connections. It decides whether requests may be sent on a new
+one, and what an error says. A `Batch` is the requests of one call, with the replies that have
+arrived.
 """
 
 from weakref import WeakSet
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Session:
+class CalculatorSession:
     """The arguments of a calculator, and what its last connection has on the server.
 
     Names and settings are those of all callers: threads, or tasks of asyncio. Where they are lost
@@ -128,14 +129,14 @@ class Session:
             from calcd.client.tls import describe_tls
 
             if isinstance(error, ssl.SSLError):
-                return f"TLS: {describe_tls(error, self.endpoint.options)}"
+                return f"TLS: {describe_tls(error, self.endpoint.hints)}"
         return describe(error)
 
 
 class Batch:
     """The requests of one call, and the replies to the first of them."""
 
-    def __init__(self, session: Session, caller: object, lines: "Iterable[str]") -> None:
+    def __init__(self, session: CalculatorSession, caller: object, lines: "Iterable[str]") -> None:
         """Take the requests. Raise TypeError or ValueError if one of them cannot be sent."""
         if isinstance(lines, str | bytes):  # each of its letters would be a request
             raise TypeError(f"requests must be a list of str, not {lines!r}")

@@ -2,9 +2,9 @@
 
 import os
 
+from calcd.client.calculatorsession import CalculatorSession
 from calcd.client.endpoint import Endpoint
 from calcd.client.protocol import MAX_TIMEOUT
-from calcd.client.session import Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class BaseCalculator:
         endpoint = make_endpoint(host, port, path)
         set_tls(endpoint, tls, servername)
         endpoint.timeout = check_timeout(timeout)
-        self._session = Session(endpoint)
+        self._session = CalculatorSession(endpoint)
         self._open()
 
     def _open(self) -> None:
@@ -81,7 +81,7 @@ def check_timeout(timeout: float | None) -> float | None:
 
 def set_tls(endpoint: Endpoint, tls: "ssl.SSLContext | None", servername: str | None) -> None:
     """Set how to use TLS. Raise TypeError or ValueError for a wrong argument."""
-    endpoint.options = PARAMETERS
+    endpoint.hints = PARAMETERS
     if servername is not None:
         if not isinstance(servername, str):
             raise TypeError(f"servername must be a str, not {servername!r}")

@@ -26,7 +26,7 @@ class NoReplyError(ClientError):
     """A line has no reply, and is not sent again. The session can go on."""
 
 
-class InteractiveSession:
+class PromptSession:
     """Asks one line after the other, and connects again where a connection is lost.
 
     `server` is the first connection. Each connection begins with `setup`, requests whose replies
