@@ -204,7 +204,7 @@ def parse(argv: list[str]) -> "Iterator[tuple[str, str]]":
             yield "", word
         elif word.startswith("--"):
             name, equals, attached = word.partition("=")
-            yield name, option_value(name, attached, words)
+            yield name, option_value(name, attached, iter([attached]) if equals else words)
             if equals and not VALUES[name]:
                 raise UsageError(f"{name} takes no value")
         else:

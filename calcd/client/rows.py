@@ -110,8 +110,8 @@ def split_fields(row: bytes, separator: bytes | None) -> list[bytes]:
 
 
 def is_number_field(field: bytes) -> bool:
-    """Return whether a field is a number, perhaps with a minus sign that was pasted."""
-    return is_number(field.replace(MINUS, b"-"))
+    """Return whether a field is a number, perhaps with a sign before it that was pasted."""
+    return is_number(b"-" + field[len(MINUS) :] if field.startswith(MINUS) else field)
 
 
 def numbers_in(text: bytes) -> list[bytes] | None:

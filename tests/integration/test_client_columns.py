@@ -226,6 +226,7 @@ def test_a_line_may_have_a_million_numbers(shared_daemon: Daemon) -> None:
         (b"nan", "'nan' is not a number"),
         (b"1_000", "'1_000' is not a number"),
         (b"0x10", "'0x10' is not a number"),
+        ("1e−5".encode(), "'1e−5' is not a number"),
         (b"\xff\x1b[2J", r"'\xff\x1b[2J' is not a number"),
         (b"x" * 99, f"'{'x' * 40}...' is not a number"),
         (
@@ -460,6 +461,7 @@ def test_what_is_asked_first_and_is_an_error_ends_it(shared_daemon: Daemon) -> N
         (["--skip-bad"], "--skip-bad goes with --fold or --each"),
         (["--fold", "SOMA", "-F", ""], "-F needs a separator"),
         (["--fold"], "--fold needs a value"),
+        (["--fold="], "--fold takes SOMA, ADD, MUL, MIN, MAX, MEDIA or MEAN, not "),
         (
             ["-u", "--fold", "SOMA"],
             "-u cannot be used with --fold: each datagram has its own session",
