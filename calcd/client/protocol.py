@@ -29,8 +29,10 @@ CHANGES = (
     *(b"NOTA", b"LANGUAGE", b"IDIOMA", *(name.encode() for name in CLEARS)),
 )
 MAX_NAMES = 100  # that a server keeps for one connection
+# What a server sends that does not serve this client. It closes then, and has read no request.
+REFUSALS = (b"ERR BUSY", b"ERR FORBIDDEN")
 # The replies after which a server closes.
-LAST_REPLIES = (b"BYE", b"ERR LINE-TOO-LONG", b"ERR TIMEOUT", b"ERR BUSY", b"ERR FORBIDDEN")
+LAST_REPLIES = (b"BYE", b"ERR LINE-TOO-LONG", b"ERR TIMEOUT", *REFUSALS)
 # What makes a request depend on the last answer: its name, or an operator at the start.
 CONTINUES = r"\bans\b|^[ \t]*+=?[ \t]*+(?:[*/^×÷]|mod\b)"
 # What makes no request by itself: blanks, NUL, the bytes of a byte order mark. `translate` deletes
@@ -166,6 +168,7 @@ class ReplyCounter:
         self._size = 0  # bytes of a reply that has not ended
         self._first_error = b""  # of the input: the start of the reply
         self._first_error_place = ""
+        self._before = 0, 0  # replies, and those unasked, of earlier connections
         self._lines = LineNumbers()
         self._marks = self._all_marks = self._tail = b"\n"  # the end of the last chunk
         self._head = b""  # the start of the last reply, and of one that has not ended
@@ -240,7 +243,7 @@ class ReplyCounter:
         self.replies = min(received, self.requests)
         self.unasked += received - self.replies
         self._tail = replies[-len("\nERR") :]
-        self._lines.forget(self.replies)
+        self._lines.forget(self.replies - 1)  # the last may turn out to be a refusal
         ended, newline, rest = chunk.rpartition(b"\n")
         self._size = len(rest) if newline else self._size + len(rest)
         if newline:
@@ -248,6 +251,23 @@ class ReplyCounter:
             self._head = (last if newline else self._next_head + last)[:MAX_HEAD]
             self._next_head = b""
         self._next_head = (self._next_head + rest[:MAX_HEAD])[:MAX_HEAD]
+
+    def begin_connection(self) -> None:
+        """Tell that the next reply is the first on its connection."""
+        self._before = self.replies, self.unasked
+
+    def end_connection(self) -> None:
+        """Tell that no reply follows on this connection.
+
+        If all that came is a refusal, the request that it was counted for has no reply.
+        """
+        replies, unasked = self._before
+        alone = (self.replies, self.unasked, self._size) == (replies + 1, unasked, 0)
+        if alone and self.last_reply.encode() in REFUSALS:
+            self.replies -= 1
+            self.unasked += 1
+            if self.errors - self._argument_errors == 1:
+                self._first_error_place = ""
 
     @property
     def last_reply(self) -> str:

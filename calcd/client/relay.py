@@ -69,6 +69,7 @@ class Relay:
         self._connected = time.monotonic()
         self._had_reply = False
         self._results = self._counter.replies - self._counter.errors  # of earlier connections
+        self._counter.begin_connection()
         self._state = StreamState()
         self._was_set = False  # the state before the requests that may be asked again
         # What was sent while all earlier requests had their replies, as long as it has none. None
@@ -205,7 +206,7 @@ class Relay:
             self._close()
             self._renew(reason)
         else:
-            self._give_up(reason, self._endpoint.hint())
+            self._give_up(reason, "" if self._counter.last_reply else self._endpoint.hint())
 
     def _close(self) -> None:
         if self._server is not None:
@@ -216,6 +217,7 @@ class Relay:
     def _give_up(self, reason: str, hint: str = "") -> None:
         """End the connection. Raise ClientError if a reply is missing."""
         self._close()
+        self._counter.end_connection()
         if not self._counter.is_answered:
             raise self._failure(reason, hint)
         # Who types QUIT at a terminal is done. Other input may have more, which is not asked.

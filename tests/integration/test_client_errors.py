@@ -1,10 +1,21 @@
 """Error replies of calcc: which stream they go to, and what is told of them at the end."""
 
 import socket
+import threading
 from pathlib import Path
 
 import pytest
-from client_helpers import HOST, Servers, answer, calcc, error_message, shell, terminal
+from client_helpers import (
+    HOST,
+    Servers,
+    answer,
+    calcc,
+    error_message,
+    receive,
+    running,
+    shell,
+    terminal,
+)
 from helpers import TIMEOUT, Daemon, Daemons, ask
 
 from calcd.client import protocol, streams
@@ -127,6 +138,76 @@ def test_an_error_that_was_not_asked_for_has_no_line(start_daemon: Daemons) -> N
     assert done.stdout.startswith(b"ERR BUSY ")
     assert error_message(done).startswith("errors: 1 of 1 replies: ERR BUSY ")
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("requests", [b"SOMA 1 1", b"SOMA 1 1\n", b"\n\nSOMA 1 1\nSOMA 2 2\n"])
+@pytest.mark.parametrize("reply", [b"ERR BUSY too many\n", b"ERR FORBIDDEN\n"])
+def test_what_a_refusal_replies_to_was_not_asked(
+    requests: bytes, reply: bytes, serve: Servers
+) -> None:
+    port = serve(answer(reply))
+    done = calcc(HOST, port, stdin=requests)
+    assert (done.stdout, done.returncode) == (reply, 3)
+    summary, lost = done.stderr.decode().splitlines()
+    text = reply.decode().rstrip()
+    code = text.removesuffix(" too many")
+    assert summary == f"calcc: errors: 1 of 1 replies: {text}"
+    assert lost == (
+        f"calcc: {HOST} port {port}: connection closed by the server after {code}; "
+        f"requests with a reply: 0, none from line {requests.index(b'S') + 1} on"
+    )
+
+
+@pytest.mark.parametrize("more", [["-e", "b"], ["-"], []])
+def test_what_a_refusal_replies_to_of_the_command_line(more: list[str], serve: Servers) -> None:
+    port = serve(answer(b"ERR BUSY too many\n"))
+    done = calcc("-e", "a", HOST, port, *more, stdin=b"c\n")
+    assert (done.stdout, done.returncode) == (b"", 3)
+    error, lost = done.stderr.decode().splitlines()
+    assert error == "ERR BUSY too many"
+    assert lost == (
+        f"calcc: {HOST} port {port}: connection closed by the server after ERR BUSY; "
+        "requests with a reply: 0, none from request 1 on"
+    )
+
+
+def test_a_refusal_of_a_new_connection(serve: Servers) -> None:
+    closed = threading.Event()
+
+    def reply_and_close(connection: socket.socket) -> None:
+        receive(connection, b"a\n")
+        connection.sendall(b"ERR X\n")
+        connection.close()
+        closed.set()
+
+    with running(HOST, serve(reply_and_close, answer(b"ERR BUSY\n"))) as process:
+        process.stdin.write(b"a\n")
+        assert process.stdout.read(6) == b"ERR X\n"
+        assert closed.wait(TIMEOUT)
+        process.stdin.write(b"b\n")
+        process.stdin.close()
+        assert process.wait(TIMEOUT) == 3
+        assert process.stdout.read() == b"ERR BUSY\n"
+        summary, lost = process.stderr.read().decode().splitlines()
+    assert summary == "calcc: errors: 2 of 2 replies, the first at line 1: ERR X"
+    assert lost.endswith("after ERR BUSY; requests with a reply: 1, none from line 2 on")
+
+
+@pytest.mark.parametrize("replies", [b"1\nERR BUSY\n", b"ERR BUSY\n1\n"])
+def test_an_error_among_other_replies_is_no_refusal(replies: bytes, serve: Servers) -> None:
+    done = calcc(HOST, serve(answer(replies)), stdin=b"a\nb\n")
+    assert (done.stdout, done.returncode) == (replies, 1)
+
+
+def test_a_server_that_is_full_was_not_asked(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--max-connections", "1")
+    with daemon.connect() as first:
+        assert ask(first, b"PING\n") == b"PONG\n"
+        stream = calcc(daemon.host, daemon.port, stdin=b"1+1\n")
+        single = calcc("-e", "1+1", daemon.host, daemon.port)
+    assert stream.stdout.startswith(b"ERR BUSY ")
+    assert (single.stdout, single.stderr[:9]) == (b"", b"ERR BUSY ")
+    assert (stream.returncode, single.returncode) == (3, 3)
 
 
 def test_a_reader_that_goes_away_is_told_nothing(shared_daemon: Daemon) -> None:
