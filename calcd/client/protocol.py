@@ -12,6 +12,7 @@ MAX_HEAD = 32  # bytes of a reply that tell whether it is one of LAST_REPLIES
 MAX_START = 4096  # bytes of a line that tell what it changes
 MAX_TIMEOUT = 1e6  # seconds; the limit of poll() is twice as many
 ERROR = b"ERR "  # what a reply starts with that is no result
+NO_ANSWER = b"ERR UNKNOWN-NAME ANS "  # starts the reply to `ans` where there is no last answer
 CLOSED = "connection closed by the server"
 TOO_LONG = f"a reply has more than {MAX_REPLY} bytes"
 UNEXPECTED = "the server has sent more than was asked for"
@@ -216,6 +217,11 @@ class ReplyCounter:
         if possible >= 0 and may_be_error(start + chunk[end:]):
             end = chunk.find(b"\n", end) + 1 or len(chunk)
         return end, UNEXPECTED if end < len(chunk) else ""
+
+    def find_no_answer(self, chunk: bytes) -> int:
+        """Return where in the chunk that comes next a reply is NO_ANSWER, -1 if none is."""
+        at = (b"\n" + self._next_head + chunk).find(b"\n" + NO_ANSWER)
+        return max(0, at - len(self._next_head)) if at >= 0 else -1
 
     def add_replies(self, chunk: bytes) -> None:
         """Count the replies that end in a chunk received from the server."""

@@ -38,7 +38,8 @@ class Relay:
 
     A connection that the server closes while no reply is missing ends the run only at the end of
     the input. Further input is asked on a new connection, unless that would lose what the earlier
-    requests have set.
+    requests have set. Whether a line after the first finds the last answer of its own connection
+    depends on the replies before it, so that its reply tells.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Relay:
         self._endpoint, self._counter, self._output = endpoint, counter, output
         self._linger = linger
         self._unsent = requests
+        self._lost_answer = False  # an earlier connection may have had one
         self._reading = reads_input  # standard input has not ended
         self._waiting_since: float | None = None  # for the server, by the monotonic clock
         self._use(server)
@@ -191,6 +193,8 @@ class Relay:
         self._had_reply = True
         self._repeatable = None
         accepted, problem = self._counter.check(chunk)
+        if self._lost_answer and (start := self._counter.find_no_answer(chunk[:accepted])) >= 0:
+            accepted, problem = start, f"{CLOSED}; {STATE_LOST}"
         self._counter.add_replies(chunk[:accepted])
         self._output.write(chunk[:accepted])
         if problem:
@@ -235,7 +239,8 @@ class Relay:
             raise self._failure(reason)
         results = self._counter.replies - self._counter.errors - self._results
         first = requests.lstrip(b" \t\r\n").partition(b"\n")[0].decode(errors="replace")
-        if self._was_set or (results and continues(first)):
+        self._lost_answer = self._lost_answer or results > 0
+        if self._was_set or (self._lost_answer and continues(first)):
             raise self._failure(f"{reason}; {STATE_LOST}")
         try:
             server = transport.connect(self._endpoint)

@@ -210,6 +210,56 @@ def test_state_that_is_lost_is_told(
         assert process.stdout.read() == b""
 
 
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("use", [b"*3\n", b"1+ans\n", b"LANGUAGE pt\nans\n"])
+def test_an_answer_that_is_lost_behind_an_error_is_told(
+    use: bytes, apart: bool, impatient: Daemon
+) -> None:
+    """What comes after the error may be read with it, or later."""
+    with running(impatient.host, impatient.port) as process:
+        tell(process, b"2+2\n", b"4\n")
+        impatient.logs("ended")
+        error = b"ERR DIVISION-BY-ZERO division by zero\n"
+        if apart:
+            tell(process, b"1/0\n", error)
+            process.stdin.write(use + b"PING\n")
+        else:
+            process.stdin.write(b"1/0\n" + use + b"PING\n")
+        assert process.wait(TIMEOUT) == 3
+        replies = 2 + use.count(b"\n") - 1
+        assert told(process) == (
+            f"{HOST} port {impatient.port}: {CLOSED}; {STATE_LOST}; "
+            f"requests with a reply: {replies}, none from line {replies + 1} on"
+        )
+        assert process.stdout.read() == error * (not apart) + b"pt\n" * (replies - 2)
+
+
+def test_an_answer_that_is_lost_is_told_after_another_close(impatient: Daemon) -> None:
+    with running(impatient.host, impatient.port) as process:
+        tell(process, b"2+2\n", b"4\n")
+        impatient.logs("ended")
+        tell(process, b"1/0\n", b"ERR DIVISION-BY-ZERO division by zero\n")
+        impatient.logs("ended", 2)
+        process.stdin.write(b"*3\n")
+        assert process.wait(TIMEOUT) == 3
+        assert f"{STATE_LOST}; requests with a reply: 2, none from line 3" in told(process)
+
+
+def test_no_answer_is_found_wherever_a_chunk_ends() -> None:
+    for before in b"", b"1\nERR X\n":
+        replies = before + protocol.NO_ANSWER + b"has no value yet\n1\n"
+        for size in range(1, len(replies) + 1):
+            counter = protocol.ReplyCounter()
+            counter.add_requests(b"a\n" * 4)
+            for start in range(0, len(replies), size):
+                chunk = replies[start : start + size]
+                found = counter.find_no_answer(chunk)
+                counter.add_replies(chunk if found < 0 else chunk[:found])
+                if found >= 0:
+                    break
+            assert (found >= 0, counter.replies) == (True, before.count(b"\n"))
+
+
 STATELESS = [
     (b"x = 3\nCLEAR\n", b"3\nOK\n", b"SOMA 1 1\n", b"2\n"),
     (b"= 2+2\n", b"4\n", b"SOMA 1 1\n", b"2\n"),
