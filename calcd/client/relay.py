@@ -40,6 +40,9 @@ class Relay:
     the input. Further input is asked on a new connection, unless that would lose what the earlier
     requests have set. Whether a line after the first finds the last answer of its own connection
     depends on the replies before it, so that its reply tells.
+
+    Where the endpoint has time to retry, a connection that ends without a byte is an attempt that
+    failed, as that to a proxy whose server is not there yet. The same is asked on the next one.
     """
 
     def __init__(
@@ -55,15 +58,13 @@ class Relay:
     ) -> None:
         self._endpoint, self._counter, self._output = endpoint, counter, output
         self._linger = linger
-        self._unsent = requests
         self._lost_answer = False  # an earlier connection may have had one
         self._reading = reads_input  # standard input has not ended
-        self._waiting_since: float | None = None  # for the server, by the monotonic clock
-        self._use(server)
-        self._state.add(requests)
+        self._attempts: transport.Attempts | None = None  # while connections end without a byte
+        self._use(server, requests)
 
-    def _use(self, server: Stream) -> None:
-        """Begin to use a connection, on which nothing was asked yet."""
+    def _use(self, server: Stream, requests: bytes) -> None:
+        """Begin to use a connection, on which nothing was asked yet, with these requests."""
         self._server: Stream | None = server
         self._sending = True  # our half of the connection is open
         self._broken = False  # the server accepts no more
@@ -72,11 +73,14 @@ class Relay:
         self._had_reply = False
         self._results = self._counter.replies - self._counter.errors  # of earlier connections
         self._counter.begin_connection()
+        self._unsent = requests
+        self._waiting_since: float | None = None  # for the server, by the monotonic clock
         self._state = StreamState()
+        self._state.add(requests)
         self._was_set = False  # the state before the requests that may be asked again
         # What was sent while all earlier requests had their replies, as long as it has none. None
         # if it cannot be asked again: the connection was not idle, or it is too long.
-        self._repeatable: bytes | None = None
+        self._repeatable: bytes | None = requests if self._endpoint.retry else None
 
     def run(self) -> int:
         """Relay to the end. Return the exit status. Raise ClientError if a reply is missing."""
@@ -96,7 +100,7 @@ class Relay:
             number = server.fileno()
             writing = not self._broken and (self._unsent or (self._sending and not self._reading))
             poll.register(number, select.POLLIN | select.POLLOUT if writing else select.POLLIN)
-        if self._reading and not self._unsent and not self._broken:
+        if self._reading and not (self._unsent or self._broken or self._is_full()):
             poll.register(STDIN, select.POLLIN)
         limit = self._limit()
         ready = dict(poll.poll(None if limit is None else self._time_left(limit) * 1000))
@@ -112,6 +116,11 @@ class Relay:
             self._receive(server)
         elif not ready and limit is not None and not self._time_left(limit):
             self._give_up(f"silent for {limit:g} s")
+
+    def _is_full(self) -> bool:
+        """Return whether further input has to wait, so that what was sent can be asked again."""
+        sent = self._repeatable if self._endpoint.retry and not self._had_reply else None
+        return sent is not None and len(sent) > CHUNK and self._counter.is_owed
 
     def _limit(self) -> float | None:
         """Return how many seconds to wait for the server in all. Start or stop the wait.
@@ -144,10 +153,11 @@ class Relay:
             self._state.end_line()
             self._was_set = self._state.has_settings
             idle = self._had_reply or time.monotonic() - self._connected >= IDLE
+            idle = idle or self._endpoint.retry > 0
             self._repeatable = b"" if idle else None
         if self._repeatable is not None:
             self._repeatable += chunk
-            if len(self._repeatable) > CHUNK:
+            if len(self._repeatable) > 2 * CHUNK:
                 self._repeatable = None
         self._state.add(chunk)
         self._counter.add_requests(chunk)
@@ -190,7 +200,7 @@ class Relay:
             self._close()
             raise self._failure(TLS_ALERT, self._endpoint.hint())
         self._waiting_since = None
-        self._had_reply = True
+        self._had_reply, self._attempts = True, None
         self._repeatable = None
         accepted, problem = self._counter.check(chunk)
         if self._lost_answer and (start := self._counter.find_no_answer(chunk[:accepted])) >= 0:
@@ -208,6 +218,10 @@ class Relay:
         """
         if self._repeatable and not self._counter.is_answered:  # more than blank lines
             self._close()
+            if self._endpoint.retry and not self._had_reply:
+                self._attempts = self._attempts or transport.Attempts(self._endpoint)
+                if not self._attempts.wait(f"{self._endpoint.name}: {reason}"):
+                    raise self._failure(reason, self._endpoint.hint())
             self._renew(reason)
         else:
             self._give_up(reason, "" if self._counter.last_reply else self._endpoint.hint())
@@ -247,9 +261,7 @@ class Relay:
         except ClientError as error:
             raise self._counter.failure(str(error)) from error
         assert not isinstance(server, UDP)  # noqa: S101
-        self._use(server)
-        self._unsent = requests
-        self._state.add(requests)
+        self._use(server, requests)
 
     def _failure(self, reason: str, hint: str = "") -> ClientError:
         """Return the error for the end of a connection that has left a request without a reply."""

@@ -81,21 +81,36 @@ def reach(endpoint: Endpoint, addresses: list[Address] | None) -> "Transport":
 
 def retry(endpoint: Endpoint, addresses: list[Address] | None) -> "Transport":
     """Reach the server as soon as it is there. Raise ClientError if it is not there in time."""
-    deadline, pause = endpoint.deadline, RETRY_PAUSE
-    endpoint.deadline = end = min(deadline, time.monotonic() + endpoint.retry)
+    deadline, attempts = endpoint.deadline, Attempts(endpoint)
+    endpoint.deadline = attempts.end
     try:
         while True:
             try:
                 return reach(endpoint, addresses)
             except ClientError as error:
-                if pause == RETRY_PAUSE and endpoint.verbose:
-                    warn(f"{error}; trying again for {endpoint.retry:g} s")
-                if time.monotonic() + pause >= end:
+                if not attempts.wait(str(error)):
                     raise
-            time.sleep(pause)
-            pause = min(2 * pause, MAX_RETRY_PAUSE)
     finally:
         endpoint.deadline = deadline
+
+
+class Attempts:
+    """Attempts to reach a server, from now on for as long as the endpoint says."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._pause = RETRY_PAUSE
+        self.end = min(endpoint.deadline, time.monotonic() + endpoint.retry)
+
+    def wait(self, reason: str) -> bool:
+        """Pause after an attempt that failed for this reason. Return False if it was the last."""
+        if self._pause == RETRY_PAUSE and self._endpoint.verbose:
+            warn(f"{reason}; trying again for {self._endpoint.retry:g} s")
+        if time.monotonic() + self._pause >= self.end:
+            return False
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, MAX_RETRY_PAUSE)
+        return True
 
 
 def resolve(endpoint: Endpoint) -> list[Address]:

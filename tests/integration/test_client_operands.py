@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import network_namespaces
@@ -13,9 +14,13 @@ import pytest
 from client_helpers import (
     COMMAND,
     HOST,
+    Script,
     Servers,
+    answer,
     calcc,
     error_message,
+    receive,
+    reset,
     running,
     shell,
 )
@@ -325,6 +330,69 @@ def test_a_server_that_starts_again_is_waited_for(start_daemon: Daemons, tmp_pat
         assert process.stdout.read(2) == b"6\n"
         process.stdin.close()
         assert process.wait(TIMEOUT) == 0
+
+
+@pytest.mark.parametrize("end", [socket.socket.close, reset])
+def test_a_proxy_whose_server_is_not_there_yet(end: Script, serve: Servers) -> None:
+    """It accepts, and closes before any byte."""
+    closing = [end] * 3
+    done = calcc("--retry", TIMEOUT, HOST, serve(*closing, answer(b"4\n")), stdin=b"SOMA 2 2\n")
+    assert (done.stdout, done.stderr, done.returncode) == (b"4\n", b"", 0)
+    port = serve(*closing, answer(b"4\n"))
+    done = calcc("-v", "--retry", TIMEOUT, "-e", "SOMA 2 2", HOST, port)
+    assert (done.stdout, done.returncode) == (b"4\n", 0)
+    assert done.stderr.count(b"; trying again for 20 s\n") == 1
+
+
+def test_a_proxy_may_close_at_any_request_that_is_the_first(serve: Servers) -> None:
+    def answer_a(connection: socket.socket) -> None:
+        receive(connection, b"a\n")
+        connection.sendall(b"1\n")
+        connection.close()
+
+    port = serve(answer_a, socket.socket.close, socket.socket.close, answer(b"2\n"))
+    with running("--retry", TIMEOUT, HOST, port) as process:
+        process.stdin.write(b"a\n")
+        assert process.stdout.read(2) == b"1\n"
+        process.stdin.write(b"b\n")
+        process.stdin.close()
+        assert process.wait(TIMEOUT) == 0
+        assert process.stdout.read() == b"2\n"
+
+
+def test_a_long_input_waits_for_the_server_of_a_proxy(serve: Servers) -> None:
+    requests = b"SOMA 2 2\n" * 100_000
+
+    def script(connection: socket.socket) -> None:
+        receive(connection, requests[:70_000])
+        connection.close()
+
+    def serve_all(connection: socket.socket) -> None:
+        receive(connection, requests[:9])
+        connection.sendall(b"4\n")
+        receive(connection, requests[9:])
+        connection.sendall(b"4\n" * 99_999)
+        connection.close()
+
+    done = calcc("--retry", TIMEOUT, HOST, serve(script, serve_all), stdin=requests)
+    assert (done.stdout, done.stderr, done.returncode) == (b"4\n" * 100_000, b"", 0)
+
+
+def test_a_proxy_whose_server_never_comes() -> None:
+    with socket.create_server((HOST, 0)) as listener:
+
+        def refuse() -> None:
+            with suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        done = calcc("--retry", "0.2", "-e", "PING", HOST, listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(TIMEOUT)
+    assert (done.stdout, done.returncode) == (b"", 3)
+    assert "; requests with a reply: 0, none from request 1 on" in error_message(done)
 
 
 # -- The look-up of a name -----------------------------------------------------------------------
