@@ -112,7 +112,7 @@ VALUES = {
 
 def help_text() -> str:
     """Return the help, made from the tables of options."""
-    lines = [f"  {f'{names} {value}':<12}{meaning}" for names, value, meaning in OPTIONS]
+    lines = [f"  {f'{names} {value}':<17}{meaning}" for names, value, meaning in OPTIONS]
     tls_lines = [f"  {f'{name} {value}':<24}{meaning}" for name, value, meaning in TLS_OPTIONS]
     column_lines = [
         f"  {f'{name} {value}':<24}{meaning}" for name, value, meaning in COLUMN_OPTIONS
@@ -151,16 +151,20 @@ class Options:
                 retry = seconds(name, value)
                 if retry < 0:
                     raise UsageError(f"--retry takes 0 seconds or more, not {value}")
+            elif name == "-U" and not value:
+                raise UsageError("-U needs a path, not ''")
             elif name in transport.FAMILIES:
                 family = name
         self.quiet = "-Q" in values
         self.help, self.version = "-h" in values or "--help" in values, "--version" in values
+        if self.help or self.version:
+            return
         self.requests = b"".join(requests)
         self.reads_input = not requests or operands[-1:] == ["-"]
         if operands[-1:] == ["-"]:
             del operands[-1]
         self.operands = operands
-        scheme, host, port, path = self._find_server(values.get("-U"), udp="-u" in values)
+        scheme, host, port, path = self._find_server(values, udp="-u" in values)
         tls = scheme == "tls" or any(name.startswith("--ssl") for name in values)
         udp = scheme == "udp" or "-u" in values
         if udp and (tls or path is not None or scheme == "tcp"):
@@ -181,8 +185,11 @@ class Options:
             endpoint.servername = values.get("--ssl-servername", endpoint.servername)
             endpoint.tls = tls_context(values, endpoint.servername)
 
-    def _find_server(self, path: str | None, *, udp: bool) -> tuple[str, str, str, str | None]:
+    def _find_server(
+        self, values: dict[str, str], *, udp: bool
+    ) -> tuple[str, str, str, str | None]:
         """Return the scheme, the host, the port and the path of the server."""
+        path = values.get("-U")
         operands, environment = self.operands, os.environ.get("CALCD_SERVER", "")
         if not operands and (path is not None or not environment):
             return "", DEFAULT_HOST, DEFAULT_PORT, path
@@ -190,7 +197,8 @@ class Options:
             return "", operands[0], operands[1], None
         from calcd.client.operands import find_server
 
-        return find_server(operands, path, environment, udp=udp)
+        column_options = {name: values[name] for name, *_ in COLUMN_OPTIONS if name in values}
+        return find_server(operands, path, environment, column_options, udp=udp)
 
 
 def parse(argv: list[str]) -> "Iterator[tuple[str, str]]":
@@ -210,6 +218,10 @@ def parse(argv: list[str]) -> "Iterator[tuple[str, str]]":
         else:
             letters = iter(word[1:])
             for letter in letters:
+                if f"-{letter}" not in VALUES and word[1] in "0123456789.(":
+                    from shlex import quote
+
+                    raise UsageError(f"{word} is no option: calcc -e {quote(word)} asks it")
                 yield f"-{letter}", option_value(f"-{letter}", letters, words)
 
 
@@ -236,7 +248,6 @@ def seconds(name: str, value: str) -> float:
 
 def run(options: Options) -> int:
     """Do what the command line asks for. Return the exit status."""
-    endpoint = options.endpoint
     if options.help:
         write_output(help_text().encode())
         return 0
@@ -245,6 +256,7 @@ def run(options: Options) -> int:
 
         write_output(f"calcc {__version__}\n".encode())
         return 0
+    endpoint = options.endpoint
     try:
         server = transport.connect(endpoint)
     except ClientError as error:

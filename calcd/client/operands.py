@@ -13,6 +13,10 @@ from calcd.client.endpoint import DEFAULT_PORT, is_port
 from calcd.client.protocol import UsageError, is_number, without_accents
 from calcd.client.streams import STDOUT
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 SCHEMES = ("tcp", "tls", "udp", "unix")
 # The names of all operations, without accents.
 OPERATIONS = (
@@ -22,21 +26,28 @@ OPERATIONS = (
     "POW PRECISAO PRECISION QUIT QUOC RAIZ REDUCE REDUZ RESTO ROOT ROUND ROUNDING SAIR SEN SIN "
     "SOMA SQRT SUB TAN TETO TRUNC UPPER VARIAVEIS VARS VERSAO VERSION"
 )
+VALUES = ("pi", "e", "ans")  # names that have a value, and may be hosts
 FIRST_FREE_PORT = 1024  # lower ones belong to the services of the system
 
 
 def find_server(
-    operands: list[str], path: str | None, environment: str, *, udp: bool
+    operands: list[str],
+    path: str | None,
+    environment: str,
+    column_options: "Mapping[str, str]",
+    *,
+    udp: bool,
 ) -> tuple[str, str, str, str | None]:
     """Return the scheme, the host, the port and the path of the server that is to be asked.
 
-    `path` is that of -U. `environment` has the server if the operands have none. Raise UsageError
-    if there is no server, or more than one.
+    `path` is that of -U. `environment` has the server if the operands have none. The options that
+    make columns of the input are for what is told. Raise UsageError if there is no server, or more
+    than one.
     """
     source = ""
     if not operands:
         source, operands = "CALCD_SERVER: ", [environment]
-    elif told := explain(operands):
+    elif told := explain(operands, column_options):
         raise UsageError(told)
     if len(operands) > 2 or path is not None:
         raise UsageError(f"one operand too many: {operands[-1]}")
@@ -45,6 +56,8 @@ def find_server(
         if len(operands) == 2:
             if port or path is not None:
                 raise UsageError(f"{operands[0]} has its port: {operands[1]} is too many")
+            if not operands[1]:
+                raise UsageError("no port in ''")
             port = operands[1]
         port = port or DEFAULT_PORT
         if path is None and not is_port(port):
@@ -100,7 +113,7 @@ def parse_server(text: str) -> tuple[str, str, str, str | None]:
     return scheme, host, port, None
 
 
-def explain(operands: list[str]) -> str:
+def explain(operands: list[str], column_options: "Mapping[str, str]") -> str:
     """Return what operands may have meant that cannot be a HOST and a PORT, "" if they can be."""
     first, text = operands[0], " ".join(operands)
     if "://" in first or first.startswith("["):
@@ -109,7 +122,9 @@ def explain(operands: list[str]) -> str:
         return "- is the last operand: standard input follows the requests of -e"
     if "{" in text and "}" in text:
         return f"{text} is no host: calcc --each {quote(text)} asks it for each line of its input"
-    if (len(operands) == 1 or not is_port(operands[1])) and (told := explain_file(first)):
+    if (len(operands) == 1 or not is_port(operands[1])) and (
+        told := explain_file(first, column_options)
+    ):
         return told
     if first.startswith(("/", "./", "../")):
         return f"{first} is no host, and no file has that name"
@@ -124,12 +139,12 @@ def explain(operands: list[str]) -> str:
         told = f"{first} is no host: calcc -e {first} asks it"
         return told + (f", calcc 127.0.0.1 {first} uses that port" if is_port(first) else "")
     if len(operands) > 2:
-        request = " ".join(operands[2:])
+        request = " ".join(operands[1 if names_operation(operands[1]) else 2 :])
         return f"one operand too many: {request}: calcc -e {quote(request)} asks it"
     return ""
 
 
-def explain_file(name: str) -> str:
+def explain_file(name: str, column_options: "Mapping[str, str]") -> str:
     """Return how to use a file in place of a host, "" if there is none of that name."""
     if name == "localhost" or ":" in name or name.strip("0123456789.") == "":
         return ""  # always a host
@@ -143,7 +158,9 @@ def explain_file(name: str) -> str:
         return f"{name} is a directory" if "/" in name else ""
     if os.path.samestat(status, os.fstat(STDOUT)):
         return ""  # the shell has made it for the output: it may have the name of the host
-    return f"{name} is a file: calcc < {quote(name)} asks its lines"
+    words = [word for option in column_options.items() for word in option if word]
+    command = " ".join(["calcc", *map(quote, words)])
+    return f"{name} is a file: {command} < {quote(name)} asks its lines"
 
 
 def is_expression(word: str) -> bool:
@@ -171,10 +188,17 @@ def names_operation(word: str) -> bool:
 
 
 def hint(operands: list[str]) -> str:
-    """Return what may have been meant by a HOST and a PORT of which the name does not resolve."""
-    if not operands or "://" in operands[0]:
+    """Return what may have been meant by a server of which the name does not resolve.
+
+    Without operands, CALCD_SERVER has named it.
+    """
+    if not operands:
+        return "; it is the server in CALCD_SERVER"
+    if "://" in operands[0]:
         return ""
     text = " ".join(operands)
     if names_operation(operands[0]):
         return f"; calcc -e {quote(text)} asks the operation"
-    return f"; {told}" if (told := explain_file(operands[0])) else ""
+    if len(operands) == 1 and text.lower() in VALUES:
+        return f"; calcc -e {text} asks the value"
+    return f"; {told}" if (told := explain_file(operands[0], {})) else ""

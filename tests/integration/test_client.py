@@ -335,6 +335,7 @@ def test_help(option: str) -> None:
         ("-4", "", "use IPv4 only"),
         ("-U", " PATH", "connect to a Unix socket"),
         ("-h, --help", "", "print this help"),
+        ("--retry", " SECONDS", "wait for a server"),
         ("--ssl", "", "use TLS"),
         ("--ssl-key", " FILE", "the private key"),
     ]:

@@ -54,6 +54,11 @@ FIRST_GUESSES = [
     (["localhost", "12000", "2+2"], "one operand too many: 2+2: calcc -e 2+2 asks it"),
     (["-U", "path", "PING"], "calcc -e PING asks it"),
     (["-", "localhost"], "- is the last operand"),
+    (["localhost", "SOMA", "1", "1"], "calcc -e 'SOMA 1 1' asks it"),
+    (["localhost", "12000", "1", "1"], "calcc -e '1 1' asks it"),
+    (["-5"], "-5 is no option: calcc -e -5 asks it"),
+    (["-2+3"], "calcc -e -2+3 asks it"),
+    (["-4*2"], "calcc -e '-4*2' asks it"),
     (["./no.such.file"], "./no.such.file is no host, and no file has that name"),
 ]
 
@@ -107,6 +112,8 @@ def test_a_file_in_place_of_a_host(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (["./sums.txt", "results.txt"], "calcc < ./sums.txt asks its lines"),
         (["calcd.sock"], "calcd.sock is a Unix socket: calcc -U calcd.sock"),
         ([str(tmp_path)], f"{tmp_path} is a directory"),
+        (["--fold", "SOMA", "my sums"], "calcc --fold SOMA < 'my sums' asks"),
+        (["sums.txt", "--skip-bad", "--each", "{} * 2"], "calcc --each '{} * 2' --skip-bad < sums"),
     ]:
         done = calcc(*arguments)
         assert (done.stdout, done.returncode) == (b"", 2)
@@ -174,6 +181,8 @@ def test_tls_as_a_scheme(serve: Servers) -> None:
         (["localhost", "\u0661"], "invalid port \u0661"),
         (["localhost:"], "no port behind the colon of localhost:"),
         ([""], "no host in ''"),
+        (["localhost", "", "-e", "1"], "no port in ''"),
+        (["-U", "", "-e", "1"], "-U needs a path, not ''"),
         (["tcp://:12000"], "no host in 'tcp://:12000'"),
         (["http://localhost"], "unknown scheme in http://localhost"),
         (["unix://socket"], "no absolute path in unix://socket"),
@@ -203,6 +212,36 @@ def test_a_wrong_server_in_the_environment_is_told_as_such() -> None:
     assert (done.stdout, done.returncode) == (b"", 2)
     assert error_message(done).startswith("CALCD_SERVER: invalid port x: ")
     assert cli.Options([]).endpoint.name == "127.0.0.1 port 12000"
+
+
+@pytest.mark.parametrize("name", ["pi", "E", "ans"])
+def test_a_value_in_place_of_a_host(name: str) -> None:
+    """It may be one, so that it is looked up."""
+    assert cli.Options([name]).endpoint.host == name
+    assert operands.hint([name]) == f"; calcc -e {name} asks the value"
+
+
+def test_a_server_in_the_environment_that_is_not_found_is_told_as_such() -> None:
+    done = calcc("-e", "PING", CALCD_SERVER="no.host.invalid")
+    assert done.returncode == 3
+    assert error_message(done).endswith("; it is the server in CALCD_SERVER")
+
+
+@pytest.mark.parametrize("option", ["-h", "--help", "--version"])
+def test_the_help_needs_no_server(option: str) -> None:
+    done = calcc(option, CALCD_SERVER="garbage://")
+    assert (done.stderr, done.returncode) == (b"", 0)
+
+
+def test_a_directory_is_no_input() -> None:
+    command = ["sh", str(ROOT / "calcd" / "calcc")]
+    directory = os.open("/", os.O_RDONLY)
+    try:
+        done = calcc("-e", "PING", command=command, stdin=directory)
+    finally:
+        os.close(directory)
+    assert (done.stdout, done.returncode) == (b"", 3)
+    assert error_message(done) == "standard input: is a directory"
 
 
 def test_the_version() -> None:
@@ -341,7 +380,7 @@ def test_a_proxy_whose_server_is_not_there_yet(end: Script, serve: Servers) -> N
     port = serve(*closing, answer(b"4\n"))
     done = calcc("-v", "--retry", TIMEOUT, "-e", "SOMA 2 2", HOST, port)
     assert (done.stdout, done.returncode) == (b"4\n", 0)
-    assert done.stderr.count(b"; trying again for 20 s\n") == 1
+    assert b"; trying again for 20 s\n" in done.stderr
 
 
 def test_a_proxy_may_close_at_any_request_that_is_the_first(serve: Servers) -> None:
