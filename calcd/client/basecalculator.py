@@ -71,7 +71,7 @@ def check_timeout(timeout: float | None) -> float | None:
     """Return a timeout in seconds. Raise TypeError or ValueError if it is none."""
     if timeout is None:
         return None
-    if not isinstance(timeout, int | float):
+    if not isinstance(timeout, int | float) or isinstance(timeout, bool):
         raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
     if not 0 < timeout <= MAX_TIMEOUT:
         limit = f"more than 0 seconds, and at most {MAX_TIMEOUT:.0f}"

@@ -14,6 +14,7 @@ from calcd.client.protocol import (
     ReplySplitter,
     SessionState,
     describe,
+    is_quit,
 )
 from calcd.client.replies import QUOTED, CalculatorError, encode_request, parse_reply
 from calcd.client.streams import printable
@@ -143,6 +144,8 @@ class Batch:
         self._session, self._caller = session, caller
         self._requests = list(lines)
         self._encoded = [encode_request(request) for request in self._requests]
+        if any(map(is_quit, self._requests[:-1])):
+            raise ValueError("QUIT ends the connection: no request may follow it")
         self._replies: list[str] = []
         self._renewed = False  # must not connect once more
 

@@ -5,14 +5,20 @@ import time
 
 from calcd.client import transport
 from calcd.client.endpoint import Endpoint
-from calcd.client.protocol import STATE_LOST, ClientError, ReplySplitter, SessionState, describe
+from calcd.client.protocol import (
+    STATE_LOST,
+    ClientError,
+    ReplySplitter,
+    SessionState,
+    describe,
+    is_quit,
+)
 from calcd.client.streams import warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-QUIT = ("QUIT", "EXIT", "SAIR")
 VERSION = b"VERSION\n"
 NAME_AND_VERSION = r"calcd [0-9A-Za-z.+-]{1,40}"
 REFUSALS = ("ERR BUSY", "ERR FORBIDDEN")  # the server closes after them, whatever was asked
@@ -142,11 +148,6 @@ class PromptSession:
         if isinstance(error, ClientError):
             return str(error)
         return f"{self.endpoint.name}: {describe(error)}"
-
-
-def is_quit(line: str) -> bool:
-    """Return whether a line asks the server to end the session."""
-    return line.strip(" \t").upper() in QUIT
 
 
 def briefly(endpoint: Endpoint) -> Endpoint:

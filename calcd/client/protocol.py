@@ -24,6 +24,7 @@ SETTINGS = (
     *("NOTATION", "NOTACAO", "LANGUAGE", "IDIOMA"),
 )
 CLEARS = ("CLEAR", "LIMPAR")
+QUIT = ("QUIT", "EXIT", "SAIR")
 # Bytes of which one is in each line that may change names or settings and is in ASCII.
 CHANGES = (
     *(b"=", b"PRECIS", b"ROUNDING", b"ARREDONDA", b"EXACT", b"EXATO"),
@@ -103,6 +104,11 @@ def without_accents(text: str) -> str:
     from unicodedata import combining, normalize
 
     return "".join(each for each in normalize("NFD", text) if not combining(each))
+
+
+def is_quit(request: str) -> bool:
+    """Return whether a request asks the server to end the connection."""
+    return request.strip(" \t").upper() in QUIT
 
 
 class LineNumbers:

@@ -33,6 +33,8 @@ def encode_request(line: str) -> bytes:
         raise ValueError(f"a request is one line: {line!r}")
     if not line.strip(" \t\0\ufeff"):
         raise ValueError("a blank request gets no reply")
+    if line.lstrip("\0").startswith("\x04"):
+        raise ValueError("a request that begins with Ctrl-D ends the connection without a reply")
     return line.encode() + b"\n"
 
 

@@ -114,7 +114,8 @@ def test_many_at_once_with_errors_in_their_places(shared_daemon: Daemon, connect
 
 
 @pytest.mark.parametrize(
-    "request_line", ["", " \t", "\0\0", "\ufeff", "PING\n", "PING\rPING", "\n"]
+    "request_line",
+    ["", " \t", "\0\0", "\ufeff", "\x04", "\0\x041 + 1", "PING\n", "PING\rPING", "\n"],
 )
 def test_a_request_without_exactly_one_reply_is_not_sent(
     request_line: str, shared_daemon: Daemon, connect: Connect
@@ -123,6 +124,14 @@ def test_a_request_without_exactly_one_reply_is_not_sent(
         with pytest.raises(ValueError, match="request"):
             calculator.evaluate_many(["PING", request_line])
         assert calculator.evaluate("SOMA 2 2") == 4
+
+
+def test_nothing_follows_quit(shared_daemon: Daemon, connect: Connect) -> None:
+    with connect(shared_daemon.port) as calculator:
+        with pytest.raises(ValueError, match="QUIT ends the connection"):
+            calculator.request_many(["1 + 1", " quit ", "2 + 2"])
+        assert calculator.request_many(["1 + 1", "QUIT"]) == ["2", "BYE"]
+        assert calculator.request("2 + 2") == "4"
 
 
 def test_after_close_it_sends_nothing(serve: Servers, connect: Connect) -> None:
@@ -305,6 +314,7 @@ def test_an_invalid_timeout(timeout: float, calculator_of: Connect) -> None:
         ({"path": 5}, TypeError, "not int"),
         ({"path": ""}, ValueError, "path must not be empty"),
         ({"timeout": "5"}, TypeError, "timeout must be a number of seconds, not '5'"),
+        ({"timeout": True}, TypeError, "timeout must be a number of seconds, not True"),
         ({"timeout": 2e6}, ValueError, "at most 1000000, not 2000000"),
         ({"tls": True}, TypeError, r"tls must be an ssl\.SSLContext, not True"),
         ({"servername": 5}, TypeError, "servername must be a str, not 5"),
