@@ -5,9 +5,10 @@ The rows come from standard input. The server works out all results.
 
 from calcd.client.endpoint import Endpoint
 from calcd.client.fold import Fold, FoldError, operation_called
-from calcd.client.pipeline import Pipeline, lines_of
+from calcd.client.pipeline import Pipeline, RefusedError, lines_of
 from calcd.client.protocol import ClientError, ReplyCounter, SessionState, UsageError, is_error
 from calcd.client.rows import (
+    NOT_OF_THE_ROW,
     BadRows,
     NoReaderError,
     RowError,
@@ -78,7 +79,10 @@ class Columns:
         except NoReaderError:
             raise BrokenPipeError from None
         except ClientError as error:
-            raise ClientError(f"{error}{self._no_total}") from error.__cause__
+            hint = ""
+            if len(pipelines) > 1 and isinstance(error, RefusedError):
+                hint = "; --fold with --each has two connections"
+            raise ClientError(f"{error}{hint}{self._no_total}") from error.__cause__
         finally:
             for pipeline in pipelines:
                 pipeline.close()
@@ -144,11 +148,14 @@ class Columns:
         """Yield replies as they are written. Note errors, or leave them out as bad rows."""
         for lines, each in replies:
             if any(map(is_error, each)):
-                noted = self._bad if self._bad.skipped else errors
+                written = []
                 for line, reply in zip(lines, each, strict=True):
+                    skipped = self._bad.skipped and not reply.startswith(NOT_OF_THE_ROW)
                     if is_error(reply):
-                        noted.add(line, text_of(reply))
-                if self._bad.skipped:
-                    each = [reply for reply in each if not is_error(reply)]
+                        (self._bad if skipped else errors).add(line, text_of(reply))
+                        if skipped:
+                            continue
+                    written.append(reply)
+                each = written
             if each:
                 yield b"\n".join([*each, b""])

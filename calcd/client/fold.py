@@ -22,7 +22,7 @@ from calcd.client.protocol import (
     is_number,
     without_accents,
 )
-from calcd.client.rows import RowError, longest_of, numbers_in, shown, text_of
+from calcd.client.rows import NOT_OF_THE_ROW, RowError, longest_of, numbers_in, shown, text_of
 from calcd.client.steps import Steps
 
 TYPE_CHECKING = False
@@ -151,6 +151,8 @@ class Fold:
         text = text_of(reply)
         if not is_error(reply):
             return ClientError(f"{text} is no reply to {text_of(self._name)}")
+        if reply.startswith(NOT_OF_THE_ROW):
+            return ClientError(f"{self._operation}: {text}")
         return FoldError(f"{self._operation}: {text}")
 
     def _ask(self, requests: "Iterable[bytes]") -> list[bytes]:

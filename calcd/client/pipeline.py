@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 
+# What a server says of a connection and not of a request. It serves no request after that.
+REFUSALS = (b"ERR BUSY", b"ERR FORBIDDEN", b"ERR TIMEOUT")
+
+
+class RefusedError(ClientError):
+    """The server does not serve the connection: it has too many, or this one may not be."""
+
+
 class Pipeline:
     """A connection on which many requests wait for their replies.
 
@@ -26,7 +34,8 @@ class Pipeline:
     new connection, to set again what was set on the one before. A connection that brings no reply
     after it was renewed is not renewed again. `setup` are requests, as lines, which `set_up` asks.
 
-    All methods raise ClientError if a request gets no reply.
+    All methods raise ClientError if a request gets no reply, and RefusedError if the server says
+    that it serves none. A connection that was refused is not renewed.
     """
 
     def __init__(self, server: Transport, endpoint: Endpoint, setup: bytes) -> None:
@@ -49,11 +58,15 @@ class Pipeline:
         requests = [*self._setup, *more]
         self._reused = bool(requests)
         splitter = ReplySplitter(len(requests))
+        replies = []
         try:
             lines = b"\n".join([*requests, b""])
-            return list(exchange(self._server, lines, splitter, self._endpoint))
+            for reply in exchange(self._server, lines, splitter, self._endpoint):
+                self._check(reply)
+                replies.append(reply)
         except OSError as error:
             raise self._failure(error) from error
+        return replies
 
     def set_up_again(self, more: "Iterable[bytes]" = ()) -> None:
         """Do `set_up` on a new connection. Raise ClientError if a reply is an error."""
@@ -74,7 +87,9 @@ class Pipeline:
         if isinstance(self._server, UDP):  # one after the other
             for batch in taken:
                 for datagram in self._server.replies(batch):
-                    yield self._splitter.add(datagram)
+                    replies = self._splitter.add(datagram)
+                    self._check(replies[-1])
+                    yield replies
             return
         renewable = True
         while True:
@@ -83,10 +98,17 @@ class Pipeline:
                     self._server, taken, self._splitter, self._endpoint, reused=self._reused
                 ):
                     self._reused = True
-                    if replies:
+                    if not replies:
+                        continue
+                    *others, last = replies
+                    if not last.startswith(REFUSALS):
                         renewable = True
                         self._drop(len(replies))
                         yield replies
+                        continue
+                    if others:
+                        yield others
+                    self._check(last)
                 return
             except ConnectionAbortedError as error:
                 raise self._failure(error) from error
@@ -132,6 +154,11 @@ class Pipeline:
         self._reused = False
         self._server = connect(self._endpoint, self._endpoint.addresses)
         self.restore()
+
+    def _check(self, reply: bytes) -> None:
+        """Raise RefusedError if a reply is no reply to a request. No other follows it."""
+        if reply.startswith(REFUSALS):
+            raise RefusedError(f"{self._endpoint.name}: {reply.decode(errors='backslashreplace')}")
 
     def _failure(self, error: OSError) -> ClientError:
         return ClientError(f"{self._endpoint.name}: {describe(error)}")

@@ -14,6 +14,8 @@ MAX_ROW = 16 << 20  # bytes
 MAX_LENGTH = 480  # bytes of a number of a fold: a line of 1,000 has room for two
 BLANKS = b" \t"
 MINUS, BYTE_ORDER_MARK = "\u2212".encode(), "\ufeff".encode()
+# Errors that a request gets although its row may be right.
+NOT_OF_THE_ROW = (b"ERR LINE-TOO-LONG", b"ERR OVERLOADED", b"ERR INTERNAL")
 _SHOWN = 40  # characters of a bad field in a message
 
 
@@ -178,6 +180,8 @@ def numbers_in_replies(
         if numbers is None or len(numbers) != len(each) or longest_of(numbers) > MAX_LENGTH:
             numbers = []
             for line, reply in zip(lines, each, strict=True):
+                if reply.startswith(NOT_OF_THE_ROW):
+                    raise RowError(f"line {line}: {text_of(reply)}")
                 if is_error(reply):
                     bad.add(line, text_of(reply))
                 elif reason := what_is_bad(reply):

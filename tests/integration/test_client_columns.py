@@ -594,6 +594,103 @@ def test_a_connection_is_not_renewed_for_ever(last: bytes, serve: Servers) -> No
     assert error_message(done) == f"{HOST} port {port}: {lost}"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--each", "{} * 2"], "; 0 rows have a reply, and none from line 1 on"),
+        (["--each", "{} * 2", "--skip-bad"], "; 0 rows have a reply, and none from line 1 on"),
+        (["--each", "{} * x", "-e", "x = 1", "-e", "0"], ""),
+        (["--fold", "SOMA", "--skip-bad"], NO_TOTAL),
+        (["--fold", "SOMA", "-e", "x = 1"], NO_TOTAL),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 3000])
+def test_a_full_server_gives_no_replies_to_rows(
+    arguments: list[str], told: str, count: int, start_daemon: Daemons
+) -> None:
+    daemon = start_daemon("--max-connections-per-host", "1")
+    with socket.create_connection((daemon.host, daemon.port), TIMEOUT) as connection:
+        connection.sendall(b"PING\n")
+        receive(connection, b"PONG\n")
+        done = calcc(*arguments, daemon.host, daemon.port, stdin=b"1\n" * count)
+    assert (done.stdout, done.returncode) == (b"", 3)
+    message = error_message(done)
+    assert message.startswith(f"{daemon.host} port {daemon.port}: ERR BUSY ")
+    assert message.endswith(told)
+
+
+@pytest.mark.parametrize("setup", [[], ["-e", "x = 1"]])
+def test_a_fold_of_replies_needs_two_connections(setup: list[str], start_daemon: Daemons) -> None:
+    daemon = start_daemon("--max-connections-per-host", "1")
+    done = each(daemon, "{} * 2", b"1\n2\n", "--fold", "SOMA", "--skip-bad", *setup)
+    assert (done.stdout, done.returncode) == (b"", 3)
+    message = error_message(done)
+    assert message.startswith(f"{daemon.host} port {daemon.port}: ERR BUSY ")
+    assert message.endswith(f"; --fold with --each has two connections{NO_TOTAL}")
+
+
+@pytest.mark.parametrize("code", ["BUSY", "FORBIDDEN", "TIMEOUT"])
+@pytest.mark.parametrize("options", [[], ["--skip-bad"]])
+def test_a_refusal_is_no_reply_to_a_row(code: str, options: list[str], serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"1 * 2\n2 * 2\n3 * 2\n")
+        connection.sendall(b"2\nERR %b because\n" % code.encode())
+
+    port = serve(script)
+    done = calcc("--each", "{} * 2", *options, HOST, port, stdin=b"1\n\n2\n3\n")
+    assert (done.stdout, done.returncode) == (b"2\n", 3)
+    told = "1 row has a reply, and none from line 3 on"
+    assert error_message(done) == f"{HOST} port {port}: ERR {code} because; {told}"
+
+
+def test_a_row_that_is_too_long_for_the_server_is_not_left_out(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--max-line", "64")
+    rows = b"1\n%0100d\n3\n" % 2
+    reason = "line 2: ERR LINE-TOO-LONG "
+    done = each(daemon, "{} * 2", rows, "--skip-bad", "--fold", "SOMA")
+    assert (done.stdout, done.returncode) == (b"", 1)
+    assert error_message(done).startswith(reason)
+    assert error_message(done).endswith(NO_TOTAL)
+    done = each(daemon, "{} * 2", rows, "--skip-bad")
+    first, second, third = done.stdout.splitlines()
+    assert (first, third) == (b"2", b"6")
+    assert second.startswith(b"ERR LINE-TOO-LONG ")
+    assert done.returncode == 1
+    assert error_message(done).startswith(f"errors: 1 row, the first at {reason}")
+
+
+@pytest.mark.parametrize("code", ["OVERLOADED", "INTERNAL"])
+def test_a_row_that_the_server_had_no_time_for_is_not_left_out(code: str, serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"1 * 2\n2 * 2\n3 * 0\n")
+        connection.sendall(b"2\nERR %b later\nERR SYNTAX no\n" % code.encode())
+        connection.recv(1)
+
+    def silent(connection: socket.socket) -> None:
+        connection.recv(1)
+
+    rows = b"1 2\n2 2\n3 0\n"
+    done = calcc("--each", "{1} * {2}", "--skip-bad", HOST, serve(script), stdin=rows)
+    assert (done.stdout, done.returncode) == (b"2\nERR %b later\n" % code.encode(), 1)
+    assert f"errors: 1 row, the first at line 2: ERR {code} later" in done.stderr.decode()
+    assert "left out: 1 row, the first at line 3: ERR SYNTAX no" in done.stderr.decode()
+    arguments = ("--each", "{1} * {2}", "--skip-bad", "--fold", "SOMA", HOST)
+    done = calcc(*arguments, serve(script, silent), stdin=rows)
+    assert (done.stdout, done.returncode) == (b"", 1)
+    assert error_message(done) == f"line 2: ERR {code} later{NO_TOTAL}"
+
+
+@pytest.mark.parametrize("code", ["OVERLOADED", "INTERNAL", "LINE-TOO-LONG", "BUSY"])
+def test_a_fold_that_the_server_does_not_work_out(code: str, serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"SOMA 1 2\n")
+        connection.sendall(b"ERR %b later\n" % code.encode())
+
+    done = calcc("--fold", "SOMA", HOST, serve(script), stdin=b"1\n2\n")
+    assert (done.stdout, done.returncode) == (b"", 3)
+    assert error_message(done).endswith(f": ERR {code} later{NO_TOTAL}")
+
+
 def test_a_reply_too_many_ends_it(serve: Servers) -> None:
     def script(connection: socket.socket) -> None:
         receive(connection, b"SOMA 1 2\n")
