@@ -65,8 +65,9 @@ class Each:
     def _fill(self, text: bytes, line: int) -> bytes:
         """Return the requests for rows, the first of which has this number."""
         rows = text.split(b"\n")[:-1]
-        are_numbers = numbers_in(text) and all(map(bytes.strip, rows))
-        if are_numbers and (lines := self._template.fill_numbers(rows)):
+        numbers = numbers_in(text)
+        are_numbers = numbers and all(map(bytes.strip, rows))
+        if are_numbers and (lines := self._template.fill_numbers(rows, len(numbers or ()))):
             self._lines.extend(range(line, line + len(rows)))
             return lines
         requests = []

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 # A brace, a field, or what is neither.
 PARTS = re.compile(r"\{\{|\}\}|\{([0-9]{0,9})\}|(\{[^{}]*\}?|\})")
+# An operation with operands that are separated by blanks: fields, numbers and names.
+OPERATION_LINE = re.compile(r"[ \t]*([^\W\d]\w*)([ \t]+(\{[0-9]*\}|[+-]?[\w.]+))+[ \t]*")
+NO_OPERATIONS = ("pi", "e", "ans", "mod")  # words that may begin an expression
 POWERS = ("^", "**", "!")  # bind tighter than the sign of a number before them
 UNSENDABLE = b"\0\xff"  # CR NUL ends a line, and 255 begins a telnet command
 TEXT_OPERATIONS = ("UPPER", "MAIUSCULA")  # take the rest of the line, whatever it is
@@ -20,10 +23,12 @@ TEXT_OPERATIONS = ("UPPER", "MAIUSCULA")  # take the rest of the line, whatever 
 class Template:
     """A request with `{}` for the row, `{2}` for its second field, `{{` and `}}` for braces.
 
-    A value is a number, or several that are separated, or one of `names`, which the session has
-    values for. Any other text could change what the request means, and is only taken by operations
-    on text. A value is put in parentheses where the sign of a negative number would get lost:
-    before a power or a factorial, and after `%`.
+    A value is a number or one of `names`, which the session has values for. Any other text could
+    change what the request means, and is only taken by operations on text. So could a row of
+    several fields, as `10 -3` before `* 2`: `{}` is such a row only among operands, those of an
+    operation or, where commas separate fields, those of a function. A value is put in parentheses
+    where the sign of a negative number would get lost: before a power or a factorial, and after
+    `%`.
     """
 
     def __init__(self, text: str, separator: bytes | None) -> None:
@@ -31,6 +36,10 @@ class Template:
         self.names: Container[bytes] = ()
         first_word = without_accents(text.split(None, 1)[0] if text.strip() else "").upper()
         self._takes_text = first_word in TEXT_OPERATIONS
+        self._first_name = first_word.lower().encode()
+        self._is_operation = (
+            OPERATION_LINE.fullmatch(text) is not None and first_word.lower() not in NO_OPERATIONS
+        )
         self.fields: list[int] = []  # the number of each field; 0 for the row
         literals = []  # one more than fields
         pieces = []  # of a literal
@@ -53,9 +62,26 @@ class Template:
         if "\n" in text or "\r" in text:
             raise UsageError("--each takes one line")
         if not self._takes_text:
+            self._check_gaps(text, literals)
             self._parenthesize(literals)
         self.literals = [os.fsencode(literal) for literal in literals]
         self._format = b"%b".join(literal.replace(b"%", b"%%") for literal in self.literals)
+
+    def _check_gaps(self, text: str, literals: list[str]) -> None:
+        """Raise UsageError if nothing stands between two fields: 3 and -4 would be 3-4."""
+        for gap in literals[1:-1]:
+            if not (gap if self._is_operation else gap.strip(" \t")):
+                raise UsageError(f"--each {text}: an operator is missing between two fields")
+
+    def _takes_several(self, at: int) -> bool:
+        """Return whether the field at this place among `fields` may be a row of several fields."""
+        if self._takes_text:
+            return True
+        if self._separator is None:
+            return self._is_operation and self._first_name not in self.names
+        before, after = self.literals[at].rstrip(BLANKS), self.literals[at + 1].lstrip(BLANKS)
+        in_call = before.endswith((b"(", b",")) and after.startswith((b")", b","))
+        return self._separator == b"," and in_call
 
     @staticmethod
     def _parenthesize(literals: list[str]) -> None:
@@ -71,16 +97,24 @@ class Template:
         fields = split_fields(row, self._separator)
         row = row.strip(BLANKS)
         values = []
-        for number in self.fields:
+        for at, number in enumerate(self.fields):
             if number > len(fields):
                 raise ValueError(f"there is no field {number} in {shown(row)}")
+            if number == 0 and len(fields) > 1 and not self._takes_several(at):
+                self._check(fields)
+                raise ValueError(f"{shown(row)} has {len(fields)} fields: {{1}} is the first")
             self._check(fields if number == 0 else [fields[number - 1]])
             values.append(row if number == 0 else fields[number - 1])
         return self._format % tuple(values)
 
-    def fill_numbers(self, rows: list[bytes]) -> bytes | None:
-        """Return lines of requests for rows that are numbers; None if `fill` must make them."""
+    def fill_numbers(self, rows: list[bytes], count: int) -> bytes | None:
+        """Return lines of requests for rows that are numbers; None if `fill` must make them.
+
+        None of the rows is blank, and they have this number of fields in all.
+        """
         if self.fields != [0] or self._separator is not None:
+            return None
+        if count > len(rows) and not self._takes_several(0):
             return None
         before, after = self.literals
         return before + (after + b"\n" + before).join(rows) + after + b"\n"

@@ -312,6 +312,10 @@ def test_many_rows_keep_their_order(shared_daemon: Daemon) -> None:
         ("{2}", ["-F", " "], b"1   2\n", b"2\n"),
         ("max({})", ["-F", ","], b"3,10,4\n", b"10\n"),
         ("SOMA {}", [], b"1 2 3\n4\n", b"6\n4\n"),
+        ("SOMA {}", [], b"10 -3\n", b"7\n"),
+        ("SOMA {} -1", [], b"10 -3\n2 1\n", b"6\n2\n"),
+        ("SUB {2} {1}", [], b"10 -3\n", b"-13\n"),
+        ("max(0, {})", ["-F", ","], b"3,-10,4\n5\n", b"4\n5\n"),
         ("{0} + {}", [], b"1\n", b"2\n"),
         ("{}", [], b"5\n \n\t\n6\n", b"5\n6\n"),
         ("{} * 2", [], b"5\n \n6\n \n", b"10\n12\n"),
@@ -339,6 +343,10 @@ def test_templates(
         ("", "{} stands for the row, and is missing"),
         ("{price} * 2", "{price} is not a field: {} is the row, {2} its second field, {{ a brace"),
         ("{} * 2}", "} is not a field: {} is the row, {2} its second field, {{ a brace"),
+        ("{1}{2}", "an operator is missing between two fields"),
+        ("{1} {2}", "an operator is missing between two fields"),
+        ("2 * {}\t{}", "an operator is missing between two fields"),
+        ("SOMA {1}{2}", "an operator is missing between two fields"),
         ("{-1}", "{-1} is not a field: {} is the row, {2} its second field, {{ a brace"),
     ],
 )
@@ -376,6 +384,32 @@ def test_a_row_of_text_is_one_request(row: bytes, shared_daemon: Daemon) -> None
     done = each(shared_daemon, "UPPER {}", b"x\n" + row + b"\ny\n", "--skip-bad")
     assert (done.stdout, done.returncode) == (b"X\nY\n", 0)
     assert error_message(done).startswith("left out: 1 row, the first at line 2: ")
+
+
+@pytest.mark.parametrize(
+    ("template", "row", "options"),
+    [
+        ("{} * 2", b"10 -3", []),
+        ("2 - {}", b"10\t-3", []),
+        ("round({} * 0.23, 2)", b"10 -3", []),
+        ("max({})", b"10 -3", []),
+        ("SOMA({})", b"10 -3", []),
+        ("{} * 2", b"rate -3", []),
+        ("rate {}", b"-3 -4", []),
+        ("ans {}", b"-3 -4", []),
+        ("{} * 2", b"10-3", ["-F", "-"]),
+        ("max({} * 2)", b"3,10", ["-F", ","]),
+    ],
+)
+@pytest.mark.parametrize("fold", [[], ["--fold", "SOMA"]])
+def test_a_row_of_two_numbers_is_no_operand(
+    template: str, row: bytes, options: list[str], fold: list[str], shared_daemon: Daemon
+) -> None:
+    options = ["-e", "rate = 2", *options, *fold]
+    done = each(shared_daemon, template, row + b"\n", *options)
+    assert (done.stdout, done.returncode) == (b"", 1)
+    reason = f"line 1: '{row.decode()}' has 2 fields: {{1}} is the first"
+    assert error_message(done).startswith(reason)
 
 
 def test_a_row_may_have_names_that_were_assigned(shared_daemon: Daemon) -> None:
