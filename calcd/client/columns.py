@@ -9,6 +9,7 @@ from calcd.client.pipeline import Pipeline, RefusedError, lines_of
 from calcd.client.protocol import ClientError, ReplyCounter, SessionState, UsageError, is_error
 from calcd.client.rows import (
     NOT_OF_THE_ROW,
+    SKIP_HINT,
     BadRows,
     NoReaderError,
     RowError,
@@ -59,7 +60,8 @@ class Columns:
             self._template = Template(each, self._separator)
         self._setup = setup
         self._linger = linger
-        self._bad = BadRows("--skip-bad" in values)
+        self._skips = "--skip-bad" in values
+        self._bad = BadRows(fatal=bool(self._operation) and not self._skips)
         self._quiet = "-Q" in values
 
     def run(
@@ -87,10 +89,11 @@ class Columns:
             for pipeline in pipelines:
                 pipeline.close()
         if self._bad.count:
-            warn(f"left out: {self._bad.summary}, the first at {self._bad.first}")
+            what, hint = ("left out", "") if self._skips else ("not asked", SKIP_HINT)
+            warn(f"{what}: {self._bad.summary}, the first at {self._bad.first}{hint}")
         if errors.count and not self._quiet:
             warn(f"errors: {errors.summary}, the first at {errors.first}")
-        return 1 if errors.count else 0
+        return 1 if errors.count or (self._bad.count and not self._skips) else 0
 
     @property
     def _no_total(self) -> str:
@@ -105,7 +108,7 @@ class Columns:
         output: Output,
     ) -> BadRows:
         """Do the work of `run`. Return the rows whose replies were written and are errors."""
-        errors = BadRows(skipped=True)
+        errors = BadRows()
         names, *_ = [self._set_up(pipeline) for pipeline in pipelines]
 
         def at_end() -> None:
@@ -150,7 +153,7 @@ class Columns:
             if any(map(is_error, each)):
                 written = []
                 for line, reply in zip(lines, each, strict=True):
-                    skipped = self._bad.skipped and not reply.startswith(NOT_OF_THE_ROW)
+                    skipped = self._skips and not reply.startswith(NOT_OF_THE_ROW)
                     if is_error(reply):
                         (self._bad if skipped else errors).add(line, text_of(reply))
                         if skipped:

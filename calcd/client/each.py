@@ -28,8 +28,8 @@ class Each:
     def replies(self, texts: "Iterator[bytes]") -> "Iterator[tuple[list[int], list[bytes]]]":
         """Yield the numbers of rows and the replies to their requests, as they come.
 
-        `texts` are as `read_rows` yields them. Raise RowError for a bad row, unless bad rows are
-        left out, once those before it have their replies. Raise ClientError if one gets no reply.
+        `texts` are as `read_rows` yields them. Raise RowError for a row that ends
+        the run, once those before it have their replies. Raise ClientError if one gets no reply.
         """
         self._pipeline.restore = self._restore
         try:

@@ -14,6 +14,7 @@ MAX_ROW = 16 << 20  # bytes
 MAX_LENGTH = 480  # bytes of a number of a fold: a line of 1,000 has room for two
 BLANKS = b" \t"
 MINUS, BYTE_ORDER_MARK = "\u2212".encode(), "\ufeff".encode()
+SKIP_HINT = " (--skip-bad leaves such rows out)"
 # Errors that a request gets although its row may be right.
 NOT_OF_THE_ROW = (b"ERR LINE-TOO-LONG", b"ERR OVERLOADED", b"ERR INTERNAL")
 _SHOWN = 40  # characters of a bad field in a message
@@ -28,19 +29,19 @@ class NoReaderError(Exception):
 
 
 class BadRows:
-    """What becomes of bad rows: the first is an error, unless they are left out and counted."""
+    """What becomes of bad rows: they are counted, or the first ends the run."""
 
-    def __init__(self, skipped: bool) -> None:
-        self.skipped = skipped
+    def __init__(self, *, fatal: bool = False) -> None:
+        self._fatal = fatal
         self.count = 0
         self.first = ""  # where the first is, and what is wrong with it
         self._line = 0
 
     def add(self, line: int, reason: str) -> None:
-        """Count a bad row. Raise RowError unless bad rows are left out."""
+        """Count a bad row. Raise RowError if it ends the run."""
         message = f"line {line}: {reason}"
-        if not self.skipped:
-            raise RowError(f"{message} (--skip-bad leaves such rows out)")
+        if self._fatal:
+            raise RowError(f"{message}{SKIP_HINT}")
         self.count += 1
         if not self._line or line < self._line:
             self._line, self.first = line, message

@@ -372,8 +372,8 @@ def test_a_row_cannot_change_what_a_request_means(
 ) -> None:
     text = b"1\n" + row + b"\n2\n"
     done = each(shared_daemon, "{} * rate", text, "-e", "rate = 2")
-    assert (done.stdout, done.returncode) == (b"2\n", 1)
-    assert error_message(done) == f"line 2: {reason}{LEFT_OUT}"
+    assert (done.stdout, done.returncode) == (b"2\n4\n", 1)
+    assert error_message(done) == f"not asked: 1 row, the first at line 2: {reason}{LEFT_OUT}"
     done = each(shared_daemon, "{} * rate", text, "-e", "rate = 2", "--skip-bad")
     assert (done.stdout, done.returncode) == (b"2\n4\n", 0)
     assert error_message(done) == f"left out: 1 row, the first at line 2: {reason}"
@@ -409,20 +409,40 @@ def test_a_row_of_two_numbers_is_no_operand(
     done = each(shared_daemon, template, row + b"\n", *options)
     assert (done.stdout, done.returncode) == (b"", 1)
     reason = f"line 1: '{row.decode()}' has 2 fields: {{1}} is the first"
-    assert error_message(done).startswith(reason)
+    assert reason in error_message(done)
+
+
+def test_the_rows_after_a_bad_row_are_asked(shared_daemon: Daemon) -> None:
+    rows = b"1\nx\n0\n" + b"2\n" * 40_000 + b"y\n4\n"
+    done = each(shared_daemon, "8 / {}", rows)
+    first, error, *others = done.stdout.splitlines()
+    assert (first, others) == (b"8", [b"4"] * 40_000 + [b"2"])
+    assert error.startswith(b"ERR DIVISION-BY-ZERO ")
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        f"calcc: not asked: 2 rows, the first at line 2: 'x' is not a number{LEFT_OUT}",
+        "calcc: errors: 1 row, the first at line 3: ERR DIVISION-BY-ZERO division by zero",
+    ]
+    done = each(shared_daemon, "8 / {}", b"x\n", "-Q")
+    assert (done.stdout, done.returncode) == (b"", 1)
+    done = each(shared_daemon, "8 / {}", b"1\nx\n2\n", "--fold", "SOMA")
+    assert (done.stdout, done.returncode) == (b"", 1)
+    assert error_message(done) == f"line 2: 'x' is not a number{LEFT_OUT}{NO_TOTAL}"
 
 
 def test_a_row_may_have_names_that_were_assigned(shared_daemon: Daemon) -> None:
     rates = ["-e", "eur = 1.08", "-e", "usd=1"]
     done = each(shared_daemon, "{1} * {2}", b"1.5 EUR\n2 usd\n3 gbp\n", *rates)
     assert (done.stdout, done.returncode) == (b"1.620\n2\n", 1)
-    assert error_message(done) == f"line 3: 'gbp' is not a number{LEFT_OUT}"
+    reason = f"line 3: 'gbp' is not a number{LEFT_OUT}"
+    assert error_message(done) == f"not asked: 1 row, the first at {reason}"
 
 
 def test_a_field_that_is_missing_is_an_error(shared_daemon: Daemon) -> None:
     done = each(shared_daemon, "{2} + 1", b"1 2\n\n3\n4 5\n")
-    assert (done.stdout, done.returncode) == (b"3\n", 1)
-    assert error_message(done) == f"line 3: there is no field 2 in '3'{LEFT_OUT}"
+    assert (done.stdout, done.returncode) == (b"3\n6\n", 1)
+    reason = f"line 3: there is no field 2 in '3'{LEFT_OUT}"
+    assert error_message(done) == f"not asked: 1 row, the first at {reason}"
     done = each(shared_daemon, "{2} + 1", b"1,2\n3,\n4,5\n", "-F,", "--skip-bad")
     assert (done.stdout, done.returncode) == (b"3\n6\n", 0)
     assert (
