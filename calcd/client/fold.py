@@ -83,7 +83,7 @@ class Fold:
                 return self._fold(chain([numbers], batches))
         if not numbers and self._operation != "SOMA":
             raise RowError(f"no numbers came, and {self._operation} has no value for none")
-        return self._ask([b" ".join([self._operation.encode(), *(numbers or [b"0"])])])[0]
+        return self._result([b" ".join([self._operation.encode(), *(numbers or [b"0"])])])
 
     def _fold(self, batches: "Iterator[list[bytes]]") -> bytes:
         """Return the reply for numbers that take more than one line."""
@@ -107,7 +107,7 @@ class Fold:
             is_zero = not self._last.upper().partition(b"E")[0].strip(b"-0.")
             last = b"REDUCE ans" if is_zero else ROUNDED
         self._settings = before
-        return self._ask([*requests_of(before), last])[-1]
+        return self._result([*requests_of(before), last])
 
     def _lines(self, batches: "Iterator[list[bytes]]") -> "Iterator[bytes]":
         """Yield the lines of the numbers, and note which replies are of single steps."""
@@ -160,6 +160,13 @@ class Fold:
         for reply in filter(is_error, replies):
             raise self._failure(reply)
         return replies
+
+    def _result(self, requests: list[bytes]) -> bytes:
+        """Return the reply to the last of the requests, which is a number."""
+        reply = self._ask(requests)[-1]
+        if not is_number(reply):
+            raise self._failure(reply)
+        return reply
 
     def _restore(self) -> None:
         """Set on a new connection what was set on the one before."""

@@ -787,6 +787,22 @@ def test_a_server_that_is_none_of_calcds(reply: bytes, serve: Servers) -> None:
     assert "\x1b" not in error_message(done)
 
 
+@pytest.mark.parametrize("reply", [b"nan", b"PONG", b"", b"1 2", b"Infinity"])
+@pytest.mark.parametrize("count", [2, 2000])
+def test_a_total_is_a_number(reply: bytes, count: int, serve: Servers) -> None:
+    def script(connection: socket.socket) -> None:
+        settings = {b"NOTATION": b"scientific", b"PRECISION": b"34"}
+        with suppress(OSError), connection.makefile("rwb", 0) as stream:
+            while line := stream.readline():
+                is_last = count == 2 or line.startswith(b"=")
+                stream.write((reply if is_last else settings.get(line.strip(), b"0")) + b"\n")
+
+    port = serve(script)
+    done = calcc("--fold", "SOMA", HOST, port, stdin=b"1\n" * count)
+    assert (done.stdout, done.returncode) == (b"", 3)
+    assert error_message(done) == f"{reply.decode()} is no reply to SOMA{NO_TOTAL}"
+
+
 def test_a_reader_that_has_gone_ends_it(shared_daemon: Daemon) -> None:
     arguments = ("--each", "{} * 2", shared_daemon.host, shared_daemon.port)
     with running(*arguments) as process:
