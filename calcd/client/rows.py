@@ -55,8 +55,9 @@ class BadRows:
 def read_rows(is_owed: "Callable[[], bool]", at_end: "Callable[[], None]") -> "Iterator[bytes]":
     """Yield standard input in whole rows, each of which ends in LF. Call `at_end` at its end.
 
-    Yield nothing, as an empty text, while replies are owed and no input has arrived. A byte order
-    mark is left out. Raise RowError for a row of more than MAX_ROW bytes.
+    Yield nothing, as an empty text, while replies are owed and no input has arrived. What a server
+    skips is left out: a byte order mark, and NUL at the start of a row and at the end. Raise
+    RowError for a row of more than MAX_ROW bytes.
     """
     rest = bytearray()  # the start of a row
     line, mark = 1, BYTE_ORDER_MARK
@@ -75,10 +76,18 @@ def read_rows(is_owed: "Callable[[], bool]", at_end: "Callable[[], None]") -> "I
         rows = (bytes(rest) + chunk[:end]).removeprefix(mark)
         rest, mark = bytearray(chunk[end:]), b""
         line += rows.count(b"\n")
-        yield rows.replace(b"\r\n", b"\n")
+        yield normalized(rows)
     at_end()
     if rest:
-        yield bytes(rest).removeprefix(mark).removesuffix(b"\r") + b"\n"
+        yield normalized(bytes(rest).removeprefix(mark).rstrip(b"\0") + b"\n")
+
+
+def normalized(rows: bytes) -> bytes:
+    """Return whole rows that end in LF, not CR LF or CR CR LF, and do not start with NUL."""
+    rows = rows.replace(b"\r\r\n", b"\n").replace(b"\r\n", b"\n")
+    if b"\0" not in rows:
+        return rows
+    return b"\n".join([row.lstrip(b"\0") for row in rows.split(b"\n")])
 
 
 def wait_for_input(seconds: float | None) -> bool:
@@ -108,7 +117,7 @@ def separator_of(text: str) -> bytes | None:
 def split_fields(row: bytes, separator: bytes | None) -> list[bytes]:
     """Return the fields of a row, without the blanks around them. A row of blanks has none."""
     if separator is None or not row.strip(BLANKS):
-        return row.split()
+        return [field for field in row.replace(b"\t", b" ").split(b" ") if field]
     return [field.strip(BLANKS) for field in row.split(separator)]
 
 
