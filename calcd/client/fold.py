@@ -80,6 +80,8 @@ class Fold:
         for batch in batches:
             numbers += batch
             if len(self._operation) + sum(map(len, numbers)) + len(numbers) >= MAX_LINE:
+                # A limit of time at the end of the input has to hold for the first reply as well.
+                numbers += next(batches, [])
                 return self._fold(chain([numbers], batches))
         if not numbers and self._operation != "SOMA":
             raise RowError(f"no numbers came, and {self._operation} has no value for none")

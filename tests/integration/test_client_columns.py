@@ -585,6 +585,14 @@ def test_a_silent_server_is_a_timeout(serve: Servers) -> None:
     assert error_message(done).endswith(f": timed out{NO_TOTAL}")
 
 
+@pytest.mark.parametrize("count", [1, 400, 2000])
+def test_the_timeout_after_the_input_holds_for_a_fold(count: int, serve: Servers) -> None:
+    port = serve(serve.silent)
+    done = calcc("--fold", "SOMA", "-q", "0.2", HOST, port, stdin=b"1\n" * count)
+    assert (done.stdout, done.returncode) == (b"", 3)
+    assert ": timed out" in error_message(done)
+
+
 @pytest.mark.parametrize(
     ("options", "rows", "expected"),
     [
@@ -599,7 +607,9 @@ def test_a_connection_that_was_closed_while_idle_is_renewed(
 ) -> None:
     daemon = start_daemon("--idle-timeout", "0.1")
     with running(*options, daemon.host, daemon.port) as process:
-        process.stdin.write(b"1\n" * rows)
+        process.stdin.write(b"1\n" * (rows // 2))
+        wait_until(lambda: is_read(process), "the rows to be read")
+        process.stdin.write(b"1\n" * (rows - rows // 2))
         wait_until(lambda: "how=idle-timeout" in daemon.log, "the connection to be closed")
         process.stdin.write(b"1\n")
         process.stdin.close()
@@ -610,8 +620,9 @@ def test_a_connection_that_was_closed_while_idle_is_renewed(
 def test_a_fold_goes_on_when_another_server_takes_over(start_daemon: Daemons) -> None:
     daemon = start_daemon("--reuse-port", "on")
     with running("--fold", "SOMA", daemon.host, daemon.port) as process:
-        process.stdin.write(b"0.25\n" * 2000)
-        wait_until(lambda: is_read(process), "the rows to be read")
+        for _ in range(2):
+            process.stdin.write(b"0.25\n" * 1000)
+            wait_until(lambda: is_read(process), "the rows to be read")
         start_daemon("-l", f"tcp://{daemon.host}:{daemon.port}", "--reuse-port", "on")
         daemon.stop()
         process.stdin.write(b"0.25\n" * 2000)
