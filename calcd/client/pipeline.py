@@ -1,5 +1,6 @@
 """Requests sent far ahead of their replies, over a connection that is renewed if it is lost."""
 
+import time
 from itertools import chain
 
 from calcd.client.endpoint import Endpoint
@@ -11,7 +12,15 @@ from calcd.client.protocol import (
     describe,
     is_error,
 )
-from calcd.client.transport import UDP, Transport, connect, exchange, stream
+from calcd.client.transport import (
+    MAX_RETRY_PAUSE,
+    RETRY_PAUSE,
+    UDP,
+    Transport,
+    connect,
+    exchange,
+    stream,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +41,9 @@ class Pipeline:
     A lost connection is renewed, and the requests without a reply are sent again: the server may
     have closed it because it was idle, or may have been restarted. `restore` is called with each
     new connection, to set again what was set on the one before. A connection that brings no reply
-    after it was renewed is not renewed again. `setup` are requests, as lines, which `set_up` asks.
+    after it was renewed is not renewed again, except for as long as the endpoint says that a server
+    is waited for: a load balancer accepts and closes while no server is behind it. `setup` are
+    requests, as lines, which `set_up` asks.
 
     All methods raise ClientError if a request gets no reply, and RefusedError if the server says
     that it serves none. A connection that was refused is not renewed.
@@ -46,6 +57,7 @@ class Pipeline:
         self._unanswered: list[bytes] = []  # batches
         self._answered = 0  # requests of the first of them
         self._reused = False  # something was sent on the connection
+        self._pauses: Iterator[bool] | None = None  # since connections bring nothing
         self.restore: Callable[[], None] = self.set_up_again
 
     @property
@@ -54,19 +66,23 @@ class Pipeline:
         return self._splitter.expected
 
     def set_up(self, more: "Iterable[bytes]" = ()) -> list[bytes]:
-        """Return the replies to the setup and to more requests, on this connection and no other."""
+        """Return the replies to the setup and to more requests, all on one connection."""
         requests = [*self._setup, *more]
         self._reused = bool(requests)
-        splitter = ReplySplitter(len(requests))
-        replies = []
-        try:
-            lines = b"\n".join([*requests, b""])
-            for reply in exchange(self._server, lines, splitter, self._endpoint):
-                self._check(reply)
-                replies.append(reply)
-        except OSError as error:
-            raise self._failure(error) from error
-        return replies
+        lines = b"\n".join([*requests, b""])
+        while True:
+            splitter = ReplySplitter(len(requests))
+            replies = []
+            try:
+                for reply in exchange(self._server, lines, splitter, self._endpoint):
+                    self._check(reply)
+                    replies.append(reply)
+            except OSError as error:
+                if splitter.started or not self._may_retry(error):
+                    raise self._failure(error) from error
+            else:
+                return replies
+            self._connect()
 
     def set_up_again(self, more: "Iterable[bytes]" = ()) -> None:
         """Do `set_up` on a new connection. Raise ClientError if a reply is an error."""
@@ -88,7 +104,8 @@ class Pipeline:
             for batch in taken:
                 for datagram in self._server.replies(batch):
                     replies = self._splitter.add(datagram)
-                    self._check(replies[-1])
+                    for reply in replies:
+                        self._check(reply)
                     yield replies
             return
         renewable = True
@@ -98,22 +115,20 @@ class Pipeline:
                     self._server, taken, self._splitter, self._endpoint, reused=self._reused
                 ):
                     self._reused = True
-                    if not replies:
-                        continue
-                    *others, last = replies
-                    if not last.startswith(REFUSALS):
-                        renewable = True
+                    if replies and replies[-1].startswith(REFUSALS):
+                        if others := replies[:-1]:
+                            self._drop(len(others))
+                            yield others
+                        self._check(replies[-1])
+                    elif replies:
+                        renewable, self._pauses = True, None
                         self._drop(len(replies))
                         yield replies
-                        continue
-                    if others:
-                        yield others
-                    self._check(last)
                 return
             except ConnectionAbortedError as error:
                 raise self._failure(error) from error
             except ConnectionError as error:
-                if not renewable:
+                if not renewable and (self._splitter.rest or not self._may_retry(error)):
                     raise self._failure(error) from error
             except OSError as error:
                 raise self._failure(error) from error
@@ -149,11 +164,22 @@ class Pipeline:
             self._answered -= size
 
     def _renew(self) -> None:
-        self._server.close()
         self._splitter = ReplySplitter(0)
         self._reused = False
-        self._server = connect(self._endpoint, self._endpoint.addresses)
+        self._connect()
         self.restore()
+
+    def _connect(self) -> None:
+        self._server.close()
+        self._server = connect(self._endpoint, self._endpoint.addresses)
+
+    def _may_retry(self, error: OSError) -> bool:
+        """Wait before another attempt if a lost connection has brought nothing. Return whether."""
+        if not isinstance(error, ConnectionError) or isinstance(error, ConnectionAbortedError):
+            return False
+        if self._pauses is None:
+            self._pauses = pauses(self._endpoint.retry)
+        return next(self._pauses, False)
 
     def _check(self, reply: bytes) -> None:
         """Raise RefusedError if a reply is no reply to a request. No other follows it."""
@@ -167,3 +193,12 @@ class Pipeline:
 def lines_of(requests: bytes) -> list[bytes]:
     """Return requests, without blank lines."""
     return [line for line in requests.split(b"\n") if line.translate(None, IGNORED)]
+
+
+def pauses(seconds: float) -> "Iterator[bool]":
+    """Wait between attempts, longer each time, and yield True. End after this number of seconds."""
+    end, pause = time.monotonic() + seconds, RETRY_PAUSE
+    while time.monotonic() + pause < end:
+        time.sleep(pause)
+        yield True
+        pause = min(2 * pause, MAX_RETRY_PAUSE)

@@ -765,6 +765,47 @@ def test_a_fold_that_the_server_does_not_work_out(code: str, serve: Servers) -> 
     assert error_message(done).endswith(f": ERR {code} later{NO_TOTAL}")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--fold", "SOMA"],
+        ["--fold", "SOMA", "-e", "0"],
+        ["--each", "{}"],
+        ["--each", "{}", "-e", "0"],
+    ],
+)
+def test_a_server_that_closes_at_once_is_tried_again(arguments: list[str], serve: Servers) -> None:
+    def close(connection: socket.socket) -> None:
+        connection.recv(100)
+
+    def reply(connection: socket.socket) -> None:
+        with connection.makefile("rwb", 0) as stream:
+            while line := stream.readline():
+                stream.write(line.split()[-1] + b"\n")
+
+    port = serve(close, close, close, reply)
+    done = calcc(*arguments, "--retry", str(TIMEOUT), HOST, port, stdin=b"5\n")
+    assert (done.stdout, done.stderr, done.returncode) == (b"5\n", b"", 0)
+
+
+@pytest.mark.parametrize("setup", [[], ["-e", "0"]])
+def test_a_server_that_closes_at_once_is_not_tried_for_ever(
+    setup: list[str], serve: Servers
+) -> None:
+    def cut(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(b"4")
+
+    def close(connection: socket.socket) -> None:
+        connection.recv(100)
+
+    scripts = [cut] if setup else [close, close, cut]  # a part of a reply was received
+    arguments = ("--fold", "SOMA", *setup, "--retry", str(TIMEOUT))
+    done = calcc(*arguments, HOST, serve(*scripts), stdin=b"5\n")
+    assert (done.stdout, done.returncode) == (b"", 3)
+    assert "connection closed by the server" in error_message(done)
+
+
 def test_a_reply_too_many_ends_it(serve: Servers) -> None:
     def script(connection: socket.socket) -> None:
         receive(connection, b"SOMA 1 2\n")
