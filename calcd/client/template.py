@@ -4,7 +4,7 @@ import os
 import re
 
 from calcd.client.protocol import UsageError, without_accents
-from calcd.client.rows import BLANKS, is_number_field, not_a_number, shown, split_fields
+from calcd.client.rows import BLANKS, MINUS, is_number_field, not_a_number, shown, split_fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,12 @@ PARTS = re.compile(r"\{\{|\}\}|\{([0-9]{0,9})\}|(\{[^{}]*\}?|\})")
 # An operation with operands that are separated by blanks: fields, numbers and names.
 OPERATION_LINE = re.compile(r"[ \t]*([^\W\d]\w*)([ \t]+(\{[0-9]*\}|[+-]?[\w.]+))+[ \t]*")
 NO_OPERATIONS = ("pi", "e", "ans", "mod")  # words that may begin an expression
+# What ends an operand before a field, so that the sign of a value would be an operator.
+OPERAND = re.compile(rb"[\w.)!][ \t]*\Z")
+NO_OPERAND = re.compile(
+    rb"(\bmod[ \t]*|(\A|(?<![\w.])[0-9.]+)e)\Z", re.IGNORECASE
+)  # {1}e{2} is a number
+SIGNS = (b"+", b"-", MINUS)
 POWERS = ("^", "**", "!")  # bind tighter than the sign of a number before them
 UNSENDABLE = b"\0\xff"  # CR NUL ends a line, and 255 begins a telnet command
 TEXT_OPERATIONS = ("UPPER", "MAIUSCULA")  # take the rest of the line, whatever it is
@@ -65,6 +71,11 @@ class Template:
             self._check_gaps(text, literals)
             self._parenthesize(literals)
         self.literals = [os.fsencode(literal) for literal in literals]
+        # For each field, whether it follows an operand.
+        self._follows = [
+            bool(OPERAND.search(before)) and not NO_OPERAND.search(before)
+            for before in [b" " + self.literals[0], *self.literals[1:-1]]
+        ]
         self._format = b"%b".join(literal.replace(b"%", b"%%") for literal in self.literals)
 
     def _check_gaps(self, text: str, literals: list[str]) -> None:
@@ -72,6 +83,11 @@ class Template:
         for gap in literals[1:-1]:
             if not (gap if self._is_operation else gap.strip(" \t")):
                 raise UsageError(f"--each {text}: an operator is missing between two fields")
+
+    def _may_subtract(self, at: int) -> bool:
+        """Return whether the sign of a value at this place would be an operator."""
+        is_operation = self._is_operation and self._first_name not in self.names
+        return self._follows[at] and not (is_operation or self._takes_text)
 
     def _takes_several(self, at: int) -> bool:
         """Return whether the field at this place among `fields` may be a row of several fields."""
@@ -105,6 +121,8 @@ class Template:
                 raise ValueError(f"{shown(row)} has {len(fields)} fields: {{1}} is the first")
             self._check(fields if number == 0 else [fields[number - 1]])
             values.append(row if number == 0 else fields[number - 1])
+            if values[-1].startswith(SIGNS) and self._may_subtract(at):
+                raise ValueError(f"the sign of {shown(values[-1])} would be an operator")
         return self._format % tuple(values)
 
     def fill_numbers(self, rows: list[bytes], count: int) -> bytes | None:
@@ -114,7 +132,7 @@ class Template:
         """
         if self.fields != [0] or self._separator is not None:
             return None
-        if count > len(rows) and not self._takes_several(0):
+        if self._may_subtract(0) or (count > len(rows) and not self._takes_several(0)):
             return None
         before, after = self.literals
         return before + (after + b"\n" + before).join(rows) + after + b"\n"

@@ -321,6 +321,12 @@ def test_many_rows_keep_their_order(shared_daemon: Daemon) -> None:
         ("SOMA {}", [], b"10 -3\n", b"7\n"),
         ("SOMA {} -1", [], b"10 -3\n2 1\n", b"6\n2\n"),
         ("SUB {2} {1}", [], b"10 -3\n", b"-13\n"),
+        ("{1}e{2}", [], b"3 -2\n", b"0.03\n"),
+        ("1e{}", [], b"-2\n", b"0.01\n"),
+        ("10 mod {}", [], b"-3\n", b"1\n"),
+        ("{1}.{2}", [], b"3 50\n", b"3.50\n"),
+        ("(2)*{}", [], b"-3\n", b"-6\n"),
+        ("ROUND {1} {2}", [], b"-123.4 -1\n", b"-120\n"),
         ("max(0, {})", ["-F", ","], b"3,-10,4\n5\n", b"4\n5\n"),
         ("{0} + {}", [], b"1\n", b"2\n"),
         ("{}", [], b"5\n \n\t\n6\n", b"5\n6\n"),
@@ -419,6 +425,14 @@ def test_a_row_of_two_numbers_is_no_operand(
     assert (done.stdout, done.returncode) == (b"", 1)
     reason = f"line 1: '{row.decode()}' has 2 fields: {{1}} is the first"
     assert reason in error_message(done)
+
+
+@pytest.mark.parametrize("template", ["rate {}", "2{}", "{1}.{1}", "e{}", "(2) {}", "3! {1}"])
+@pytest.mark.parametrize("row", ["-3", "+3", "\u22123"])
+def test_the_sign_of_a_value_is_no_operator(template: str, row: str, shared_daemon: Daemon) -> None:
+    done = each(shared_daemon, template, f"{row}\n".encode(), "-e", "rate = 2")
+    assert (done.stdout, done.returncode) == (b"", 1)
+    assert f"line 1: the sign of '{row}' would be an operator" in error_message(done)
 
 
 def test_the_rows_after_a_bad_row_are_asked(shared_daemon: Daemon) -> None:
