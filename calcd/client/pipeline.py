@@ -103,7 +103,10 @@ class Pipeline:
         if isinstance(self._server, UDP):  # one after the other
             for batch in taken:
                 for datagram in self._server.replies(batch):
-                    replies = self._splitter.add(datagram)
+                    try:
+                        replies = self._splitter.add(datagram)
+                    except ConnectionAbortedError as error:
+                        raise self._failure(error) from error
                     for reply in replies:
                         self._check(reply)
                     yield replies

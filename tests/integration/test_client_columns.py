@@ -562,6 +562,20 @@ def test_rows_over_udp(start_daemon: Daemons) -> None:
     assert (done.stdout, done.stderr, done.returncode) == (b"2\n4\n6\n", b"", 0)
 
 
+def test_a_datagram_of_two_replies_ends_it() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((HOST, 0))
+        server.settimeout(TIMEOUT)
+        port = server.getsockname()[1]
+        with running("-u", "--each", "{} * 2", HOST, port) as process:
+            process.stdin.write(b"1\n")
+            _, client = server.recvfrom(100)
+            server.sendto(b"2\n3\n", client)
+            assert process.wait(TIMEOUT) == 3
+            assert b"port %d: the server has sent more than" % port in process.stderr.read()
+            assert process.stdout.read() == b""
+
+
 # -- Slow input, lost connections ----------------------------------------------------------------
 
 
