@@ -98,7 +98,7 @@ def test_new_limits_hold_at_once_and_cut_nobody(
         "ask; new\n"
         "echo max_connections = 1 >>/etc/calcd/calcd.conf\n"
         "systemctl reload calcd\n"
-        "for try in {1..100}; do new 2>&1 | grep BUSY && break; sleep 0.05; done; ask\n"
+        "for try in {1..100}; do new 2>&1 | grep '^ERR BUSY' && break; sleep 0.05; done; ask\n"
     )
     assert re.fullmatch(r"4\n6\nERR BUSY [^\n]*\n4\n", replies), replies
     assert service.pid == before
