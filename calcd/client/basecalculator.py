@@ -1,6 +1,7 @@
 """The arguments of `Calculator` and `AsyncCalculator`: where the server is, and how to connect."""
 
 import os
+from abc import ABC, abstractmethod
 
 from calcd.client.calculatorsession import CalculatorSession
 from calcd.client.endpoint import Endpoint
@@ -19,7 +20,7 @@ PARAMETERS = {
 }
 
 
-class BaseCalculator:
+class BaseCalculator(ABC):
     """What both calculators are made of."""
 
     def __init__(
@@ -38,12 +39,14 @@ class BaseCalculator:
         self._session = CalculatorSession(endpoint)
         self._open()
 
+    @abstractmethod
     def _open(self) -> None:
         """Do what remains to be done at the start."""
 
     @property
+    @abstractmethod
     def _connected(self) -> bool:
-        raise NotImplementedError
+        """Whether there is a connection."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._session.describe(self._connected)}>"
