@@ -105,6 +105,7 @@ class TLS(socket.socket):
         self._unsent = b""  # encrypted
         self._accepted = 0  # bytes given to `send` that it has not yet reported as sent
         self._received = False  # any application data
+        self._lost: ConnectionError | None = None  # what a send reported
         super().__init__(fileno=plain.detach())
 
     def handshake(self) -> str:
@@ -158,8 +159,8 @@ class TLS(socket.socket):
             while self._unsent or self._outgoing.pending:
                 self._unsent = self._unsent or self._outgoing.read()
                 self._unsent = self._unsent[super().send(self._unsent) :]
-        except ConnectionError:  # `recv` reports it, after an alert that may tell the reason
-            self._unsent = b""
+        except ConnectionError as error:  # `recv` reports it, after an alert that may tell why
+            self._unsent, self._lost = b"", error
 
     def send(self, data: "ReadableBuffer", _flags: int = 0, /) -> int:
         """Send a part of `data`. After a BlockingIOError call again with the same data."""
@@ -193,6 +194,8 @@ class TLS(socket.socket):
             if encrypted and not data:
                 self._flush()  # what answers a new handshake
                 raise BlockingIOError from None
+            if self._lost and not encrypted and not data:  # the kernel reports a reset only once
+                raise self._lost from None
             self._received = self._received or data != b""
             return data
         except ssl.SSLZeroReturnError:

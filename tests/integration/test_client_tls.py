@@ -546,6 +546,45 @@ def test_what_came_before_a_reset_is_written(
         assert (b"reset" in process.stderr.read()) == bool(owing)
 
 
+@both_versions
+def test_a_reset_that_a_send_met_first_is_read(
+    version: ssl.TLSVersion, serve: Servers, secure: Secure, trust: list[object]
+) -> None:
+    """The kernel reports a reset only once: here to close_notify."""
+    asked, over = threading.Event(), threading.Event()
+
+    def script(connection: socket.socket) -> None:
+        receive(connection, b"a\n")
+        connection.sendall(b"1\n")
+        assert asked.wait(TIMEOUT)
+        reset(connection)
+        over.set()
+
+    options = [
+        *map(str, trust),
+        "--ssl-servername",
+        "localhost",
+        HOST,
+        str(serve(secure(script, version))),
+    ]
+    endpoint = cli.Options(options).endpoint
+    assert endpoint.tls is not None
+    ours = socket.create_connection((HOST, int(endpoint.port)), TIMEOUT)
+    with tls.TLS(ours, endpoint, endpoint.tls) as connection:
+        connection.handshake()
+        connection.send(b"a\n")
+        received = b""
+        while not received:
+            with suppress(BlockingIOError):  # a record of TLS 1.3 without data, such as a ticket
+                received = connection.recv(10)
+        assert received == b"1\n"
+        asked.set()
+        assert over.wait(TIMEOUT)
+        connection.shutdown(socket.SHUT_WR)
+        with pytest.raises(ConnectionResetError):
+            connection.recv(10)
+
+
 def test_close_notify_that_a_reset_follows(
     serve: Servers, secure: Secure, trust: list[object]
 ) -> None:
