@@ -152,7 +152,10 @@ class Arithmetic:
             template = "the exact result does not fit in {} digits"
             raise RequestError("INEXACT", template, self.precision) from None
         if self._is_plain and context.flags[decimal.Rounded]:
-            return Decimal(self.text(self._unclamped.normalize(result)))
+            result = self._unclamped.normalize(result)
+            # Else a number is written with the exponent that it has.
+            if not result or "E+" in str(result):
+                return Decimal(self.text(result))
         return result
 
     def calculate(self, name: str, left: str, right: str) -> str:
