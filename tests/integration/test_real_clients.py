@@ -66,15 +66,16 @@ WITHOUT_A_FLAG = [
 
 # Over UDP there is no end of input: they wait for a while for more.
 OVER_UDP = [
-    "nc.openbsd -u -w1 HOST PORT",
-    "nc.traditional -u -q1 HOST PORT",
+    "nc.openbsd -u -w3 HOST PORT",
+    "nc.traditional -u -q3 HOST PORT",
     pytest.param(  # at the end of its input ncat may be gone before the answer is there
-        "bash -c '(cat; sleep 0.5) | ncat -u HOST PORT'", id="ncat -u"
+        "bash -c 'coproc ncat -u HOST PORT; cat >&${COPROC[1]}; head -n 3 <&${COPROC[0]}'",
+        id="ncat -u",
     ),
-    "socat -t 0.5 - UDP:HOST:PORT",
+    "socat -t 3 - UDP:HOST:PORT",
     # bash would read byte by byte, and the kernel throws away what is left of a datagram.
     pytest.param(
-        "bash -c 'exec 3<>/dev/udp/HOST/PORT; cat >&3; timeout 0.5 cat <&3 || true'",
+        "bash -c 'exec 3<>/dev/udp/HOST/PORT; cat >&3; timeout 3 cat <&3 || true'",
         id="bash /dev/udp",
     ),
 ]
