@@ -7,7 +7,7 @@ import pytest
 
 import calcd
 from calcd.config.settings import SETTINGS, option
-from calcd.daemon.cli import parse
+from calcd.daemon.cli import option_parser, parse
 
 
 def test_nothing_is_asked_for_by_an_empty_line() -> None:
@@ -58,8 +58,29 @@ def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture
         assert "".join(expected.split()) in told
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert parse_and_exit(["-V"], capsys) == (0, f"calcd {calcd.__version__}\n", "")
+@pytest.mark.parametrize("option", ["-V", "--version"])
+def test_version(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse_and_exit([option], capsys) == (0, f"calcd {calcd.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (["-c", "f"], ["--config=f"]),
+        (["-d"], ["--daemon"]),
+        (["-t"], ["--test"]),
+        (["-s", "stop"], ["--signal", "stop"]),
+        (["-l", "tcp://a:1"], ["--listen", "tcp://a:1"]),
+    ],
+)
+def test_a_long_option_is_its_short_form(short: list[str], long: list[str]) -> None:
+    assert parse(short) == parse(long) != parse([])
+
+
+def test_every_option_has_a_long_form() -> None:
+    rows = re.findall("^  (-.*)", option_parser().format_help(), re.MULTILINE)
+    assert len(rows) == 6 + len(SETTINGS)
+    assert [row for row in rows if not re.search("(^|, )--[a-z]", row)] == []
 
 
 @pytest.mark.parametrize(
@@ -68,10 +89,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["--idle-timeot", "3"], "unrecognized arguments: --idle-timeot 3"),
         (["--idle"], "unrecognized arguments: --idle"),
         (["--idle-timeout"], "argument --idle-timeout: expected one argument"),
-        (["-c"], "argument -c: expected one argument"),
+        (["-c"], "argument -c/--config: expected one argument"),
         (["12000"], "unrecognized arguments: 12000"),
-        (["-s", "restart"], "argument -s: invalid choice: 'restart'"),
-        (["-t", "-s", "stop"], "argument -s: not allowed with argument -t"),
+        (["-s", "restart"], "argument -s/--signal: invalid choice: 'restart'"),
+        (["-t", "-s", "stop"], "argument -s/--signal: not allowed with argument -t/--test"),
+        (["--vers"], "unrecognized arguments: --vers"),
         (["a\n\x1b[2Jb"], r"unrecognized arguments: a\n\x1b[2Jb"),
         (["x" * 10_000], "unrecognized arguments: xxxxxxxxxx"),
     ],
