@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: calcc [-46NQuvz] [-w SECONDS] [-q SECONDS] [--retry SECONDS] [--ssl...] [-e REQUEST]...
              [-U PATH | HOST [PORT]] [-]
-       calcc [--fold OPERATION] [--each TEMPLATE] [-F SEPARATOR] [--skip-bad] [-e REQUEST]...
+       calcc [--fold OPERATION] [--each TEMPLATE] [-F SEP] [--skip-bad] [-e REQUEST]...
 
 Sends requests to calcd at HOST (127.0.0.1) and PORT (12000). Requests are read from standard
 input, one per line. Replies are written to standard output. On a terminal there is a prompt with
@@ -53,39 +53,40 @@ first: calcc -e 'ROUNDING half-up' --each 'round({} * 0.23, 2)'. With both, what
 is folded.
 """
 OPTIONS = (
-    # name, name of its value, meaning
-    ("-4", "", "use IPv4 only"),
-    ("-6", "", "use IPv6 only"),
+    # name, long form of a letter, name of its value, meaning
+    ("-4", "--ipv4", "", "use IPv4 only"),
+    ("-6", "--ipv6", "", "use IPv6 only"),
     (
         "-e",
+        "--request",
         "REQUEST",
-        "send this instead of standard input; errors go to standard error; repeatable",
+        "send this instead of standard input; errors go to standard error",
     ),
-    ("-h, --help", "", "print this help"),
-    ("-N", "", "ignored, for compatibility with netcat: the end of input always half-closes"),
-    ("-Q", "", "do not tell at the end of the input how many replies are errors"),
-    ("-q", "SECONDS", "timeout after the end of input; 0 or less: none"),
-    ("-u", "", "use UDP: one datagram for each request, sent up to three times"),
-    ("-U", "PATH", "connect to a Unix socket"),
-    ("-v", "", "report on standard error when connected"),
-    ("-w", "SECONDS", "timeout to connect, then of each wait for a reply (UDP: 5)"),
-    ("-z", "", "only check that the server can be reached"),
-    ("--retry", "SECONDS", "wait for a server that is not there yet"),
-    ("--version", "", "print the version"),
-)
-TLS_OPTIONS = (
-    ("--ssl", "", "use TLS, 1.2 or later; implied by each of the following"),
-    ("--ssl-trustfile", "FILE", "trust the certificates in FILE (PEM), not the system's"),
-    ("--ssl-servername", "NAME", "expect a certificate for NAME, not for HOST; also sent"),
-    ("--ssl-cert", "FILE", "present this certificate and its chain (PEM)"),
-    ("--ssl-key", "FILE", "the private key of the certificate, if it is in another file"),
-    ("--ssl-noverify", "", "accept any certificate"),
+    ("-h", "--help", "", "print this help"),
+    ("-N", "--half-close", "", "ignored, as netcat's: the end of input always half-closes"),
+    ("-Q", "--quiet", "", "do not tell at the end of the input how many replies are errors"),
+    ("-q", "--eof-timeout", "SECONDS", "timeout after the end of input; 0 or less: none"),
+    ("-u", "--udp", "", "use UDP: one datagram for each request, sent up to three times"),
+    ("-U", "--unix-socket", "PATH", "connect to a Unix socket"),
+    ("-v", "--verbose", "", "report on standard error when connected"),
+    ("-V", "--version", "", "print the version"),
+    ("-w", "--timeout", "SECONDS", "timeout to connect, then of each wait for a reply (UDP: 5)"),
+    ("-z", "--check", "", "only check that the server can be reached"),
+    ("--retry", "", "SECONDS", "wait for a server that is not there yet"),
 )
 COLUMN_OPTIONS = (
-    ("--fold", "OPERATION", "read numbers, one or more a line; print SOMA, MIN, MAX, MUL or MEDIA"),
-    ("--each", "TEMPLATE", "ask this for each row: {} is the row, {2} its second field"),
-    ("-F", "SEPARATOR", "what separates the fields of a row, blanks if not given"),
-    ("--skip-bad", "", "leave out rows that are wrong, and count them"),
+    ("--fold", "", "OPERATION", "read numbers, print one: their SOMA, MIN, MAX, MUL or MEDIA"),
+    ("--each", "", "TEMPLATE", "ask this for each row: {} is the row, {2} its second field"),
+    ("-F", "--field-separator", "SEP", "what separates the fields of a row; blanks if not given"),
+    ("--skip-bad", "", "", "leave out rows that are wrong, and count them"),
+)
+TLS_OPTIONS = (
+    ("--ssl", "", "", "use TLS, 1.2 or later; implied by each of the following"),
+    ("--ssl-trustfile", "", "FILE", "trust the certificates in FILE (PEM), not the system's"),
+    ("--ssl-servername", "", "NAME", "expect a certificate for NAME, not for HOST; also sent"),
+    ("--ssl-cert", "", "FILE", "present this certificate and its chain (PEM)"),
+    ("--ssl-key", "", "FILE", "the private key of the certificate, if it is in another file"),
+    ("--ssl-noverify", "", "", "accept any certificate"),
 )
 NOTES = """\
 Exit status: 0 if every reply is a result, 1 if at least one is an ERR, 2 for wrong usage, 3 if
@@ -104,20 +105,25 @@ Examples:
   calcc --ssl-trustfile ca.pem calcd.example 12001 < sums.txt     over TLS
 """
 PLAIN = ("127.0.0.1", "localhost")  # hosts that are most often asked
-# The value's name by each name of an option; empty if it takes none.
-VALUES = {
-    name: row[1] for row in OPTIONS + COLUMN_OPTIONS + TLS_OPTIONS for name in row[0].split(", ")
+# By each name of an option: the first of its row, which stands for it in the code, and the name of
+# its value, empty if it takes none.
+NAMES = {
+    name: (first, value)
+    for first, long, value, _ in OPTIONS + COLUMN_OPTIONS + TLS_OPTIONS
+    for name in (first, long)
+    if name
 }
 
 
 def help_text() -> str:
     """Return the help, made from the tables of options."""
-    lines = [f"  {f'{names} {value}':<17}{meaning}" for names, value, meaning in OPTIONS]
-    tls_lines = [f"  {f'{name} {value}':<24}{meaning}" for name, value, meaning in TLS_OPTIONS]
-    column_lines = [
-        f"  {f'{name} {value}':<24}{meaning}" for name, value, meaning in COLUMN_OPTIONS
-    ]
-    return "\n".join([USAGE, *lines, "", *column_lines, "", *tls_lines, "", NOTES])
+    lines = []
+    for table in OPTIONS, COLUMN_OPTIONS, TLS_OPTIONS:
+        for first, long, value, meaning in table:
+            names = f"{first}, {long}" if long else first
+            lines.append(f"  {f'{names} {value}':<29} {meaning}")
+        lines.append("")
+    return "\n".join([USAGE, *lines, NOTES])
 
 
 class Options:
@@ -133,30 +139,30 @@ class Options:
         retry = 0.0
         family = ""
         self.linger: float | None = None  # timeout in seconds after the end of input
-        for name, value in parse(argv):
-            values[name] = value
-            if name == "":
+        for option, name, value in parse(argv):
+            values[option] = value
+            if option == "":
                 operands.append(value)
-            elif name == "-e":
+            elif option == "-e":
                 requests.append(os.fsencode(value) + b"\n")
                 if not requests[-1].translate(None, IGNORED + b"\n"):
-                    raise UsageError(f"-e {value!r} asks nothing")
-            elif name == "-q":  # with 0, OpenBSD's nc gets every reply, the traditional one none
+                    raise UsageError(f"{name} {value!r} asks nothing")
+            elif option == "-q":  # with 0, OpenBSD's nc gets every reply, the traditional one none
                 self.linger = max(0, seconds(name, value)) or None
-            elif name == "-w":
+            elif option == "-w":
                 timeout = seconds(name, value)
                 if timeout <= 0:
-                    raise UsageError(f"-w takes more than 0 seconds, not {value}")
-            elif name == "--retry":
+                    raise UsageError(f"{name} takes more than 0 seconds, not {value}")
+            elif option == "--retry":
                 retry = seconds(name, value)
                 if retry < 0:
-                    raise UsageError(f"--retry takes 0 seconds or more, not {value}")
-            elif name == "-U" and not value:
-                raise UsageError("-U needs a path, not ''")
-            elif name in transport.FAMILIES:
-                family = name
+                    raise UsageError(f"{name} takes 0 seconds or more, not {value}")
+            elif option == "-U" and not value:
+                raise UsageError(f"{name} needs a path, not ''")
+            elif option in transport.FAMILIES:
+                family = option
         self.quiet = "-Q" in values
-        self.help, self.version = "-h" in values or "--help" in values, "--version" in values
+        self.help, self.version = "-h" in values, "-V" in values
         if self.help or self.version:
             return
         self.requests = b"".join(requests)
@@ -201,38 +207,44 @@ class Options:
         return find_server(operands, path, environment, column_options, udp=udp)
 
 
-def parse(argv: list[str]) -> "Iterator[tuple[str, str]]":
-    """Yield each option with its value, and each operand with an empty name."""
+def parse(argv: list[str]) -> "Iterator[tuple[str, str, str]]":
+    """Yield each option, the name that stands for it on the command line, and its value.
+
+    The option is the first name of its row, and for an operand both are empty.
+    """
     words = iter(argv)
     for word in words:
         if word == "--":
             for operand in words:
-                yield "", operand
+                yield "", "", operand
         elif word == "-" or not word.startswith("-"):
-            yield "", word
+            yield "", "", word
         elif word.startswith("--"):
             name, equals, attached = word.partition("=")
-            yield name, option_value(name, attached, iter([attached]) if equals else words)
-            if equals and not VALUES[name]:
+            yield option_value(name, attached, iter([attached]) if equals else words)
+            if equals and not NAMES[name][1]:
                 raise UsageError(f"{name} takes no value")
         else:
             letters = iter(word[1:])
             for letter in letters:
-                if f"-{letter}" not in VALUES and word[1] in "0123456789.(":
+                if f"-{letter}" not in NAMES and word[1] in "0123456789.(":
                     from shlex import quote
 
                     raise UsageError(f"{word} is no option: calcc -e {quote(word)} asks it")
-                yield f"-{letter}", option_value(f"-{letter}", letters, words)
+                yield option_value(f"-{letter}", letters, words)
 
 
-def option_value(name: str, attached: "Iterable[str]", words: "Iterator[str]") -> str:
-    """Return the value of an option: the attached text, else the next word."""
-    if name not in VALUES:
+def option_value(
+    name: str, attached: "Iterable[str]", words: "Iterator[str]"
+) -> tuple[str, str, str]:
+    """Return the option, its name and its value: the attached text, else the next word."""
+    if name not in NAMES:
         raise UsageError(f"unknown option {name}")
-    value = ("".join(attached) or next(words, None)) if VALUES[name] else ""
+    option, takes = NAMES[name]
+    value = ("".join(attached) or next(words, None)) if takes else ""
     if value is None:
         raise UsageError(f"{name} needs a value")
-    return value
+    return option, name, value
 
 
 def seconds(name: str, value: str) -> float:

@@ -305,11 +305,17 @@ def test_an_error_that_comes_in_two_pieces(serve: Servers) -> None:
         (["-x"], "unknown option -x"),
         (["--nope"], "unknown option --nope"),
         (["--help=me"], "--help takes no value"),
+        (["--udp=yes"], "--udp takes no value"),
+        (["--time", "1"], "unknown option --time"),
         (["-w"], "-w needs a value"),
         (["-e"], "-e needs a value"),
         (["-e", ""], "-e '' asks nothing"),
         (["-e", "PING", "-e", " \t\n"], r"-e ' \t\n' asks nothing"),
-        (["-w", "0"], "more than 0"),
+        (["-w", "0"], "-w takes more than 0 seconds, not 0"),
+        (["--timeout=0"], "--timeout takes more than 0 seconds, not 0"),
+        (["--timeout"], "--timeout needs a value"),
+        (["--request="], "--request '' asks nothing"),
+        (["--unix-socket", ""], "--unix-socket needs a path, not ''"),
         (["-w", "-1"], "more than 0"),
         (["-w", "soon"], "seconds, not soon"),
         (["-q", "soon"], "seconds, not soon"),
@@ -327,20 +333,46 @@ def test_wrong_usage(arguments: list[str], said: str) -> None:
     assert error_message(done).endswith("; see calcc -h")
 
 
+def test_every_letter_has_a_long_form() -> None:
+    for first, long, _, _ in cli.OPTIONS + cli.COLUMN_OPTIONS + cli.TLS_OPTIONS:
+        assert (long or first).startswith("--"), first
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (["-e", "SOMA 2 2"], ["--request=SOMA 2 2"]),
+        (
+            ["-4", "-w", "9", "-q9", "-z"],
+            ["--ipv4", "--timeout", "9", "--eof-timeout=9", "--check"],
+        ),
+        (["-6NQv"], ["--ipv6", "--half-close", "--quiet", "--verbose"]),
+        (["-uePING"], ["--udp", "--request", "PING"]),
+        (["-U", "/path", "-V"], ["--unix-socket=/path", "--version"]),
+        (["--fold", "SOMA", "-F,"], ["--fold=SOMA", "--field-separator=,"]),
+    ],
+)
+def test_a_long_option_is_its_short_form(short: list[str], long: list[str]) -> None:
+    def parsed(argv: list[str]) -> list[tuple[str, str]]:
+        return [(option, value) for option, _, value in cli.parse(argv)]
+
+    assert parsed(long) == parsed(short)
+
+
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help(option: str) -> None:
     done = calcc(option)
     assert (done.stderr, done.returncode) == (b"", 0)
     for option, value, meaning in [
-        ("-4", "", "use IPv4 only"),
-        ("-U", " PATH", "connect to a Unix socket"),
+        ("-4, --ipv4", "", "use IPv4 only"),
+        ("-U, --unix-socket", " PATH", "connect to a Unix socket"),
         ("-h, --help", "", "print this help"),
         ("--retry", " SECONDS", "wait for a server"),
         ("--ssl", "", "use TLS"),
         ("--ssl-key", " FILE", "the private key"),
     ]:
         assert re.search(rf"^  {option}{value} {{2,}}{meaning}", done.stdout.decode(), re.M)
-    assert set(cli.VALUES) <= set(re.findall(r"(?<!\S)--?[a-zA-Z0-9-]+", done.stdout.decode()))
+    assert set(cli.NAMES) <= set(re.findall(r"(?<!\S)--?[a-zA-Z0-9-]+", done.stdout.decode()))
     assert max(map(len, done.stdout.splitlines())) < 100
 
 

@@ -227,7 +227,7 @@ def test_a_server_in_the_environment_that_is_not_found_is_told_as_such() -> None
     assert error_message(done).endswith("; it is the server in CALCD_SERVER")
 
 
-@pytest.mark.parametrize("option", ["-h", "--help", "--version"])
+@pytest.mark.parametrize("option", ["-h", "--help", "-V", "--version"])
 def test_the_help_needs_no_server(option: str) -> None:
     done = calcc(option, CALCD_SERVER="garbage://")
     assert (done.stderr, done.returncode) == (b"", 0)
