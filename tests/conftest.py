@@ -165,6 +165,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemdContain
         pytest.skip(reason)
     with boot_systemd(tmp_path_factory.mktemp("booted")) as machine:
         machine.run(commands("service"), network=True)
+        machine.run(commands("manual"))
         yield machine
 
 

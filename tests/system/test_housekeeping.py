@@ -1,4 +1,4 @@
-"""What an installation has beside the daemon: its log's rotation, and HAProxy before it."""
+"""What an installation has beside the daemon: manual, completion, log rotation, HAProxy."""
 
 import re
 import shutil
@@ -58,6 +58,48 @@ def test_the_log_of_a_stopped_daemon_is_rotated_too(machine: SystemdContainer) -
     assert machine.run("logrotate --force /etc/logrotate.d/calcd") == ""
     assert machine.run("ls /var/log/calcd") == "calcd.log.1\n"
     machine.run(commands("background").splitlines()[-1])
+
+
+NOBODY = (
+    "setpriv --reuid=nobody --regid=nogroup --clear-groups"
+    " env HOME=/tmp PATH=/usr/local/bin:/usr/bin:/bin"
+)
+BASH = "bash -c '. /usr/share/bash-completion/bash_completion; _completion_loader calcd; complete'"
+ZSH = "zsh -c 'autoload -Uz compinit; compinit -D -u; print -l ${(kv)_comps}'"
+FISH = "fish -c 'complete -C \"calcd --reuse\"'"
+
+
+@pytest.fixture
+def with_a_strict_umask(machine: SystemdContainer) -> None:
+    """Install the manual pages and the completion as an administrator with this umask does."""
+    machine.run("find /usr/local/share /etc/fish -name '*calc[cd]*' -delete")
+    machine.run("rm -rf /usr/local/share/{bash-completion,fish} /etc/fish/completions")
+    machine.run(f"umask 077\n{commands('manual')}")
+
+
+@pytest.mark.usefixtures("with_a_strict_umask")
+@pytest.mark.skipif(shutil.which("man") is None, reason="man is not installed")
+def test_everybody_finds_the_manual(machine: SystemdContainer) -> None:
+    for name, section in {"calcd": 8, "calcc": 1, "calcd.conf": 5}.items():
+        path = f"/usr/local/share/man/man{section}/{name}.{section}\n"
+        assert machine.run(f"{NOBODY} man -w {name} | xargs readlink -f") == path
+        shown = machine.run(f"{NOBODY} man {name}")
+        assert shown.startswith(f"{name.upper()}({section})")
+
+
+@pytest.mark.usefixtures("with_a_strict_umask")
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [(BASH, "complete -F _calcd calcd\n"), (ZSH, "\n_calcd\n"), (FISH, "--reuse-port\t")],
+    ids=["bash", "zsh", "fish"],
+)
+def test_everybodys_shell_finds_the_completion(
+    machine: SystemdContainer, command: str, shown: str
+) -> None:
+    program = command.split()[0]
+    if machine.run(f"command -v {program}", None) == "":
+        pytest.skip(f"{program} is not installed")
+    assert shown in machine.run(f"{NOBODY} {command}")
 
 
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")

@@ -198,8 +198,10 @@ def test_an_uninstallation(machine: SystemdContainer, service: Service) -> None:
         machine.run(commands("uninstall"))
         assert machine.run("systemctl list-unit-files 'calcd*' --no-legend", None) == ""
         assert machine.run("ls -d /opt/calcd /etc/calcd /etc/systemd/system/calcd* 2>&1", 2)
+        assert machine.run("find /usr/local /etc/fish -name '*calc[cd]*'") == ""
         assert not (machine.files / f"proc/{pid}").exists()
         machine.run("exec 3<>/dev/tcp/127.0.0.1/12000", 1)
     finally:
         machine.run(commands("service"), network=True)
+        machine.run(commands("manual"))
     assert machine.ask("SOMA 2 2") == "4"
