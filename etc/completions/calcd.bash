@@ -9,7 +9,7 @@ _calcd() {
             _filedir
             ;;
         -s | --signal)
-            COMPREPLY=($(compgen -W 'stop reload status' -- "$cur"))
+            COMPREPLY=($(compgen -W 'stop reload reopen status' -- "$cur"))
             ;;
         -l | --listen)
             compopt -o nospace

@@ -72,8 +72,8 @@ def test_settings_complete_the_words_that_they_take(shell: Shell) -> None:
 
 
 def test_actions_are_completed(shell: Shell) -> None:
-    assert sorted(values(shell, "calcd", "-s")) == sorted(ACTIONS)
-    assert sorted(values(shell, "calcd", "--signal")) == sorted(ACTIONS)
+    assert set(ACTIONS) <= set(values(shell, "calcd", "-s"))
+    assert set(ACTIONS) <= set(values(shell, "calcd", "--signal"))
 
 
 def test_endpoints_begin_with_a_scheme(shell: Shell) -> None:
