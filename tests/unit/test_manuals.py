@@ -1,7 +1,9 @@
 """The manual pages say what the code has: options, settings, signals, exit statuses, variables."""
 
 import re
+import shlex
 from dataclasses import Field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +14,18 @@ from options import choices, client_options, daemon_options
 
 from calcd.client import cli
 from calcd.client.fold import FOLDS
-from calcd.config.settings import BACKGROUND_PIDFILE, DEFAULT_FILE, SETTINGS, option
+from calcd.config.settings import (
+    BACKGROUND_PIDFILE,
+    DEFAULT_FILE,
+    SETTINGS,
+    option,
+    read_settings,
+)
+from calcd.daemon import cli as daemon_cli
 from calcd.daemon.actions import ACTIONS
 
 DAEMON, CLIENT, SETTINGS_PAGE = Page("calcd.8"), Page("calcc.1"), Page("calcd.conf.5")
-BY_NAME = {item.head.split()[1]: item.text for item in SETTINGS_PAGE.items("Cm")}
+BY_NAME = {item.head.split()[1]: item for item in SETTINGS_PAGE.items("Cm")}
 CLIENT_PAGE = ROOT / "docs" / "clients.md"
 
 
@@ -74,12 +83,11 @@ def test_calcd_has_each_signal() -> None:
 
 @pytest.mark.parametrize("row", SETTINGS, ids=lambda row: row.name)
 def test_a_setting_is_told_with_its_default(row: Field[Any]) -> None:
-    text = BY_NAME[row.name]
-    if default := row.metadata["text"]:
-        assert f"\nThe default is\n.Cm {default} .\n" in text
-    else:
-        assert re.search(r"^Empty by default[.:]", text, re.MULTILINE)
-    assert ("\nA change needs a restart.\n" in text) == row.metadata["restart"]
+    item = BY_NAME[row.name]
+    default = re.search(r" Pq default: Cm (.+)$", item.head)
+    assert (default[1] if default else "") == row.metadata["text"]
+    assert bool(default) != bool(re.search(r"^Empty by default[.:]", item.text, re.MULTILINE))
+    assert ("\nA change needs a restart.\n" in item.text) == row.metadata["restart"]
 
 
 def test_no_setting_is_told_twice() -> None:
@@ -88,9 +96,9 @@ def test_no_setting_is_told_twice() -> None:
 
 @pytest.mark.parametrize(("name", "words"), choices().items())
 def test_a_setting_is_told_with_the_words_that_it_takes(name: str, words: list[str]) -> None:
-    told = re.findall(r"[\w-]+", BY_NAME[name])
-    (head,) = [item.head for item in SETTINGS_PAGE.items("Cm") if item.head.split()[1] == name]
-    assert set(words) <= {*told, *head.split()}
+    item = BY_NAME[name]
+    head = item.head.partition(" Pq ")[0]
+    assert set(words) <= set(re.findall(r"[\w-]+", f"{head} {item.text}"))
 
 
 def test_there_are_settings_that_take_one_of_a_few_words() -> None:
@@ -139,7 +147,38 @@ def test_the_files_are_those_of_the_code() -> None:
 
 def test_the_endpoints_are_those_of_the_protocol() -> None:
     schemes = set(re.findall(r"^\| `(\w+://)", PROTOCOL.read_text(), re.MULTILINE))
-    assert schemes == set(re.findall(r"^\.It Li (\w+://)", BY_NAME["listen"], re.MULTILINE))
+    assert schemes == set(re.findall(r"^\.It Li (\w+://)", BY_NAME["listen"].text, re.MULTILINE))
+
+
+def examples(page: Page) -> list[str]:
+    """Return the lines of the examples of a page."""
+    source = page.section("EXAMPLES")
+    blocks = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed$", source, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return lines + re.findall(r"^\.Dl (.*)$", source, re.MULTILINE)
+
+
+def test_the_commands_of_the_examples_can_be_given() -> None:
+    given = [line[2:] for page in (DAEMON, CLIENT) for line in examples(page) if line[1] == " "]
+    assert len(given) > 10
+    for line in given:
+        for command in re.sub(r" [<>] \S+", "", line).split(" && "):
+            program, *arguments = shlex.split(command)
+            if program == "calcc":
+                assert list(cli.parse(arguments))
+            elif program == "calcd":
+                daemon_cli.parse(arguments)
+            else:
+                assert command == "systemctl reload calcd"
+
+
+def test_the_files_of_the_examples_can_be_read(tmp_path: Path) -> None:
+    _, *files = "\n".join(examples(SETTINGS_PAGE)).split("[calcd]\n")
+    assert len(files) == 2
+    for text in files:
+        (tmp_path / "calcd.conf").write_text(f"[calcd]\n{text}")
+        settings = read_settings(str(tmp_path / "calcd.conf"), {})
+        assert len(settings.sources) == text.count(" = ")
 
 
 def test_the_pages_are_in_the_sections_that_their_names_tell() -> None:
