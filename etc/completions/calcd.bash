@@ -4,8 +4,10 @@ _calcd() {
     local cur prev words cword split
     _init_completion -s -n : || return
 
+    # Of letters that share a dash, the last takes the value.
+    [[ $prev == -[!-]* ]] && prev=-${prev: -1}
     case $prev in
-        -c | --config | --pidfile | --tls-*)
+        -c | --config | --pidfile | --tls-certificate | --tls-client-ca | --tls-client-crl | --tls-key)
             _filedir
             ;;
         -s | --signal)
@@ -50,7 +52,9 @@ _calcd() {
         --group)
             COMPREPLY=($(compgen -g -- "$cur"))
             ;;
-        -d | --daemon | -t | --test | [!-]*)
+        --allow | --*-timeout | --max-connections | --max-connections-per-host | --max-line | \
+            --message-wait | --precision | --proxy-protocol-from) ;;
+        *)
             COMPREPLY=($(compgen -W '
                 -c --config -d --daemon -h --help -l --listen -s --signal -t --test -V --version
                 --allow --drain-timeout --group --idle-timeout --language --line-cpu-timeout

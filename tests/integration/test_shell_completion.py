@@ -76,6 +76,32 @@ def test_actions_are_completed(shell: Shell) -> None:
     assert set(ACTIONS) <= set(values(shell, "calcd", "--signal"))
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "-d",
+        "--tls-key=a",
+        "--tls-key a",
+        "--idle-timeout=5",
+        "--max-line=5",
+        "-l tcp://a:1 -l unix:///s",
+        "-ca",
+    ],
+)
+def test_options_follow_options(before: str, shell: Shell) -> None:
+    assert shell.complete(f"calcd {before} --r") == ["--reuse-port", "--rounding"]
+    assert sorted(values(shell, f"calcd {before}", "--notation")) == ["plain", "scientific"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["-4u", "-w 2", "-uw2", "--retry=5", "-e PING", "--ssl-key=a", "localhost 12000", "-F,"],
+)
+def test_options_of_calcc_follow_options(before: str, shell: Shell) -> None:
+    assert shell.complete(f"calcc {before} --sk") == ["--skip-bad"]
+    assert shell.complete(f"calcc {before} --ssl-cert som") == ["some.conf"]
+
+
 def test_endpoints_begin_with_a_scheme(shell: Shell) -> None:
     assert shell.complete("calcd -l ") == SCHEMES
     assert shell.complete("calcd --listen ") == SCHEMES
@@ -100,11 +126,11 @@ def test_no_file_is_completed_where_none_is_taken(shell: Shell) -> None:
     known = (to.path, to.log_target, to.switch, to.workers, to.account, to.endpoints)
     unknown = [name for name, convert in CONVERTERS.items() if convert not in known]
     for name in set(unknown) - CHOICES.keys():
-        assert values(shell, "calcd", name, "som") == []
+        assert values(shell, "calcd", name) == values(shell, "calcd", name, "som") == []
     for first, long, value, _ in cli.OPTIONS + cli.COLUMN_OPTIONS:
         if value not in ("", "FILE", "PATH", "OPERATION"):
             for name in filter(None, (first, long)):
-                assert values(shell, "calcc", name, "som") == []
+                assert values(shell, "calcc", name) == values(shell, "calcc", name, "som") == []
     assert shell.complete("calcd som") == []
     assert shell.complete("calcc som") == []
 
