@@ -108,6 +108,11 @@ def test_endpoints_begin_with_a_scheme(shell: Shell) -> None:
     assert shell.complete("calcd --listen un") == ["unix:///"]
 
 
+def test_the_address_of_metrics_is_completed(shell: Shell) -> None:
+    assert shell.complete("calcd --metrics ") == ["http://localhost:9112"]
+    assert shell.complete("calcd --metrics ht") == ["http://localhost:9112"]
+
+
 def test_files_are_completed_where_a_file_is_taken(shell: Shell) -> None:
     takers = [name for name, convert in CONVERTERS.items() if convert in (to.path, to.log_target)]
     assert len(takers) > 4
@@ -125,7 +130,7 @@ def test_no_file_is_completed_where_none_is_taken(shell: Shell) -> None:
     """A number, a network or a request cannot be known."""
     known = (to.path, to.log_target, to.switch, to.workers, to.account, to.endpoints)
     unknown = [name for name, convert in CONVERTERS.items() if convert not in known]
-    for name in set(unknown) - CHOICES.keys():
+    for name in set(unknown) - CHOICES.keys() - {"--metrics"}:
         assert values(shell, "calcd", name) == values(shell, "calcd", name, "som") == []
     for first, long, value, _ in cli.OPTIONS + cli.COLUMN_OPTIONS:
         if value not in ("", "FILE", "PATH", "OPERATION"):
