@@ -17,7 +17,12 @@ class CloseReason(enum.Enum):
     HANDSHAKE_TIMEOUT = "handshake-timeout"
     TLS_ERROR = "tls-error"
     HTTP = "http"  # the first line is an HTTP request
-    PROXY_HEADER = "proxy-header"
+    PROXY_HEADER = "proxy-header"  # from an address that none is accepted from
+    NO_PROXY_HEADER = "no-proxy-header"  # from a proxy, which must send one
+    BAD_PROXY_HEADER = "bad-proxy-header"
+    PROXY_HEADER_TIMEOUT = "proxy-header-timeout"
+    BUSY = "busy"  # a limit is reached for the client that a PROXY header names
+    FORBIDDEN = "forbidden"  # that client may not connect
 
 
 ERRORS = {  # ``max_line`` is for the braces
@@ -27,4 +32,10 @@ ERRORS = {  # ``max_line`` is for the braces
     ),
     CloseReason.HTTP: RequestError("FORBIDDEN", "this is not an HTTP server"),
     CloseReason.PROXY_HEADER: RequestError("FORBIDDEN", "a PROXY header is not accepted here"),
+    CloseReason.NO_PROXY_HEADER: RequestError(
+        "FORBIDDEN", "a connection from this proxy must begin with a PROXY header"
+    ),
+    CloseReason.PROXY_HEADER_TIMEOUT: RequestError(
+        "TIMEOUT", "the PROXY header was not completed in time"
+    ),
 }

@@ -177,6 +177,26 @@ _PORTUGUESE = {
     "this endpoint accepts only TLS": "este endereço só aceita TLS",
     "this is not an HTTP server": "este não é um servidor HTTP",
     "a PROXY header is not accepted here": "este endereço não aceita cabeçalhos PROXY",
+    "a connection from this proxy must begin with a PROXY header": (
+        "uma conexão deste proxy deve começar por um cabeçalho PROXY"
+    ),
+    "the PROXY header was not completed in time": "o cabeçalho PROXY não foi concluído a tempo",
+    "the PROXY header is not valid: {}": "o cabeçalho PROXY não é válido: {}",
+    "its line must be PROXY, TCP4 or TCP6, two addresses, two ports, and CR LF within 107 bytes": (
+        "sua linha deve ser PROXY, TCP4 ou TCP6, dois endereços, duas portas e CR LF em até 107 "
+        "bytes"
+    ),
+    "its version must be 2, its command LOCAL or PROXY": (
+        "sua versão deve ser 2, e seu comando, LOCAL ou PROXY"
+    ),
+    "its address family or transport is unknown": (
+        "sua família de endereços ou seu transporte é desconhecido"
+    ),
+    "its client sends datagrams": "seu cliente envia datagramas",
+    "it is longer than 4096 bytes": "tem mais de 4096 bytes",
+    "its length has no room for what is in it": "seu comprimento não basta para o que contém",
+    "its CRC32C checksum is wrong": "sua soma de verificação CRC32C está errada",
+    "the input ends before it is complete": "a entrada acaba antes de ele estar completo",
     "use TCP": "use TCP",
     "this reply could be taken for a request: use TCP": (
         "esta resposta poderia ser tomada por um pedido: use TCP"
