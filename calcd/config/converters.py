@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from calcd.config.endpoints import Endpoint, parse_endpoint
-from calcd.config.networks import Networks, parse_network
+from calcd.config.networks import Networks, Proxies, parse_network
 from calcd.core.errors import printable
 from calcd.core.messages import LANGUAGES, language_called
 
@@ -124,6 +124,13 @@ def endpoints(text: str) -> tuple[Endpoint, ...]:
 def networks(text: str) -> Networks:
     """Convert networks that are separated by blanks or newlines; an empty text is none."""
     return Networks(_each(text.split(), parse_network))
+
+
+def proxies(text: str) -> Proxies:
+    """Convert networks, and the word ``unix``, separated by blanks or newlines."""
+    words = text.split()
+    named = [word for word in words if word.lower() != "unix"]
+    return Proxies(Networks(_each(named, parse_network)), unix=len(named) < len(words))
 
 
 def path(text: str) -> str:

@@ -26,8 +26,12 @@ class Networks:
 
     def allows(self, host: str) -> bool:
         """Return True if ``host`` may connect; ``""``, a client of a Unix socket, always may."""
-        if not self.networks or not host:
-            return True
+        return not self.networks or not host or host in self
+
+    def __contains__(self, host: str) -> bool:
+        """Return True if the address ``host`` is in one of the networks."""
+        if not self.networks:
+            return False
         address = packed(host)
         number = int.from_bytes(address)
         return any(
@@ -48,6 +52,21 @@ class Networks:
             prefix = int(network.network_address) >> host_bits
             found[network.max_prefixlen // 8, host_bits].add(prefix)
         return found
+
+
+@dataclass(frozen=True)
+class Proxies:
+    """The proxies whose connections begin with a PROXY header: by network, or of Unix sockets."""
+
+    networks: Networks = Networks()
+    unix: bool = False
+
+    def __str__(self) -> str:
+        return ",".join(filter(None, (str(self.networks), "unix" * self.unix)))
+
+    def __contains__(self, host: str) -> bool:
+        """Return True if connections from ``host`` do; ``""`` is a client of a Unix socket."""
+        return host in self.networks if host else self.unix
 
 
 def parse_network(text: str) -> "Network":

@@ -9,7 +9,7 @@ from calcd.config import converters as to
 from calcd.config.endpoints import Endpoint
 from calcd.config.errors import ConfigError, SettingsError
 from calcd.config.file import Row, read_file
-from calcd.config.networks import Networks
+from calcd.config.networks import Networks, Proxies
 from calcd.core.decimal128 import MAX_PRECISION, NOTATIONS, ROUNDINGS
 from calcd.core.errors import printable
 from calcd.core.messages import LANGUAGES
@@ -45,6 +45,12 @@ class Settings:
     )
     allow: Networks = _setting(  # noqa: RUF009 (it is frozen)
         to.networks, "", "networks that clients may connect from, separated by blanks; empty: all"
+    )
+    proxy_protocol_from: Proxies = _setting(  # noqa: RUF009 (it is frozen)
+        to.proxies,
+        "",
+        "networks of proxies, whose connections must begin with a PROXY header, separated by "
+        "blanks; unix: those to Unix sockets too; empty: none",
     )
     tls_certificate: str = _setting(
         to.path, "", "file with the certificate for tls:// and its intermediate certificates"

@@ -15,7 +15,12 @@ _ALERTS = {"FORBIDDEN": 49, "BUSY": 80}  # access_denied, internal_error
 
 
 def refusal(code: str) -> bytes:
-    """Return the alert that tells a client, before any handshake, that it is not served."""
+    """Return the alert that tells a client, before any handshake, that it is not served.
+
+    ``b""``: there is no alert for this error.
+    """
+    if code not in _ALERTS:
+        return b""
     body = bytes((_FATAL, _ALERTS[code]))
     return bytes((_ALERT,)) + _VERSION + len(body).to_bytes(2) + body
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from calcd.config.endpoints import join_host_port
 from calcd.config.settings import Settings
+from calcd.core.closing import CloseReason
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError, printable
 from calcd.core.interpreter import Interpreter
@@ -17,9 +18,13 @@ from calcd.core.session import Session
 if TYPE_CHECKING:  # a daemon without TLS need not import ssl
     from ssl import SSLContext
 
+    from calcd.core.proxied import ProxiedSession
+    from calcd.core.proxyprotocol import Header
     from calcd.core.tls import TlsSession
 
 log = logging.getLogger(__name__)
+
+_TLS_HANDSHAKE = b"\x16"  # a record's type, its first byte (RFC 8446, section 5.1)
 
 # As accept(2) and recvmsg(2) give it: host, port and for IPv6 two more; for a Unix socket its
 # path or name.
@@ -55,15 +60,40 @@ def new_session(
     return TlsSession(tls, session)
 
 
+def new_proxied_session(
+    address: Address,
+    settings: Settings,
+    tls: bool,
+    begin: "Callable[[Header], Session | TlsSession]",
+) -> "ProxiedSession":
+    """Return a session for a new connection from a proxy; see ``ProxiedSession``."""
+    from calcd.core.proxied import ProxiedSession
+    from calcd.core.proxyprotocol import HeaderError
+
+    def refuse(error: RequestError, start: bytes) -> bytes:
+        if not isinstance(error, HeaderError):
+            return refusal(error, settings, tls)
+        if error.reason is CloseReason.BAD_PROXY_HEADER:
+            log.warning("connection %s refused: %s", name_of(address), error)
+        # Without a valid header this may be anybody, such as telnet.
+        return refusal(error, settings, tls and start.startswith(_TLS_HANDSHAKE))
+
+    return ProxiedSession(begin, refuse)
+
+
 def refuse(sock: socket.socket, error: RequestError, settings: Settings, tls: bool) -> None:
     """Tell a client that it is not served, if it is still there; before a handshake, by alert."""
-    reply = f"{error.reply(LANGUAGES[settings.language].translate)}\n".encode()
+    with suppress(OSError):
+        sock.send(refusal(error, settings, tls), socket.MSG_DONTWAIT)
+
+
+def refusal(error: RequestError, settings: Settings, tls: bool) -> bytes:
+    """Return what tells a client that it is not served; before a handshake, an alert."""
     if tls:
         from calcd.core.tls import refusal
 
-        reply = refusal(error.code)
-    with suppress(OSError):
-        sock.send(reply, socket.MSG_DONTWAIT)
+        return refusal(error.code)
+    return f"{error.reply(LANGUAGES[settings.language].translate)}\n".encode()
 
 
 def request_loggers(

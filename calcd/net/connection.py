@@ -16,11 +16,12 @@ from calcd.core.closing import CloseReason
 from calcd.core.errors import RequestError
 from calcd.core.job import Job, Outcome
 from calcd.core.session import Session
-from calcd.net.clients import Address, name_of, refuse
+from calcd.net.clients import Address, host_of, name_of, refuse
 from calcd.net.semaphore import FairSemaphore
 from calcd.net.sockopt import acknowledge_now, bytes_readable, bytes_unacked
 
 if TYPE_CHECKING:  # a daemon without TLS need not import ssl
+    from calcd.core.proxied import ProxiedSession
     from calcd.core.tls import TlsSession
 
 log = logging.getLogger(__name__)
@@ -51,21 +52,30 @@ class Connection:
 
     ``step`` does all that can be done without waiting. The serving loop calls it when the client
     has sent something; a thread calls ``run``. ``idle_since`` is when the last reply was sent, in
-    seconds of ``monotonic``.
+    seconds of ``monotonic``. ``idle_timeout`` is how long the client may take for the next request,
+    in seconds; 0: no limit. ``host`` is what limits and queues count it as.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         address: Address,
-        session: "Session | TlsSession",
+        session: "Session | TlsSession | ProxiedSession",
         settings: Settings,
         stop_fd: int,
         tls: bool = False,
+        proxied: bool = False,
     ) -> None:
-        """``address`` is the client's; ``stop_fd`` becomes readable at the stop."""
+        """``address`` is the client's; ``stop_fd`` becomes readable at the stop.
+
+        ``proxied``: it is a proxy's, until ``identify`` is called.
+        """
         self.sock, self.address = sock, address
         self._session, self._settings = session, settings
+        self._awaits_header, self._is_quiet = proxied, False
+        self.host = "" if proxied else host_of(address)
+        # A header is due like the rest of a line.
+        self.idle_timeout = settings.line_timeout if proxied else settings.idle_timeout
         self._stop_fd, self.tls = stop_fd, tls
         self._unsent = b""
         self._no_progress = False  # the last read produced no reply
@@ -116,14 +126,9 @@ class Connection:
         return not self._no_progress or monotonic() < self.idle_deadline
 
     @property
-    def idle_timeout(self) -> float:
-        """Seconds between requests; 0: no limit."""
-        return self._settings.idle_timeout
-
-    @property
     def idle_deadline(self) -> float:
         """When the client must have made its next request, in seconds of ``monotonic``."""
-        return self.idle_since + (self._settings.idle_timeout or math.inf)
+        return self.idle_since + (self.idle_timeout or math.inf)
 
     @property
     def is_within_line(self) -> bool:
@@ -135,6 +140,19 @@ class Connection:
         """Whether the client is known to send nothing more, nor to wait for anything."""
         # Under TLS, close_notify is the end of its input, and not that of the connection.
         return self._session.close_reason is _CLOSED and not (self._unsent or self.tls)
+
+    def identify(self, session: "Session | TlsSession", quiet: bool) -> None:
+        """Go on with the client that a PROXY header has named; ``address`` and ``host`` are set.
+
+        ``quiet``: the connection is not logged but at ``debug``.
+        """
+        self._session, self._is_quiet = session, quiet
+        self._awaits_header, self.idle_timeout = False, self._settings.idle_timeout
+
+    def expire(self) -> Wait | None:
+        """End the connection because its ``idle_deadline`` is over; return what to wait for."""
+        self._time_out(_READ)
+        return self.step()
 
     def stop(self) -> Wait | None:
         """End the connection of a client that has sent nothing; return what to wait for."""
@@ -192,7 +210,7 @@ class Connection:
         only_pings = 0 < session.counters.requests == session.counters.pings
         answered = session.counters.requests > session.counters.errors
         (access_log if answered else log).log(
-            logging.DEBUG if only_pings else logging.INFO,
+            logging.DEBUG if only_pings or self._is_quiet else logging.INFO,
             "connection %s ended: requests=%d errors=%d seconds=%.3f how=%s",
             name_of(self.address),
             session.counters.requests,
@@ -301,7 +319,7 @@ class Connection:
         session, settings, now = self._session, self._settings, monotonic()
         if not session.has_partial_line:
             self._line_opened = 0.0
-            if not settings.idle_timeout:
+            if not self.idle_timeout:
                 return None
             # Since the last reply: blank lines and telnet commands are no requests.
             until = self.idle_deadline
@@ -324,7 +342,7 @@ class Connection:
         elif self._only_newline_missing():
             self._line_opened = 0.0  # the next line gets a new deadline, though this one had no end
             self._unsent = session.flush_partial_line()
-        elif session.has_partial_line:
+        elif session.has_partial_line or self._awaits_header:
             self._unsent = session.time_out()
         else:
             self._end = "idle-timeout"

@@ -20,7 +20,8 @@ SPARE_DESCRIPTORS = 512
 class ConnectionLimiter:
     """Counts open connections. A limit that is reached is logged once, and so is its end.
 
-    A host is an IPv4 address or an IPv6 network of /64: each of these is what one client has.
+    A host is an IPv4 address or an IPv6 network of /64: each of these is what one client has. A
+    client of a Unix socket has none, ``""``, nor has one whose proxy has not named it yet.
 
     Methods may be called from any thread.
     """
@@ -47,20 +48,32 @@ class ConnectionLimiter:
                         "limit reached: max_connections=%d: new clients get ERR BUSY", limit
                     )
                 raise RequestError("BUSY", "{} connections are open, the server's limit", limit)
-            if host and limit_per_host and self._active_by[host] >= limit_per_host:
-                if host not in self._full_for:
-                    self._full_for.add(host)
-                    log.warning(
-                        "limit reached: max_connections_per_host=%d: clients from %s get ERR BUSY",
-                        limit_per_host,
-                        host,
-                    )
-                yours = "your /64 network" if ":" in host else "your address"
-                raise RequestError(
-                    "BUSY", "{} connections are open from {}, its limit", limit_per_host, (yours,)
-                )
+            self._add(host, limit_per_host)
             self._active += 1
-            self._active_by[host] += 1
+
+    def assign(self, host: str, settings: Settings) -> None:
+        """Count for ``host`` a connection that was counted for ``""``, which needs no new place.
+
+        Raise ``RequestError`` BUSY if the host's limit is reached: it stays counted for ``""``.
+        """
+        with self._lock:
+            self._add(counted_as(host), settings.max_connections_per_host)
+            self._subtract("", 0)
+
+    def _add(self, host: str, limit: int) -> None:
+        if host and limit and self._active_by[host] >= limit:
+            if host not in self._full_for:
+                self._full_for.add(host)
+                log.warning(
+                    "limit reached: max_connections_per_host=%d: clients from %s get ERR BUSY",
+                    limit,
+                    host,
+                )
+            yours = "your /64 network" if ":" in host else "your address"
+            raise RequestError(
+                "BUSY", "{} connections are open from {}, its limit", limit, (yours,)
+            )
+        self._active_by[host] += 1
 
     def release(self, host: str, settings: Settings) -> None:
         """Count a client out; the settings are those now in force."""
@@ -68,17 +81,20 @@ class ConnectionLimiter:
         limit, limit_per_host = settings.max_connections, settings.max_connections_per_host
         with self._lock:
             self._active -= 1
-            self._active_by[host] -= 1
-            if not self._active_by[host]:
-                del self._active_by[host]
             if self._full and _well_below(self._active, limit):
                 self._full = False
                 log.info(
                     "below the limit again: %d of max_connections=%d are open", self._active, limit
                 )
-            if host in self._full_for and _well_below(self._active_by[host], limit_per_host):
-                self._full_for.discard(host)
-                log.info("below the limit again: %d from %s are open", self._active_by[host], host)
+            self._subtract(host, limit_per_host)
+
+    def _subtract(self, host: str, limit: int) -> None:
+        self._active_by[host] -= 1
+        if not self._active_by[host]:
+            del self._active_by[host]
+        if host in self._full_for and _well_below(self._active_by[host], limit):
+            self._full_for.discard(host)
+            log.info("below the limit again: %d from %s are open", self._active_by[host], host)
 
     @property
     def active(self) -> int:

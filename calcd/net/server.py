@@ -22,7 +22,14 @@ from calcd.core.budget import CALL_LIMIT
 from calcd.core.errors import RequestError
 from calcd.core.job import Job, Outcome
 from calcd.net.acceptor import Acceptor
-from calcd.net.clients import Address, host_of, name_of, new_session, refuse
+from calcd.net.clients import (
+    Address,
+    host_of,
+    name_of,
+    new_proxied_session,
+    new_session,
+    refuse,
+)
 from calcd.net.connection import Connection, Wait
 from calcd.net.limits import ConnectionLimiter
 from calcd.net.lingering import LingeringCloser
@@ -36,6 +43,11 @@ from calcd.net.workers import Workers
 
 if TYPE_CHECKING:
     from ssl import SSLContext
+
+    from calcd.core.proxied import ProxiedSession
+    from calcd.core.proxyprotocol import Header
+    from calcd.core.session import Session
+    from calcd.core.tls import TlsSession
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +86,7 @@ class Server(socketserver.ThreadingTCPServer):
             self, listeners[0].socket.getsockname(), socketserver.BaseRequestHandler
         )
         self.settings, self.tls = settings, tls
+        self._at_accept = settings  # those in force when the last client was accepted
         self.limiter = ConnectionLimiter()
         self.registry = Registry(settings.max_connections)
         self._turns = FairSemaphore(_TURNS)
@@ -216,8 +229,7 @@ class Server(socketserver.ThreadingTCPServer):
                     next_deadline = min(next_deadline, connection.idle_deadline)
                     break
                 del clients[fd]
-                connection.end("idle-timeout")
-                self._leave_loop(connection, None)
+                self._leave_loop(connection, connection.expire())
             else:
                 del self._in_loop[timeout]
         return next_deadline
@@ -262,7 +274,7 @@ class Server(socketserver.ThreadingTCPServer):
         """Have a connection's job done; until then it costs no thread."""
         connection.waits_for_job = True
         done = partial(self._complete, connection)
-        self._workers.submit(host_of(connection.address), job, done)
+        self._workers.submit(connection.host, job, done)
 
     def _complete(self, connection: Connection, outcome: Outcome | None) -> None:
         """Go on with a connection whose job is done."""
@@ -294,14 +306,21 @@ class Server(socketserver.ThreadingTCPServer):
 
     def get_request(self) -> tuple[socket.socket, Address]:
         """Accept a client of the listener that is ready; raise OSError or MemoryError if none."""
-        return self._acceptor.accept()
+        accepted = self._acceptor.accept()
+        self._at_accept = self.settings
+        return accepted
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Count the client in, or refuse it; return whether it is to be served."""
-        host, settings = host_of(client_address), self.settings
+        """Count the client in, or refuse it; return whether it is to be served.
+
+        The client of a proxy is not known yet: a place is taken for it, and ``_identify`` decides.
+        """
+        host, settings = host_of(client_address), self._at_accept
         try:
-            if not settings.allow.allows(host):
-                raise RequestError("FORBIDDEN", "clients from {} may not connect here", host)
+            if host in settings.proxy_protocol_from:
+                host = ""
+            elif not settings.allow.allows(host):
+                raise _forbidden(host)
             self.limiter.acquire(host, settings)
         except RequestError as error:
             message = "connection %s ended: requests=0 errors=1 seconds=0.000 how=%s"
@@ -312,23 +331,55 @@ class Server(socketserver.ThreadingTCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve the client in the loop; with TLS in a thread, which waits for its handshake."""
-        settings = self.settings  # a connection keeps those that it began with
+        settings = self._at_accept  # a connection keeps those that it began with
         tls = self.tls if self._acceptor.listener.endpoint.tls else None
+        proxied = host_of(client_address) in settings.proxy_protocol_from
         try:
             if log.isEnabledFor(logging.DEBUG):  # a name takes time
                 name, active = name_of(client_address), self.limiter.active
                 log.debug("connection %s opened: open=%d", name, active)
-            session = new_session(client_address, settings, tls)
+            session: Session | TlsSession | ProxiedSession
+            if proxied:
+                begin = partial(self._identify, request, settings, tls)
+                session = new_proxied_session(client_address, settings, bool(tls), begin)
+            else:
+                session = new_session(client_address, settings, tls)
             stop_fd = self.registry.stop_fd(request)
-            connection = Connection(request, client_address, session, settings, stop_fd, bool(tls))
+            connection = Connection(
+                request, client_address, session, settings, stop_fd, bool(tls), proxied
+            )
             self.registry.add(connection)
         except BaseException:  # else nobody would know that the connection is counted
-            self.limiter.release(host_of(client_address), settings)
+            self.limiter.release("" if proxied else host_of(client_address), settings)
             raise
-        if tls:
+        if tls and not proxied:
             self._hand_over(connection, _READ)
         else:
             self._serve_in_loop(connection, new=True)
+
+    def _identify(
+        self, sock: socket.socket, settings: Settings, tls: "SSLContext | None", header: "Header"
+    ) -> "Session | TlsSession":
+        """Begin to serve the client that a PROXY header names; return its session.
+
+        Raise ``RequestError`` if it may not connect. Called in the loop or in a thread. A
+        connection finds itself by its socket, as a reference to it would make a cycle.
+        """
+        connection = self.registry.get(sock)
+        if connection is None:
+            raise LookupError("a connection that is served must be registered")
+        if host := header.host:
+            proxy, connection.address = connection.address, (host, header.port)
+            if log.isEnabledFor(logging.DEBUG):
+                name = name_of(connection.address)
+                log.debug("connection %s comes from the proxy %s", name, name_of(proxy))
+            if not settings.allow.allows(host):
+                raise _forbidden(host)
+            self.limiter.assign(host, self.settings)
+            connection.host = host
+        session = new_session(connection.address, settings, tls)
+        connection.identify(session, quiet=header.of_proxy)
+        return session
 
     # The end of a connection
 
@@ -354,7 +405,7 @@ class Server(socketserver.ThreadingTCPServer):
             except Exception:
                 self.handle_error(request, connection.address)
             # Before the close: a client that sees its connection end may come again at once.
-            self.limiter.release(host_of(connection.address), self.settings)
+            self.limiter.release(connection.host, self.settings)
         self._lingering.close(request, connection is not None and connection.closed_by_client)
         self.registry.remove(request)  # the last thing: a drain waits for it
 
@@ -411,3 +462,7 @@ class Server(socketserver.ThreadingTCPServer):
                 self._poll.close()
                 os.close(self._wake_fd)
                 self.registry.close()
+
+
+def _forbidden(host: str) -> RequestError:
+    return RequestError("FORBIDDEN", "clients from {} may not connect here", host)

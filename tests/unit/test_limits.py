@@ -127,3 +127,23 @@ def test_nothing_is_kept_for_a_host_that_has_left() -> None:
     assert kept
     assert all(len(value) == 0 for value in kept.values()), kept
     assert limiter.active == 0
+
+
+def test_a_client_that_becomes_known_counts_for_its_host() -> None:
+    limiter = ConnectionLimiter()
+    for host in ("192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1"):
+        limiter.acquire("", limits(4, 2))
+        limiter.assign(host, limits(4, 2))
+    assert limiter.active == 3
+    limiter.acquire("", limits(4, 2))
+    with pytest.raises(RequestError, match="2 connections are open from your address"):
+        limiter.assign("192.0.2.1", limits(4, 2))
+    assert limiter.active == 4  # it is still counted
+    assert "the server's limit" in acquired(limiter, "", 4, 2)
+    limiter.release("", limits(4, 2))
+    limiter.release("192.0.2.1", limits(4, 2))
+    assert acquired(limiter, "192.0.2.1", 4, 2) == ""
+    for host in ("192.0.2.1", "192.0.2.1", "2001:db8::2"):
+        limiter.release(host, limits(4, 2))
+    assert limiter.active == 0
+    assert not limiter._active_by

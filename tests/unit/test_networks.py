@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calcd.config.networks import Networks, counted_as, parse_network
+from calcd.config.networks import Networks, Proxies, counted_as, parse_network
 
 
 def networks(text: str) -> Networks:
@@ -170,3 +170,26 @@ def test_an_ipv6_host_counts_as_its_network(host: Address) -> None:
         assert ipaddress.ip_network(counted) == ipaddress.ip_network((host, 64), strict=False)
     else:
         assert ipaddress.ip_address(counted) == getattr(host, "ipv4_mapped", None) or host
+
+
+# Proxies
+
+
+def test_proxies_are_told_by_network_and_those_of_unix_sockets_by_a_word() -> None:
+    nobody = Proxies()
+    assert not any(host in nobody for host in ("", "192.0.2.1", "::1"))
+    some = Proxies(networks("192.0.2.0/30 ::1"))
+    assert [
+        host for host in ("", "192.0.2.1", "::ffff:192.0.2.2", "192.0.2.4", "::1") if host in some
+    ] == [
+        "192.0.2.1",
+        "::ffff:192.0.2.2",
+        "::1",
+    ]
+    assert str(some) == "192.0.2.0/30,::1/128"
+    both = Proxies(networks("::1"), unix=True)
+    assert "" in both
+    assert "::1" in both
+    assert str(both) == "::1/128,unix"
+    assert str(Proxies(unix=True)) == "unix"
+    assert str(nobody) == ""

@@ -10,7 +10,7 @@ from helpers import ROOT
 from calcd.config import settings as module
 from calcd.config.errors import ConfigError, SettingsError
 from calcd.config.file import Row, read_file
-from calcd.config.networks import Networks, parse_network
+from calcd.config.networks import Networks, Proxies, parse_network
 from calcd.config.settings import (
     SETTINGS,
     Settings,
@@ -96,7 +96,8 @@ def test_the_settings_in_force_are_shown_as_they_are_written() -> None:
     )
     shown = str(settings)
     assert shown.startswith(
-        "listen=tcp://[::1]:1,unix:///a?mode=0660 allow=::1/128,10.0.0.0/8 tls_certificate= "
+        "listen=tcp://[::1]:1,unix:///a?mode=0660 allow=::1/128,10.0.0.0/8 "
+        "proxy_protocol_from= tls_certificate= "
     )
     assert " idle_timeout=31622400 " in shown
     assert " reuse_port=yes " in shown
@@ -360,6 +361,9 @@ def test_options_override_the_file_and_the_file_the_defaults(
         ("user", "www-data", "www-data"),
         ("allow", "", Networks()),
         ("allow", " \n", Networks()),
+        ("proxy_protocol_from", "", Proxies()),
+        ("proxy_protocol_from", "Unix", Proxies(unix=True)),
+        ("proxy_protocol_from", "::1\nunix", Proxies(Networks((parse_network("::1"),)), unix=True)),
         ("allow", "::1\n10.0.0.0/8", Networks((parse_network("::1"), parse_network("10.0.0.0/8")))),
         ("tls_certificate", "/a", "/a"),
         ("tls_client_ca", "", ""),
@@ -405,6 +409,8 @@ def test_a_number_is_written_in_plain_ascii_digits(name: str, text: str) -> None
         ("user", "a b", "a name without blanks"),
         ("group", "a\nb", "a name without blanks"),
         ("allow", "localhost", "a network or address: 192.168.1.0/24, 2001:db8::/32, ::1"),
+        ("proxy_protocol_from", "unix://", "a network or address: 192.168.1.0/24, "),
+        ("proxy_protocol_from", "10.0.0.1/8", "10.0.0.0/8 for the network, or 10.0.0.1 for "),
         ("allow", "::1 10.0.0.1/8", "10.0.0.0/8 for the network, or 10.0.0.1 for that address"),
         ("listen", "unix:///a?mode=9", "a mode in octal digits, such as mode=0660, not 'mode=9'"),
         ("listen", "tls://a:1", "tls_certificate to be set too, to a file's path"),
