@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from calcd.config.endpoints import join_host_port
+from calcd.config.networks import packed
 from calcd.config.settings import Settings
 from calcd.core.closing import CloseReason
 from calcd.core.decimal128 import Arithmetic
@@ -39,6 +40,13 @@ def name_of(address: Address) -> str:
 def host_of(address: Address) -> str:
     """Return a client's host; ``""`` for a Unix socket."""
     return address[0] if isinstance(address, tuple) else ""
+
+
+def is_address(address: Address, host: str, port: int) -> bool:
+    """Return whether an address has this host, which is one in digits or ``""``, and this port."""
+    if not (host and isinstance(address, tuple)):
+        return False
+    return address[1] == port and packed(address[0]) == packed(host)
 
 
 def new_arithmetic(settings: Settings) -> Arithmetic:

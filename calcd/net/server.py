@@ -25,6 +25,7 @@ from calcd.net.acceptor import Acceptor
 from calcd.net.clients import (
     Address,
     host_of,
+    is_address,
     name_of,
     new_proxied_session,
     new_session,
@@ -362,14 +363,17 @@ class Server(socketserver.ThreadingTCPServer):
     ) -> "Session | TlsSession":
         """Begin to serve the client that a PROXY header names; return its session.
 
-        Raise ``RequestError`` if it may not connect. Called in the loop or in a thread. A
-        connection finds itself by its socket, as a reference to it would make a cycle.
+        Raise ``RequestError`` if it may not connect. A health check of version 1 names the proxy's
+        own end of the connection, as the specification recommends (section 2.1). Called in the
+        loop or in a thread. The connection is found by its socket: a reference would make a cycle.
         """
         connection = self.registry.get(sock)
         if connection is None:
             raise LookupError("a connection that is served must be registered")
-        if host := header.host:
-            proxy, connection.address = connection.address, (host, header.port)
+        proxy, host = connection.address, header.host
+        of_proxy = header.of_proxy or is_address(proxy, host, header.port)
+        if host and not of_proxy:
+            connection.address = (host, header.port)
             if log.isEnabledFor(logging.DEBUG):
                 name = name_of(connection.address)
                 log.debug("connection %s comes from the proxy %s", name, name_of(proxy))
@@ -378,7 +382,7 @@ class Server(socketserver.ThreadingTCPServer):
             self.limiter.assign(host, self.settings)
             connection.host = host
         session = new_session(connection.address, settings, tls)
-        connection.identify(session, quiet=header.of_proxy)
+        connection.identify(session, quiet=of_proxy)
         return session
 
     # The end of a connection

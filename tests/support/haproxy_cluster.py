@@ -84,6 +84,7 @@ class HaproxyCluster:
         self._settings(name).touch()
         command = [*self._machines[name].enter, sys.executable, "-m", "calcd"]
         options = ["-c", str(self._settings(name)), "-l", f"tcp://{SERVERS[name]}:12000"]
+        options += ["--proxy-protocol-from", PROXY]
         log_file = self._directory / f"{name}-{len(list(self._directory.iterdir()))}.log"
         self.daemons[name] = Daemon([*command, *options], log_file)
 

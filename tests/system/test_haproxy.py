@@ -154,7 +154,8 @@ def test_it_goes_with_the_settings_defaults() -> None:
         )
     }
     assert number["timeout client"] > settings.idle_timeout < number["timeout server"]
-    assert number["timeout client-fin"] == settings.send_timeout == number["timeout server-fin"]
+    assert number["timeout client-fin"] == settings.send_timeout
+    assert "timeout server-fin" not in number  # a reply may take longer than any such time
     assert number["maxconn"] < settings.max_connections  # the last one: a server's
     assert settings.max_connections_per_host == 0
 
