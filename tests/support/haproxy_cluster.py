@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import network_namespaces
 from helpers import ROOT, TIMEOUT, Daemon, request_all, wait_until
@@ -19,6 +20,7 @@ SERVERS: dict[str, str] = dict(
     re.findall(r"^ +server (\S+) ([\d.]+):12000$", CONFIGURATION.read_text(), re.MULTILINE)
 )
 PROXY, CLIENT = "192.0.2.1", "192.0.2.100"
+PROXY6, CLIENT6 = "2001:db8::1", "2001:db8::100"
 
 # What HAProxy's package gives it, on a machine that has these directories for itself.
 PREPARE = """
@@ -34,8 +36,13 @@ cat "$1" "$2" >/etc/haproxy/calcd.pem
 class HaproxyCluster:
     """HAProxy, the servers that its configuration names, and a machine for clients."""
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
+    def __init__(self, directory: Path, stack: ExitStack, changes: Mapping[str, str]) -> None:
         self._directory = directory
+        configuration = CONFIGURATION.read_text()
+        for shipped, changed in changes.items():
+            assert shipped in configuration
+            configuration = configuration.replace(shipped, changed)
+        (directory / "haproxy.cfg").write_text(configuration)
         self._proxy, self.client, *machines = network_namespaces.star(
             stack, PROXY, CLIENT, *SERVERS.values()
         )
@@ -51,7 +58,13 @@ class HaproxyCluster:
         name = "-subj /CN=localhost -addext subjectAltName=DNS:localhost"
         files = ["-out", str(self.certificate), "-keyout", str(key)]
         subprocess.run([*make.split(), *name.split(), *files], capture_output=True, check=True)
-        self._proxy.run(PREPARE, CONFIGURATION, self.certificate, key)
+        self._proxy.run(PREPARE, directory / "haproxy.cfg", self.certificate, key)
+        # IPv6 between the client and HAProxy alone.
+        for machine, cable, address in (
+            (self._proxy, "eth1", PROXY6),
+            (self.client, "eth0", CLIENT6),
+        ):
+            machine.run(f"ip address add {address}/64 dev {cable} nodad")
 
         self._log = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         self._log.setblocking(False)
@@ -163,7 +176,9 @@ class Conversation(subprocess.Popen[bytes]):
 
 
 @contextmanager
-def cluster_in(directory: Path) -> Iterator[HaproxyCluster]:
-    """Give a cluster that is gone in the end."""
+def cluster_in(
+    directory: Path, changes: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[HaproxyCluster]:
+    """Give a cluster that is gone in the end; ``changes`` are made to the configuration."""
     with ExitStack() as stack:
-        yield HaproxyCluster(directory, stack)
+        yield HaproxyCluster(directory, stack, changes)

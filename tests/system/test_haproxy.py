@@ -1,6 +1,8 @@
 """The shipped HAProxy configuration, with real servers, each on a machine of its own."""
 
+import os
 import re
+import select
 import shutil
 import signal
 import sys
@@ -13,19 +15,22 @@ import network_namespaces
 import pytest
 from haproxy_cluster import (
     CLIENT,
+    CLIENT6,
     CONFIGURATION,
     PROXY,
+    PROXY6,
     SERVERS,
     Conversation,
     HaproxyCluster,
     cluster_in,
 )
-from helpers import ROOT, TIMEOUT, wait_until
+from helpers import ROOT, TIMEOUT, Daemon, wait_until
 from load import load_on
 
 from calcd.config.settings import Settings
 
 CLIENTS = 4  # that ask all the while, without TLS and with it
+LONG = 12  # seconds: longer than a half-closed connection had, which was 10
 BATCH = b"SUB 1234.5678 0.0078\n" * 50_000  # one MB
 BATCH_REPLIES = b"1234.5600\n" * 50_000
 
@@ -252,6 +257,91 @@ def test_its_log_has_the_clients_addresses(
         return bool(re.search(rf" {CLIENT}:\d+ .* calcd calcd/calcd\d ", "".join(seen)))
 
     wait_until(logged, f"the client's line in {seen}")
+
+
+def workers_of(daemon: Daemon) -> list[int]:
+    """Return the processes of expensive lines."""
+    tasks = Path(f"/proc/{daemon.process.pid}/task").iterdir()
+    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
+
+def test_replies_that_take_long_come_though_the_client_has_half_closed(
+    cluster: HaproxyCluster,
+) -> None:
+    """Longer than ``timeout server-fin`` was, as when many clients wait for expensive sums."""
+    cluster.wait_for_checks()
+    for name, daemon in cluster.daemons.items():
+        cluster.set(name, "workers = 1")
+        daemon.logs("settings in force: .* workers=1 ")
+    expensive = b"PRECISION 1000\nEXP 0.1234\nEXP 0.4321\n"
+    with ExitStack() as stack:
+        for _ in SERVERS:  # each has its workers then
+            first = stack.enter_context(cluster.talk(f"nc.openbsd {PROXY} 12000"))
+            stack.callback(first.kill)
+            assert first.ask(expensive) == b"1000\n"
+            assert all(first.ask(b"").startswith(each) for each in (b"1.131", b"1.540"))
+        assert cluster.current() == [1, 1, 1]
+        workers = [pid for daemon in cluster.daemons.values() for pid in workers_of(daemon)]
+        assert len(workers) == len(SERVERS)
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        clients = []
+        for _ in range(10):
+            clients.append(stack.enter_context(cluster.talk(f"nc.openbsd -N {PROXY} 12000")))
+            stack.callback(clients[-1].kill)
+            stdin, stdout = clients[-1].stdin, clients[-1].stdout
+            assert stdin
+            assert stdout
+            stdin.write(expensive)
+            stdin.close()
+            assert stdout.readline() == b"1000\n"
+        ended = select.select([each.stdout for each in clients if each.stdout], [], [], LONG)[0]
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+        assert ended == []
+        for client in clients:
+            assert client.stdout
+            assert client.stdout.read().count(b"\n") == 2
+
+
+def test_calcd_sees_the_clients(idle_cluster: HaproxyCluster) -> None:
+    idle_cluster.set("calcd1", f"allow = {CLIENT}")
+    idle_cluster.set("calcd2", "allow = 198.51.100.0/24")  # whose checks are answered too
+    for name in ("calcd1", "calcd2"):
+        idle_cluster.daemons[name].logs("settings in force: .* allow=(?!127)\\S", 1)
+    kinds = set()
+    for _ in range(3 * len(SERVERS)):
+        with idle_cluster.talk(f"nc.openbsd -N {PROXY} 12000") as client:
+            output, _ = client.communicate(b"SOMA 2 2\n", timeout=TIMEOUT)
+        kinds.add(output)
+    assert kinds == {b"4\n", f"ERR FORBIDDEN clients from {CLIENT} may not connect here\n".encode()}
+    idle_cluster.daemons["calcd1"].logs(rf"connection {CLIENT}:\d+ ended: requests=1 errors=0 ")
+    idle_cluster.daemons["calcd2"].logs(rf"connection {CLIENT}:\d+ ended: .* how=forbidden")
+    assert f"connection {PROXY}:" not in idle_cluster.daemons["calcd1"].log
+    for name in ("calcd1", "calcd2"):
+        idle_cluster.set(name, "")
+
+
+@pytest.mark.parametrize("version", ["send-proxy", "send-proxy-v2"])
+def test_clients_over_ipv6_are_seen_in_either_version(tmp_path: Path, version: str) -> None:
+    changes = {"send-proxy-v2 check-send-proxy": f"{version} check-send-proxy"}
+    with cluster_in(tmp_path, changes | {"bind :12000\n": "bind :::12000 v4v6\n"}) as cluster:
+        cluster.wait_for_checks()
+        for name in SERVERS:
+            cluster.set(name, f"allow = {CLIENT} {CLIENT6}")
+            cluster.daemons[name].logs("settings in force: .* allow=192")
+        for proxy in (PROXY6, PROXY):
+            with cluster.talk(f"nc.openbsd -N {proxy} 12000") as client:
+                output, _ = client.communicate(b"SOMA 2 2\n", timeout=TIMEOUT)
+            assert output == b"4\n"
+
+        def logged() -> list[str]:
+            log = "".join(daemon.log for daemon in cluster.daemons.values())
+            return sorted(re.findall(r"connection (\S+):\d+ ended: requests=1 errors=0 ", log))
+
+        wait_until(lambda: len(logged()) >= 2, "both clients in the log")
+        assert logged() == [CLIENT, f"[{CLIENT6}]"]
+        assert [cluster.stat(name, "chkdown") for name in SERVERS] == ["0"] * len(SERVERS)
 
 
 def test_a_full_server_keeps_its_clients_and_gets_no_more(
