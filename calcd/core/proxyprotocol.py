@@ -5,12 +5,15 @@ HAProxy's doc/proxy-protocol.txt (revision of 2020/03/05) specifies both version
 """
 
 import re
-from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from calcd.core.closing import ERRORS, CloseReason
 from calcd.core.errors import RequestError
 from calcd.core.preamble import PROXY_SIGNATURE
+
+if TYPE_CHECKING:  # slow to import, and only IPv6 clients of proxies need it
+    from ipaddress import IPv6Address
 
 MAX_LINE = 107  # bytes of version 1, with CR LF
 # Bytes of version 2. Its length field allows 65,551, but a header "is always smaller than an MSS";
@@ -49,8 +52,7 @@ class HeaderError(RequestError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """A complete header, of ``size`` bytes.
 
     ``host`` and ``port`` are the client's, an IPv4 address for one that is mapped to IPv6;
@@ -89,22 +91,31 @@ def _parse_line(data: bytes) -> Header | None:
 
     What follows UNKNOWN is ignored.
     """
-    may_be_unknown = _UNKNOWN.startswith(data[: len(_UNKNOWN)])
     end = data.find(b"\r\n", 0, MAX_LINE) + 2
     if end < 2:
+        may_be_unknown = _UNKNOWN.startswith(data[: len(_UNKNOWN)])
         if len(data) < MAX_LINE and (may_be_unknown or b"\n" not in data):
             return None
         raise _invalid_line()
     line = data[:end]
-    if _UNKNOWN_LINE.fullmatch(line):
-        return Header(end, of_proxy=True)
     found = _LINE.fullmatch(line)
-    if not found or max(map(int, found.group(4, 5))) > _MAX_PORT:
+    if not found:
+        if _UNKNOWN_LINE.fullmatch(line):
+            return Header(end, of_proxy=True)
         raise _invalid_line()
-    if found[1]:
-        return Header(end, found[1].decode(), int(found[4]))
-    host, _ = map(_ipv6, found.group(2, 3))
-    return Header(end, host, int(found[4]))
+    ipv4, source, destination, port, other_port = found.groups()
+    if int(port) > _MAX_PORT or int(other_port) > _MAX_PORT:
+        raise _invalid_line()
+    if ipv4:
+        return Header(end, ipv4.decode(), int(port))
+    from ipaddress import IPv6Address
+
+    try:
+        host = _text(IPv6Address(source.decode()))
+        IPv6Address(destination.decode())
+    except ValueError:
+        raise _invalid_line() from None
+    return Header(end, host, int(port))
 
 
 def _invalid_line() -> HeaderError:
@@ -113,20 +124,8 @@ def _invalid_line() -> HeaderError:
     )
 
 
-def _ipv6(text: bytes) -> str:
-    from ipaddress import IPv6Address  # slow to import, and only proxies need it
-
-    try:
-        return _canonical(IPv6Address(text.decode()).packed)
-    except ValueError:
-        raise _invalid_line() from None
-
-
-def _canonical(packed: bytes) -> str:
-    """Return the text of an IPv6 address; of an IPv4 one if it stands for that."""
-    from ipaddress import IPv6Address
-
-    address = IPv6Address(packed)
+def _text(address: "IPv6Address") -> str:
+    """Return the text of an address; of an IPv4 one if it stands for that."""
     return str(address.ipv4_mapped or address)
 
 
@@ -161,8 +160,11 @@ def _parse_block(data: bytes) -> Header | None:
     if family == _UNIX:
         return Header(size)
     source, port = data[_FIXED : _FIXED + length], int.from_bytes(data[end - _PORTS : end - 2])
-    host = _canonical(source) if family == _INET6 else ".".join(map(str, source))
-    return Header(size, host, port)
+    if family == _INET:
+        return Header(size, ".".join(map(str, source)), port)
+    from ipaddress import IPv6Address
+
+    return Header(size, _text(IPv6Address(source)), port)
 
 
 def _check_tlvs(block: bytes, begin: int) -> None:

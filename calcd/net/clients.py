@@ -76,9 +76,10 @@ def new_proxied_session(
 ) -> "ProxiedSession":
     """Return a session for a new connection from a proxy; see ``ProxiedSession``."""
     from calcd.core.proxied import ProxiedSession
-    from calcd.core.proxyprotocol import HeaderError
 
     def refuse(error: RequestError, start: bytes) -> bytes:
+        from calcd.core.proxyprotocol import HeaderError
+
         if not isinstance(error, HeaderError):
             return refusal(error, settings, tls)
         if error.reason is CloseReason.BAD_PROXY_HEADER:

@@ -87,7 +87,8 @@ class Server(socketserver.ThreadingTCPServer):
             self, listeners[0].socket.getsockname(), socketserver.BaseRequestHandler
         )
         self.settings, self.tls = settings, tls
-        self._at_accept = settings  # those in force when the last client was accepted
+        # Of the client that was accepted last: the settings then, and whether a proxy connected.
+        self._at_accept, self._is_proxy = settings, False
         self.limiter = ConnectionLimiter()
         self.registry = Registry(settings.max_connections)
         self._turns = FairSemaphore(_TURNS)
@@ -307,9 +308,10 @@ class Server(socketserver.ThreadingTCPServer):
 
     def get_request(self) -> tuple[socket.socket, Address]:
         """Accept a client of the listener that is ready; raise OSError or MemoryError if none."""
-        accepted = self._acceptor.accept()
-        self._at_accept = self.settings
-        return accepted
+        sock, address = self._acceptor.accept()
+        self._at_accept = settings = self.settings
+        self._is_proxy = host_of(address) in settings.proxy_protocol_from
+        return sock, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Count the client in, or refuse it; return whether it is to be served.
@@ -318,7 +320,7 @@ class Server(socketserver.ThreadingTCPServer):
         """
         host, settings = host_of(client_address), self._at_accept
         try:
-            if host in settings.proxy_protocol_from:
+            if self._is_proxy:
                 host = ""
             elif not settings.allow.allows(host):
                 raise _forbidden(host)
@@ -334,7 +336,7 @@ class Server(socketserver.ThreadingTCPServer):
         """Serve the client in the loop; with TLS in a thread, which waits for its handshake."""
         settings = self._at_accept  # a connection keeps those that it began with
         tls = self.tls if self._acceptor.listener.endpoint.tls else None
-        proxied = host_of(client_address) in settings.proxy_protocol_from
+        proxied = self._is_proxy
         try:
             if log.isEnabledFor(logging.DEBUG):  # a name takes time
                 name, active = name_of(client_address), self.limiter.active

@@ -45,6 +45,7 @@ MECHANISMS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "interval": mechanisms.interval,
     "memory": mechanisms.memory,
     "networks": mechanisms.networks,
+    "proxy": mechanisms.proxy,
     "workers": mechanisms.workers,
     "profile": profiles.measure,
 }

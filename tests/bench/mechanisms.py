@@ -75,6 +75,36 @@ def networks(bench: Bench) -> Iterator[Row]:
         yield Row(what, "/s", measured["with"], "none", measured["none"])
 
 
+# Of 10.1.2.3, all of it ASCII.
+_PROXY_HEADERS = {
+    "version 1": "PROXY TCP4 10.1.2.3 10.1.2.4 40000 12000\r\n",
+    "version 2": "\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c\n\1\2\3\n\1\2\4\x0f\x20\x2e\x60",
+}
+
+
+def proxy(bench: Bench) -> Iterator[Row]:
+    """What a PROXY header costs: clients that connect, ask once and close."""
+    with ExitStack() as stack:
+        plain = stack.enter_context(bench.calcd("plain"))
+        trusting = stack.enter_context(
+            bench.calcd("proxied", "--proxy-protocol-from", "127.0.0.0/8")
+        )
+        clients = {"none": Contestant("none", sums.calcd, str(plain.port))}
+        pairs = [sums.calcd(asked) for asked in bench.sums]
+        for version, header in _PROXY_HEADERS.items():
+            file = bench.directory / f"{version}.sums"
+            sums.write(file, ((header + request, reply) for request, reply in pairs))
+            clients[version] = Contestant(version, sums.calcd, str(trusting.port), file)
+
+        def rate(whom: Contestant) -> float:
+            return bench.ask(whom, 16, 0).rate
+
+        measured = bench.by_turns({name: partial(rate, whom) for name, whom in clients.items()})
+    for version in _PROXY_HEADERS:
+        what = f"connect, ask, close, behind a header of {version}"
+        yield Row(what, "/s", measured[version], "none", measured["none"])
+
+
 def workers(bench: Bench) -> Iterator[Row]:
     """What worker processes give for lines of 10 ms, and what they cost for lines of 1 ms."""
     rates = {
