@@ -48,15 +48,19 @@ def _check_properties() -> int:
 
 
 def _run_random(streams: int, seed: int) -> None:
-    from .streams import check, random_stream
+    from .streams import check, check_proxied, mutated, random_header, random_stream
 
     began = time.monotonic()
     for number in range(streams):
-        stream = random_stream(Random(seed + number))
+        random = Random(seed + number)
+        stream, header = random_stream(random), random_header(random)
+        for _ in range(random.randrange(3)):
+            header = mutated(random, header)
         try:
             check(stream)
+            check_proxied(header, stream)
         except Exception:
-            print(f"found with --seed {seed + number}, its first stream: {stream!r}")
+            print(f"found with --seed {seed + number}, its first stream: {stream!r} or {header!r}")
             raise
     print(f"{streams} streams from --seed {seed}: no fault, {time.monotonic() - began:.1f} s")
 
@@ -65,14 +69,18 @@ def _run_guided(options: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["calcd"]):
-        from .streams import check, mutated
+        from .streams import check, check_proxied, mutated
 
     def mutate(stream: bytes, most: int, seed: int) -> bytes:
         random = Random(seed)
         blind = random.randrange(2) == 0
         return bytes(atheris.Mutate(stream, most)) if blind else mutated(random, stream)[:most]
 
-    atheris.Setup([sys.argv[0], "-max_len=400", *options], check, custom_mutator=mutate)
+    def check_both(stream: bytes) -> None:
+        check(stream)
+        check_proxied(stream, b"")
+
+    atheris.Setup([sys.argv[0], "-max_len=400", *options], check_both, custom_mutator=mutate)
     atheris.Fuzz()  # ends the process
 
 

@@ -3,7 +3,11 @@
 import re
 from random import Random
 
+import proxy_headers as headers
+from proxied import Proxied
 from sessions import answered, new_session
+
+from calcd.core.session import Session
 
 MAX_LINE = 60  # short, so that lines often exceed it
 
@@ -24,6 +28,7 @@ _WORDS = (
     *(b"GET / HTTP/1.1", b"PRI * HTTP/2.0", b"PROXY UNKNOWN", b"PROXY TCP4 1.1.1.1 1.1.1.2 1 2"),
 )
 _HTTP = rb"[!#-'*+.^-z|~0-9A-Z-]+ (?:/[^ ]*|\*|[^ /:]+:[^ ]*) HTTP/[0-9]\.[0-9]"
+_WITHOUT_HEADER = ("closed", "no-proxy-header", "bad-proxy-header")
 _FOREIGN = re.compile(_HTTP + rb"|PROXY (?:TCP4|TCP6|UNKNOWN)(?: .*)?", re.DOTALL)
 
 
@@ -39,6 +44,25 @@ def random_stream(random: Random) -> bytes:
     for _ in range(random.randrange(6)):
         stream = mutated(random, stream)
     return stream
+
+
+def random_header(random: Random) -> bytes:
+    """Return a valid PROXY header of either version."""
+    address = random.choice(("203.0.113.7", "2001:db8::7", "::ffff:203.0.113.7"))
+    tlvs = [
+        headers.tlv(random.choice((headers.NOOP, 1, 2, 5, 0x20, 0xE0)), random.randbytes(size))
+        for size in random.choices(range(40), k=random.randrange(4))
+    ]
+    return random.choice(
+        (
+            headers.line(address, random.randrange(1 << 16)),
+            headers.addressed(address, random.randrange(1 << 16), *tlvs),
+            headers.checked(address, random.randrange(1 << 16), *tlvs),
+            headers.block(random.randbytes(random.randrange(20)), headers.LOCAL),
+            headers.block(bytes(216), family=headers.UNIX, transport=headers.STREAM),
+            b"PROXY UNKNOWN" + random.choice((b"", b" x\ny")) + b"\r\n",
+        )
+    )
 
 
 def mutated(random: Random, stream: bytes) -> bytes:
@@ -76,6 +100,32 @@ def check(stream: bytes) -> None:
     size = 1 + (stream[0] % 23 if stream else 0)
     pieces = [stream[begin : begin + size] for begin in range(0, len(stream), size)]
     assert _answered(pieces) == whole, (stream, size)
+
+
+def check_proxied(start: bytes, stream: bytes) -> None:
+    """Raise AssertionError if a connection from a proxy breaks a rule with these bytes.
+
+    ``start`` may be a header or anything else.
+    """
+    whole, cut = Proxied(_new_session), Proxied(_new_session)
+    data = start + stream
+    size = 1 + (data[-1] % 23 if data else 0)
+    replies = whole.take(*filter(None, [data]), b"")
+    pieces = [data[begin : begin + size] for begin in range(0, len(data), size)]
+    assert cut.take(*pieces, b"") == replies, (data, size)
+    assert (cut.headers, cut.errors == []) == (whole.headers, whole.errors == []), (data, size)
+    assert cut.current.close_word == whole.current.close_word, (data, size)
+    if whole.headers:
+        (header,) = whole.headers
+        assert replies == _answered([data[header.size :]] if data[header.size :] else []), data
+    else:
+        assert replies.count(b"\n") == whole.first.counters.errors == len(whole.errors), data
+        assert whole.first.close_word in _WITHOUT_HEADER, data
+        assert replies or not data, data
+
+
+def _new_session() -> Session:
+    return new_session(max_line=MAX_LINE)
 
 
 def _answered(reads: list[bytes]) -> bytes:

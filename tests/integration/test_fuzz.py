@@ -18,7 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from service import Report
 
-from tests.fuzz.streams import MAX_LINE, check, random_stream, replies_due
+from tests.fuzz.streams import (
+    MAX_LINE,
+    check,
+    check_proxied,
+    mutated,
+    random_header,
+    random_stream,
+    replies_due,
+)
 
 CONNECTIONS, AT_ONCE = 3000, 8
 
@@ -33,6 +41,16 @@ def test_any_bytes_get_what_is_due_however_they_are_cut(stream: bytes) -> None:
 @given(st.integers(0, 1 << 32))
 def test_requests_gone_wrong_get_what_is_due_however_they_are_cut(seed: int) -> None:
     check(random_stream(Random(seed)))
+
+
+@settings(max_examples=500)
+@given(st.integers(0, 1 << 32), st.integers(0, 2))
+def test_any_bytes_of_a_proxy_get_what_is_due_however_they_are_cut(seed: int, times: int) -> None:
+    random = Random(seed)
+    header = random_header(random)
+    for _ in range(times):
+        header = mutated(random, header)
+    check_proxied(header, random_stream(random))
 
 
 def run_fuzz(directory: Path, *options: str) -> str:
@@ -64,10 +82,12 @@ def test_streams_that_atheris_finds_get_what_is_due(tmp_path: Path) -> None:
     assert covered[-1] > covered[0]  # it sees where the streams lead
 
 
-def converse(daemon: Daemon, seed: int) -> None:
+def converse(daemon: Daemon, seed: int, behind_proxy: bool) -> None:
     """Send a stream, cut anywhere; look at what comes back, or leave without doing so."""
     random = Random(seed)
-    stream = random_stream(random)
+    requests = stream = random_stream(random)
+    if behind_proxy:
+        stream = random_header(random) + stream
     with daemon.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         begin = 0
@@ -85,28 +105,34 @@ def converse(daemon: Daemon, seed: int) -> None:
             replies = read_all(connection)
             assert b"ERR INTERNAL" not in replies, (seed, replies)
             assert replies == b"" or replies.endswith(b"\n"), (seed, replies)
-            assert replies_due(stream) in (None, replies.count(b"\n")), (seed, replies)
+            assert replies_due(requests) in (None, replies.count(b"\n")), (seed, replies)
 
 
-@pytest.mark.parametrize("code", ["", ALL_JOBS], ids=["as it is", "by workers"])
+@pytest.mark.parametrize(
+    ("code", "behind_proxy"),
+    [("", False), ("", True), (ALL_JOBS, False)],
+    ids=["as it is", "behind a proxy", "by workers"],
+)
 def test_a_live_daemon_withstands_thousands_of_such_clients(
-    start_daemon: Daemons, report: Report, code: str
+    start_daemon: Daemons, report: Report, code: str, behind_proxy: bool
 ) -> None:
     # Without an answer to silence: what a machine takes its time for would be one.
     options = ("--max-line", str(MAX_LINE), "--message-wait", "0", "--workers", "1")
-    daemon = start_daemon(*options, code=code)
-    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"  # by then it has its worker
+    proxies = "127.0.0.0/8" if behind_proxy else ""
+    header = b"PROXY UNKNOWN\r\n" if behind_proxy else b""
+    daemon = start_daemon(*options, "--proxy-protocol-from", proxies, code=code)
+    assert daemon.ask(header + b"SOMA 2 2\n") == b"4\n"  # by then it has its worker
     before = Usage.of(daemon)
 
     def all_converse(seeds: Iterable[int]) -> None:
         with ThreadPoolExecutor(AT_ONCE) as clients:
-            for each in [clients.submit(converse, daemon, seed) for seed in seeds]:
+            for each in [clients.submit(converse, daemon, seed, behind_proxy) for seed in seeds]:
                 each.result()
 
     all_converse(range(CONNECTIONS // 3))  # until it has what it needs at the most
     meanwhile = Usage.of(daemon)
     all_converse(range(CONNECTIONS // 3, CONNECTIONS))
-    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+    assert daemon.ask(header + b"SOMA 2 2\n") == b"4\n"
     grown = Usage.of(daemon).memory - meanwhile.memory
     report(f"{CONNECTIONS} connections; memory grew by {grown} KiB after the first third")
     assert grown < 4096

@@ -1,7 +1,6 @@
 """A session that waits for a PROXY header: when its client's begins, and with which bytes."""
 
 import ssl
-from collections.abc import Callable
 
 import proxy_headers as headers
 import pytest
@@ -9,49 +8,18 @@ from certificates import STORED, stored
 from header_strategies import VALID, damaged
 from hypothesis import given
 from hypothesis import strategies as st
+from proxied import Proxied
 from sessions import answered, new_session
 from tls_client import Client
 
 from calcd.core.closing import CloseReason
 from calcd.core.errors import RequestError
-from calcd.core.proxied import ProxiedSession
 from calcd.core.proxyprotocol import Header
 from calcd.core.session import Session
 from calcd.core.tls import TlsSession
 from calcd.net.certificates import load_context
 
 HEADER = headers.addressed("203.0.113.7", 40000)
-
-
-class Proxied:
-    """What a connection does with a ``ProxiedSession``: another session takes its place."""
-
-    def __init__(self, begin: Callable[[], Session | TlsSession] = new_session) -> None:
-        self.headers: list[Header] = []
-        self.errors: list[str] = []
-        self.current: ProxiedSession | Session | TlsSession
-        self.first = self.current = ProxiedSession(self._begin, self._refuse)
-        self._make = begin
-
-    def _begin(self, header: Header) -> Session | TlsSession:
-        self.headers.append(header)
-        self.current = session = self._make()
-        return session
-
-    def _refuse(self, error: RequestError, start: bytes) -> bytes:
-        self.errors.append(f"{error} after {start!r}")
-        return f"{error}\n".encode()
-
-    def take(self, *reads: bytes) -> bytes:
-        """Give it these reads; return the replies."""
-        replies = b""
-        for read in reads:
-            if not self.headers:
-                replies += self.current.receive(read)
-                replies += answered(self.current)
-            else:
-                replies += answered(self.current, read)
-        return replies
 
 
 @pytest.mark.parametrize("header", [HEADER, headers.line("203.0.113.7", 40000)])
