@@ -68,6 +68,11 @@ class Proxies:
         """Return True if connections from ``host`` do; ``""`` is a client of a Unix socket."""
         return host in self.networks if host else self.unix
 
+    @property
+    def are_everybody(self) -> bool:
+        """Whether one of the networks has all addresses of IPv4 or IPv6."""
+        return any(network.prefixlen == 0 for network in self.networks.networks)
+
 
 def parse_network(text: str) -> "Network":
     """Parse a network, or an address as one. A ``ValueError`` says what was expected."""

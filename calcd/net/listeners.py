@@ -134,8 +134,15 @@ def warn_if_public(
 ) -> None:
     """Log a warning for each endpoint that serves everybody who can reach it over a network.
 
-    After a reload, skip endpoints that were public with the ``previous`` settings too.
+    Warn too if everybody counts as a proxy. After a reload, skip what was so with the ``previous``
+    settings already.
     """
+    was_claimable = previous is not None and previous.proxy_protocol_from.are_everybody
+    if settings.proxy_protocol_from.are_everybody and not was_claimable:
+        log.warning(
+            "proxy_protocol_from has a network of all addresses: everybody who can connect can "
+            "claim any address, whatever allow says: name the addresses of the proxies alone"
+        )
     for listener in listeners:
         if _is_public(listener, settings) and not (previous and _is_public(listener, previous)):
             log.warning(

@@ -95,6 +95,21 @@ def test_a_reload_warns_only_of_new_public_endpoints(caplog: pytest.LogCaptureFi
         ]
 
 
+def test_everybody_as_a_proxy_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    some, everybody, also = (
+        read_settings(None, {"proxy_protocol_from": text})
+        for text in ("10.0.0.0/8 unix", "10.0.0.0/8 0.0.0.0/0", "::/0")
+    )
+    warn_if_public([], some)
+    warn_if_public([], some, everybody)
+    warn_if_public([], also, everybody)
+    assert caplog.messages == []
+    warn_if_public([], everybody)
+    warn_if_public([], also, some)
+    assert len(caplog.messages) == 2
+    assert all("can claim any address, whatever allow says: " in each for each in caplog.messages)
+
+
 def test_a_daemon_warns_at_its_start_and_when_allow_is_removed(
     start_daemon: Daemons, tmp_path: Path
 ) -> None:
