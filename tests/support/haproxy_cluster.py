@@ -36,8 +36,11 @@ cat "$1" "$2" >/etc/haproxy/calcd.pem
 class HaproxyCluster:
     """HAProxy, the servers that its configuration names, and a machine for clients."""
 
-    def __init__(self, directory: Path, stack: ExitStack, changes: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, stack: ExitStack, changes: Mapping[str, str], proxies: str
+    ) -> None:
         self._directory = directory
+        self._options = ["--proxy-protocol-from", proxies] if proxies else []
         configuration = CONFIGURATION.read_text()
         for shipped, changed in changes.items():
             assert shipped in configuration
@@ -72,12 +75,28 @@ class HaproxyCluster:
         self._log.bind(str(log))
         log.chmod(0o666)
 
-        haproxy = self.haproxy("-db")
-        stack.callback(haproxy.communicate, timeout=TIMEOUT)
-        stack.callback(haproxy.terminate)
+        self._stack = stack
         self._commands = self._proxy.root / "run/haproxy/admin.sock"
+        self._start_haproxy()
+
+    def _start_haproxy(self, *options: str) -> None:
+        haproxy = self.haproxy("-db", *options)
+        self._stack.callback(haproxy.communicate, timeout=TIMEOUT)
+        self._stack.callback(haproxy.terminate)
         wait_until(lambda: self._is_up() or haproxy.poll() is not None, "HAProxy")
         assert haproxy.poll() is None, haproxy.communicate()
+
+    def reload(self, shipped: str, changed: str) -> None:
+        """Change the configuration; a new HAProxy takes the place of the old one.
+
+        That one stays as long as it has connections.
+        """
+        file = self._proxy.root / "etc/haproxy/haproxy.cfg"
+        assert shipped in file.read_text()
+        file.write_text(file.read_text().replace(shipped, changed))
+        before = self.tell("show info").partition("\nPid: ")[2].split()[0]
+        self._start_haproxy("-sf", before)
+        wait_until(lambda: f"\nPid: {before}\n" not in self.tell("show info"), "the new HAProxy")
 
     def _is_up(self) -> bool:
         """Return True once HAProxy takes commands: it binds the socket's path before it listens."""
@@ -97,7 +116,7 @@ class HaproxyCluster:
         self._settings(name).touch()
         command = [*self._machines[name].enter, sys.executable, "-m", "calcd"]
         options = ["-c", str(self._settings(name)), "-l", f"tcp://{SERVERS[name]}:12000"]
-        options += ["--proxy-protocol-from", PROXY]
+        options += self._options
         log_file = self._directory / f"{name}-{len(list(self._directory.iterdir()))}.log"
         self.daemons[name] = Daemon([*command, *options], log_file)
 
@@ -177,8 +196,11 @@ class Conversation(subprocess.Popen[bytes]):
 
 @contextmanager
 def cluster_in(
-    directory: Path, changes: Mapping[str, str] = MappingProxyType({})
+    directory: Path, changes: Mapping[str, str] = MappingProxyType({}), proxies: str = PROXY
 ) -> Iterator[HaproxyCluster]:
-    """Give a cluster that is gone in the end; ``changes`` are made to the configuration."""
+    """Give a cluster that is gone in the end; ``changes`` are made to HAProxy's configuration.
+
+    ``proxies`` is the servers' ``proxy_protocol_from``.
+    """
     with ExitStack() as stack:
-        yield HaproxyCluster(directory, stack, changes)
+        yield HaproxyCluster(directory, stack, changes, proxies)

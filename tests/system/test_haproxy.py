@@ -344,6 +344,38 @@ def test_clients_over_ipv6_are_seen_in_either_version(tmp_path: Path, version: s
         assert [cluster.stat(name, "chkdown") for name in SERVERS] == ["0"] * len(SERVERS)
 
 
+def test_headers_come_into_use_server_by_server_and_clients_stay(tmp_path: Path) -> None:
+    with (
+        cluster_in(
+            tmp_path, {"    default-server send-proxy-v2 check-send-proxy\n": ""}, ""
+        ) as cluster,
+        ExitStack() as stack,
+    ):
+        cluster.wait_for_checks()
+        line = f"server calcd1 {SERVERS['calcd1']}:12000"
+
+        def connect() -> Conversation:
+            client = stack.enter_context(cluster.talk(f"nc.openbsd {PROXY} 12000"))
+            stack.callback(client.kill)
+            assert client.ask(b"SOMA 2 2\n") == b"4\n"
+            return client
+
+        first = [connect() for _ in SERVERS]
+        assert cluster.current() == [1, 1, 1]
+        cluster.tell("disable health calcd/calcd1")
+        cluster.tell("set server calcd/calcd1 state drain")
+        cluster.set("calcd1", f"proxy_protocol_from = {PROXY}")
+        cluster.daemons["calcd1"].logs("settings in force: .*proxy_protocol_from=192")
+        connect()
+        cluster.reload(line, f"{line} send-proxy-v2")
+        wait_until(lambda: cluster.stat("calcd1", "check_status") == "L7OK", "a check of calcd1")
+        for _ in SERVERS:
+            connect()
+        assert cluster.current() == [1, 1, 1]  # of the new process
+        assert [client.ask(b"SUB 5 3\n") for client in first] == [b"2\n"] * 3
+        assert all(cluster.stat(name, "chkfail") == "0" for name in SERVERS)
+
+
 def test_a_full_server_keeps_its_clients_and_gets_no_more(
     idle_cluster: HaproxyCluster, clients: Callable[[], Conversation]
 ) -> None:
