@@ -355,7 +355,7 @@ class Server(socketserver.ThreadingTCPServer):
         except BaseException:  # else nobody would know that the connection is counted
             self.limiter.release("" if proxied else host_of(client_address), settings)
             raise
-        if tls and not proxied:
+        if tls:
             self._hand_over(connection, _READ)
         else:
             self._serve_in_loop(connection, new=True)

@@ -450,6 +450,16 @@ def test_tls_begins_behind_the_header(secure_connect: Secured, header: Header) -
     assert ended(daemon, f"{CLIENT}:40000").endswith("how=quit")
 
 
+def test_the_serving_loop_does_no_handshake_behind_a_header(secure_connect: Secured) -> None:
+    daemon, connect = secure_connect()
+    before = daemon.count_threads()
+    with socket.create_connection(("127.0.0.1", daemon.port_of("tls")), TIMEOUT):
+        wait_until(lambda: daemon.count_threads() == before + 1, "a thread of its own")
+        with connect(headers.line(CLIENT, 40000)) as connection:
+            assert ask(connection, b"SOMA 2 2\n") == b"4\n"
+            assert daemon.count_threads() == before + 2
+
+
 def test_a_client_that_is_refused_gets_an_alert(secure_connect: Secured) -> None:
     daemon, connect = secure_connect("--allow", CLIENT, "--max-connections-per-host", "1")
     with pytest.raises(ssl.SSLError, match="ACCESS_DENIED"):
