@@ -1,6 +1,6 @@
 """The table of all operations, and those of them that are not arithmetic."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
@@ -15,6 +15,11 @@ from calcd.core.operations import ARITHMETIC, Operation, canonical
 _SWITCH = ("on", "off")
 _NO_VARIABLES = "no variables"
 _VERSION = f"calcd {calcd.__version__}"
+# How the reply to STATS starts. No request that has a result does: VERSION cannot be a variable.
+STATS_START = "version="
+_STATS = f"{STATS_START}{calcd.__version__}"
+_STATS_COST = 1_000  # of a reply to STATS: about 50 numbers
+ReadStats = Callable[[], Iterable[tuple[str, int | float]]]  # returns names and numbers
 
 
 @dataclass(slots=True)
@@ -25,6 +30,12 @@ class Counters:
     errors: int = 0
     pings: int = 0
     lines: int = 0  # line ends
+    errors_by_code: dict[str, int] = field(default_factory=dict)
+
+    def count_error(self, code: str) -> None:
+        """Count an error reply."""
+        self.errors += 1
+        self.errors_by_code[code] = self.errors_by_code.get(code, 0) + 1
 
 
 @dataclass(slots=True)
@@ -32,7 +43,8 @@ class CommandContext:
     """What a command reads and changes: the state of one session.
 
     The names of ``variables`` are in lower case. ``answer`` is the last number that was replied.
-    ``more_variables`` is how many the session has beside these.
+    ``more_variables`` is how many the session has beside these. ``stats`` returns what the server
+    has counted, by name; None if no server has the session.
     """
 
     arithmetic: Arithmetic
@@ -42,6 +54,7 @@ class CommandContext:
     answer: Decimal | None = None
     counters: Counters = field(default_factory=Counters)
     quit: bool = False
+    stats: ReadStats | None = None
 
 
 class Command(Operation):
@@ -204,6 +217,13 @@ def _ping(context: CommandContext) -> str:
 @_command("session", f"VERSAO|VERSION: the server's name and version; VERSAO -> {_VERSION}")
 def _version(_: CommandContext) -> str:
     return _VERSION
+
+
+@_command("text", f"STATS: what the server has counted since its start; STATS -> {_STATS}")
+def _stats(context: CommandContext) -> str:
+    context.arithmetic.budget.charge(_STATS_COST)
+    counted = context.stats() if context.stats else ()
+    return " ".join((_STATS, *(f"{name}={number}" for name, number in counted)))
 
 
 @_command(

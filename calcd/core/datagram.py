@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 from calcd.core.budget import CALL_LIMIT, BudgetExceeded
-from calcd.core.commands import fixed_replies
+from calcd.core.commands import STATS_START, ReadStats, fixed_replies
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError, from_wire, to_wire
 from calcd.core.interpreter import Interpreter
@@ -40,8 +40,8 @@ class DatagramSession:
     """Computes the answer to one datagram, in a session of its own.
 
     Call ``resume`` as long as it is ``pending``, or ``complete`` if there is a ``job``; then
-    ``answer`` is the datagram to send, ``b""`` for none. ``on_request`` and ``on_bug`` are those
-    of ``Interpreter``.
+    ``answer`` is the datagram to send, ``b""`` for none. ``on_request``, ``on_bug`` and ``stats``
+    are those of ``Interpreter``.
     """
 
     def __init__(
@@ -52,8 +52,9 @@ class DatagramSession:
         on_request: Callable[[str, str], None] | None = None,
         on_bug: Callable[[str], None] | None = None,
         language: Language = ENGLISH,
+        stats: ReadStats | None = None,
     ) -> None:
-        interpreter = Interpreter(arithmetic, on_bug=on_bug, language=language)
+        interpreter = Interpreter(arithmetic, on_bug=on_bug, language=language, stats=stats)
         if on_request is not None:
             interpreter.on_request = lambda request, reply: on_request(
                 request, from_wire(self._safe(to_wire(reply)))
@@ -76,6 +77,11 @@ class DatagramSession:
     def job(self) -> Job | None:
         """An expensive line, if that is next."""
         return self._session.job
+
+    @property
+    def requests(self) -> int:
+        """How many requests have been replied to."""
+        return self._session.counters.requests
 
     def complete(self, outcome: Outcome) -> None:
         """Take the outcome of the job, and process more; raise ``BudgetExceeded`` as ``resume``."""
@@ -126,8 +132,8 @@ def is_answer(data: bytes) -> bool:
 
 
 def _is_reply(line: str) -> bool:
-    """Return whether a line is blank, or a reply over UDP: an error, a number, fixed text."""
-    if line.startswith("ERR "):
+    """Return whether a line is blank, or has the form of a reply over UDP."""
+    if line.startswith(("ERR ", STATS_START)):
         return True
     if len(line) > _MAX_REPLY:  # not worth matching
         return False

@@ -9,6 +9,13 @@ from collections.abc import Callable
 from functools import lru_cache
 
 MAX_SHOWN = 40  # characters of a client's text that an error or a log line repeats
+# All codes of errors: counters of them begin at 0.
+CODES = (
+    *("UNKNOWN-OPERATION", "WRONG-OPERANDS", "INVALID-NUMBER", "DIVISION-BY-ZERO"),
+    *("DIVISION-UNDEFINED", "OVERFLOW", "INVALID-OPERATION", "INEXACT", "SYNTAX", "UNKNOWN-NAME"),
+    *("TOO-MANY-NAMES", "INVALID-TEXT", "LINE-TOO-LONG", "TIMEOUT", "BUSY", "FORBIDDEN"),
+    *("REPLY-TOO-LONG", "NOT-OVER-UDP", "OVERLOADED", "INTERNAL"),
+)
 
 
 class RequestError(Exception):
@@ -36,6 +43,11 @@ class RequestError(Exception):
             for each in self.arguments
         ]
         return f"ERR {self.code} {translate(self.template).format(*arguments)}"
+
+
+def code_of(reply: str) -> str:
+    """Return the code in the reply that is an error."""
+    return reply.split(" ", 2)[1]
 
 
 def from_wire(text: str) -> str:

@@ -11,7 +11,14 @@ from typing import NamedTuple, Self
 
 from calcd.core import hints
 from calcd.core.budget import Budget, BudgetExceeded
-from calcd.core.commands import NAMES, Command, CommandContext, Setting, operation_called
+from calcd.core.commands import (
+    NAMES,
+    Command,
+    CommandContext,
+    ReadStats,
+    Setting,
+    operation_called,
+)
 from calcd.core.decimal128 import UNSIGNED, Arithmetic
 from calcd.core.errors import RequestError, from_wire, is_byte, printable, to_wire
 from calcd.core.expressions import (
@@ -53,7 +60,8 @@ class Interpreter:
     """Replies to requests, and keeps what they set in ``context``.
 
     ``on_request`` is called with each request and its reply. ``on_bug`` is called with the request
-    inside the ``except`` block of an unexpected exception. Both get decoded text.
+    inside the ``except`` block of an unexpected exception. Both get decoded text. ``stats`` is
+    that of ``CommandContext``.
     """
 
     def __init__(
@@ -62,8 +70,9 @@ class Interpreter:
         on_request: Callable[[str, str], None] | None = None,
         on_bug: Callable[[str], None] | None = None,
         language: Language = ENGLISH,
+        stats: ReadStats | None = None,
     ) -> None:
-        self.context = CommandContext(arithmetic, language)
+        self.context = CommandContext(arithmetic, language, stats=stats)
         self.counters = self.context.counters
         self.budget = arithmetic.budget
         self.on_request = on_request
@@ -89,7 +98,7 @@ class Interpreter:
         except MemoryError:
             raise
         except RequestError as error:
-            self.counters.errors += 1
+            self.counters.count_error(error.code)
             budget.spent += _ERROR_COST
             reply = error.reply(self.context.language.translate)
         except Exception:  # a bug costs its request, not the session
@@ -107,7 +116,7 @@ class Interpreter:
 
     def fail(self, code: str, template: str, *arguments: object) -> str:
         """Count an error, and return its reply, without its line end."""
-        self.counters.errors += 1
+        self.counters.count_error(code)
         return to_wire(
             RequestError(code, template, *arguments).reply(self.context.language.translate)
         )

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 from calcd.core.budget import Budget
 from calcd.core.commands import CommandContext
 from calcd.core.decimal128 import Arithmetic
-from calcd.core.errors import RequestError, to_wire
+from calcd.core.errors import RequestError, code_of, to_wire
 from calcd.core.interpreter import Interpreter
 from calcd.core.messages import LANGUAGES
 
@@ -120,7 +120,8 @@ def failure(job: Job, code: str, template: str, *arguments: object) -> Outcome:
 def update(context: CommandContext, job: Job, outcome: Outcome) -> None:
     """Change the session that a job came from as its line does."""
     before, after = job.state, outcome.state
-    context.counters.errors += outcome.is_error
+    if outcome.is_error and outcome.reply:
+        context.counters.count_error(code_of(outcome.reply))
     context.counters.pings += outcome.pings
     context.quit = outcome.quit
     if after is None:

@@ -324,6 +324,9 @@ _PORTUGUESE = {
         "PING: verifica se o servidor responde; PING -> PONG"
     ),
     "the server's name and version": "o nome e a versão do servidor",
+    "what the server has counted since its start": (
+        "o que o servidor contou desde que foi iniciado"
+    ),
     "list the topics, or explain a topic or an operation": (
         "lista os temas, ou explica um tema ou uma operação"
     ),

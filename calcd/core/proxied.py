@@ -32,6 +32,7 @@ class ProxiedSession:
         self.close_reason: CloseReason | None = None
         self.job: Job | None = None  # never one
         self.pending = self.has_partial_line = self.partial_line_is_request = False
+        self.is_established = True  # no handshake has begun
         self._begin, self._refuse = begin, refuse
         self._start = b""
 
@@ -69,7 +70,7 @@ class ProxiedSession:
 
     def _end(self, reason: CloseReason, error: RequestError) -> bytes:
         self.close_reason = reason
-        self.counters.errors += 1
+        self.counters.count_error(error.code)
         return self._refuse(error, self._start)
 
     # There is no request yet.

@@ -55,6 +55,8 @@ class Session:
     line end.
     """
 
+    is_established = True  # it has no handshake
+
     def __init__(self, interpreter: Interpreter, max_line: int = 16384) -> None:
         self.interpreter = interpreter
         self.budget = interpreter.budget

@@ -91,6 +91,11 @@ class TlsSession:
         return self.close_reason.value if self.close_reason else None
 
     @property
+    def is_established(self) -> bool:
+        """Whether the handshake is finished."""
+        return self._established
+
+    @property
     def has_partial_line(self) -> bool:
         """Whether the handshake is not finished, or there is a line without its end."""
         return not self._established or self._session.has_partial_line

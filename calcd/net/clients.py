@@ -10,6 +10,7 @@ from calcd.config.endpoints import join_host_port
 from calcd.config.networks import packed
 from calcd.config.settings import Settings
 from calcd.core.closing import CloseReason
+from calcd.core.commands import ReadStats
 from calcd.core.decimal128 import Arithmetic
 from calcd.core.errors import RequestError, printable
 from calcd.core.interpreter import Interpreter
@@ -55,11 +56,12 @@ def new_arithmetic(settings: Settings) -> Arithmetic:
 
 
 def new_session(
-    address: Address, settings: Settings, tls: "SSLContext | None"
+    address: Address, settings: Settings, tls: "SSLContext | None", stats: ReadStats
 ) -> "Session | TlsSession":
     """Return a session for a new connection; with a context for TLS, inside TLS records."""
     loggers = request_loggers("connection", address)
-    interpreter = Interpreter(new_arithmetic(settings), *loggers, LANGUAGES[settings.language])
+    language = LANGUAGES[settings.language]
+    interpreter = Interpreter(new_arithmetic(settings), *loggers, language, stats)
     session = Session(interpreter, settings.max_line)
     if tls is None:
         return session

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from calcd.config.settings import Settings
 from calcd.core.budget import TURN_LIMIT
 from calcd.core.closing import CloseReason
+from calcd.core.commands import Counters
 from calcd.core.errors import RequestError
 from calcd.core.job import Job, Outcome
 from calcd.core.session import Session
@@ -31,6 +32,14 @@ CHUNK = 1 << 16  # bytes of one read
 _NOW = int(socket.MSG_DONTWAIT)  # an int: flags as enums cost time with each call
 _MAX_UNSENT = 1 << 14  # bytes of replies that are sent before more are worked out
 _SEND_CHECKS = 8  # within send_timeout: whether the client has taken something
+
+TRANSPORTS = ("tcp", "tls", "unix")
+_NETWORK_ERROR = "network-error"  # in place of each error's own name
+# How a connection can end that its session has not ended: words of the log, but for the last.
+ENDS = (
+    *("idle-timeout", "unread", "stopped", "cut", "reset", "busy", "bug"),
+    _NETWORK_ERROR,
+)
 
 
 class Wait(enum.Enum):
@@ -53,7 +62,9 @@ class Connection:
     ``step`` does all that can be done without waiting. The serving loop calls it when the client
     has sent something; a thread calls ``run``. ``idle_since`` is when the last reply was sent, in
     seconds of ``monotonic``. ``idle_timeout`` is how long the client may take for the next request,
-    in seconds; 0: no limit. ``host`` is what limits and queues count it as.
+    in seconds; 0: no limit. ``host`` is what limits and queues count it as. ``transport`` is one of
+    ``TRANSPORTS``. ``received`` and ``sent`` are in bytes. ``is_counted`` says that they and the
+    session's counters are in the totals of ``Stats``.
     """
 
     def __init__(
@@ -77,7 +88,11 @@ class Connection:
         # A header is due like the rest of a line.
         self.idle_timeout = settings.line_timeout if proxied else settings.idle_timeout
         self._stop_fd, self.tls = stop_fd, tls
+        # Of the socket, whatever address a proxy names.
+        self.transport = "tls" if tls else "tcp" if isinstance(address, tuple) else "unix"
         self._unsent = b""
+        self.received = self.sent = 0
+        self.is_counted = False
         self._no_progress = False  # the last read produced no reply
         self._filled = False  # the last read was full: more may have arrived
         self._closing = False
@@ -114,6 +129,24 @@ class Connection:
         except OSError as error:  # of the network, such as EHOSTUNREACH
             self.end(errno.errorcode.get(error.errno or 0, "error").lower())
         return None
+
+    @property
+    def counters(self) -> Counters:
+        """What the session has counted."""
+        return self._session.counters
+
+    @property
+    def is_established(self) -> bool:
+        """Whether there is no handshake to be done."""
+        return self._session.is_established
+
+    @property
+    def end_reason(self) -> str:
+        """Why the connection ended: one of ``ENDS``, or the value of a ``CloseReason``."""
+        if self._end:
+            return self._end if self._end in ENDS else _NETWORK_ERROR
+        reason = self._session.close_reason
+        return reason.value if reason else "bug"
 
     @property
     def is_prompt(self) -> bool:
@@ -186,12 +219,13 @@ class Connection:
         """Take the outcome of the job; None: it was refused. Then call ``step``."""
         self._unsent += self._session.complete(outcome)
 
-    def reject(self, error: RequestError) -> None:
-        """End the connection because there is no thread for it."""
+    def reject(self, error: RequestError) -> bool:
+        """End the connection because there is no thread for it; return whether it was told."""
         self._end = "busy"
         self._rejected = not self._session.counters.requests
         if self._rejected:  # else the client would take the error for a reply
             refuse(self.sock, error, self._settings, self.tls)
+        return self._rejected
 
     def end(self, how: str) -> None:
         """End the connection without sending anything more; ``how`` is for the log."""
@@ -227,9 +261,11 @@ class Connection:
                 self._read_end()
                 return
         data = self.sock.recv(size, _NOW)
+        length = len(data)
+        self.received += length
         if self._to_read is not None:
-            self._to_read -= len(data)  # recv(2) ends before a byte that was sent as urgent
-        self._filled = len(data) == size
+            self._to_read -= length  # recv(2) ends before a byte that was sent as urgent
+        self._filled = length == size
         self._unsent = self._session.receive(data)
         self._no_progress = not (self._unsent or self._session.pending)
 
@@ -253,7 +289,9 @@ class Connection:
             # Without a new request these are bytes of TLS, such as a KeyUpdate.
             self._replying = self._replying or session.counters.requests != self._requests
             self._requests = session.counters.requests
-            self._unsent = self._unsent[self.sock.send(self._unsent, _NOW) :]
+            length = self.sock.send(self._unsent, _NOW)
+            self.sent += length
+            self._unsent = self._unsent[length:]
             if self._replying:
                 self.idle_since = monotonic()
                 self._replying = self._unsent != b""

@@ -17,6 +17,14 @@ log = logging.getLogger(__name__)
 SPARE_DESCRIPTORS = 512
 
 
+class RefusedError(RequestError):
+    """A client that is not served; ``reason`` is one of ``calcd.net.stats.REFUSALS``."""
+
+    def __init__(self, reason: str, code: str, template: str, *arguments: object) -> None:
+        super().__init__(code, template, *arguments)
+        self.reason = reason
+
+
 class ConnectionLimiter:
     """Counts open connections. A limit that is reached is logged once, and so is its end.
 
@@ -36,7 +44,7 @@ class ConnectionLimiter:
     def acquire(self, host: str, settings: Settings) -> None:
         """Count a client from ``host`` in; ``""`` where it has no address. A limit of 0 is none.
 
-        Raise ``RequestError`` BUSY if a limit is reached.
+        Raise ``RefusedError`` BUSY if a limit is reached.
         """
         host = counted_as(host)
         limit, limit_per_host = settings.max_connections, settings.max_connections_per_host
@@ -47,14 +55,15 @@ class ConnectionLimiter:
                     log.warning(
                         "limit reached: max_connections=%d: new clients get ERR BUSY", limit
                     )
-                raise RequestError("BUSY", "{} connections are open, the server's limit", limit)
+                template = "{} connections are open, the server's limit"
+                raise RefusedError("busy", "BUSY", template, limit)
             self._add(host, limit_per_host)
             self._active += 1
 
     def assign(self, host: str, settings: Settings) -> None:
         """Count for ``host`` a connection that was counted for ``""``, which needs no new place.
 
-        Raise ``RequestError`` BUSY if the host's limit is reached: it stays counted for ``""``.
+        Raise ``RefusedError`` BUSY if the host's limit is reached: it stays counted for ``""``.
         """
         with self._lock:
             self._add(counted_as(host), settings.max_connections_per_host)
@@ -70,9 +79,8 @@ class ConnectionLimiter:
                     host,
                 )
             yours = "your /64 network" if ":" in host else "your address"
-            raise RequestError(
-                "BUSY", "{} connections are open from {}, its limit", limit, (yours,)
-            )
+            template = "{} connections are open from {}, its limit"
+            raise RefusedError("busy-host", "BUSY", template, limit, (yours,))
         self._active_by[host] += 1
 
     def release(self, host: str, settings: Settings) -> None:

@@ -40,6 +40,11 @@ class Registry:
         with self._lock:
             return self._connections.get(sock)
 
+    def connections(self) -> list[Connection]:
+        """Return those that are registered."""
+        with self._lock:
+            return list(self._connections.values())
+
     def remove(self, sock: socket.socket) -> None:
         """Remove a connection; until then a drain waits for it."""
         with self._lock:

@@ -32,12 +32,13 @@ from calcd.net.clients import (
     refuse,
 )
 from calcd.net.connection import Connection, Wait
-from calcd.net.limits import ConnectionLimiter
+from calcd.net.limits import ConnectionLimiter, RefusedError
 from calcd.net.lingering import LingeringCloser
 from calcd.net.listeners import BACKLOG, Listener
 from calcd.net.registry import Registry
 from calcd.net.semaphore import FairSemaphore
 from calcd.net.sockopt import bytes_readable
+from calcd.net.stats import Counted, Stats
 from calcd.net.threads import IdleThreads
 from calcd.net.udp import Datagrams
 from calcd.net.workers import Workers
@@ -69,7 +70,7 @@ class Server(socketserver.ThreadingTCPServer):
     ``settings`` may be replaced at any time: limits hold at once, the rest for new clients. So may
     ``tls``, the context for connections of TLS listeners. ``on_tick`` is called with the number of
     open connections as long as the serving loop runs: every 0.05 s while it serves clients, else
-    every ``poll_interval``.
+    every ``poll_interval``. ``stats`` counts what the server does.
     """
 
     daemon_threads = True  # a connection that does not end must not hold up the exit
@@ -91,6 +92,8 @@ class Server(socketserver.ThreadingTCPServer):
         self._at_accept, self._is_proxy = settings, False
         self.limiter = ConnectionLimiter()
         self.registry = Registry(settings.max_connections)
+        self.stats = Stats(self.registry.connections)
+        self.stats.include(self._count)
         self._turns = FairSemaphore(_TURNS)
         self._lingering = LingeringCloser()
         self._threads = IdleThreads("connection")
@@ -98,12 +101,13 @@ class Server(socketserver.ThreadingTCPServer):
         # By idle_timeout, as a reload may change it, and descriptor; the last to ask comes last.
         self._in_loop: dict[float, dict[int, Connection]] = {}
         self._active = False  # since the last tick the loop has served a client
+        self._woken = 0.0  # when it last served somebody after more than a tick of nothing
         self._poll = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll.register(self._wake_fd, select.EPOLLIN)
         self._acceptor = Acceptor(listeners, self._poll)
         self._workers = Workers(self._poll)
-        self._datagrams = Datagrams(self._turns, self._workers.submit, listeners)
+        self._datagrams = Datagrams(self._turns, self._workers.submit, listeners, self.stats)
         self._shutdown_requested = False
         self._loop_ended = threading.Event()
         self._loop_ended.set()
@@ -120,13 +124,14 @@ class Server(socketserver.ThreadingTCPServer):
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Serve until ``shutdown`` or ``drain`` is called; ``poll_interval`` is in seconds."""
         self._loop_ended.clear()
-        wait, next_tick = 0.0, 0.0
+        wait, next_tick = 0.0, monotonic()
         try:
             while not (self._shutdown_requested or self._draining):
                 self._serve_ready(wait)
-                wait = _TICK
-                if (now := monotonic()) >= next_tick:
-                    next_tick = now + _TICK
+                wait = next_tick - (now := monotonic())
+                if wait <= 0:
+                    self.stats.observe_lag(max(0.0, now - max(next_tick, self._woken)))
+                    next_tick, wait = now + _TICK, _TICK
                     self.service_actions()
                     self._acceptor.resume()
                     idle_deadline = self._end_idle(now)
@@ -160,10 +165,16 @@ class Server(socketserver.ThreadingTCPServer):
         self._workers.adjust(self.settings)
         self._on_tick(self.limiter.active)
 
+    def _count(self) -> Counted:
+        return {"connections_limit": {"": self.settings.max_connections}}
+
     def _serve_ready(self, seconds: float) -> bool:
         """Wait up to ``seconds`` for clients, and serve them; return whether any new one came."""
         new = False
-        for fd, _ in self._poll.poll(seconds):
+        ready = self._poll.poll(seconds)
+        if seconds > _TICK:
+            self._woken = monotonic()
+        for fd, _ in ready:
             for clients in self._in_loop.values():  # nearly always one
                 if connection := clients.pop(fd, None):
                     break
@@ -269,7 +280,9 @@ class Server(socketserver.ThreadingTCPServer):
             self._threads.run(partial(self.process_request_thread, sock, connection.address))
         except (RuntimeError, MemoryError) as error:  # the system refuses a thread
             log.error("limit reached: %s", str(error) or "no memory")
-            connection.reject(RequestError("BUSY", "the server's machine has no thread left"))
+            busy = RequestError("BUSY", "the server's machine has no thread left")
+            if connection.reject(busy):
+                self.stats.refuse("no-thread", busy.code)
             self.shutdown_request(sock)
 
     def _submit(self, connection: Connection, job: Job) -> None:
@@ -322,10 +335,11 @@ class Server(socketserver.ThreadingTCPServer):
         try:
             if self._is_proxy:
                 host = ""
-            elif not settings.allow.allows(host):
-                raise _forbidden(host)
+            else:
+                _check_allowed(host, settings)
             self.limiter.acquire(host, settings)
-        except RequestError as error:
+        except RefusedError as error:
+            self.stats.refuse(error.reason, error.code)
             message = "connection %s ended: requests=0 errors=1 seconds=0.000 how=%s"
             log.info(message, name_of(client_address), error.code.lower())
             refuse(request, error, settings, self._acceptor.listener.endpoint.tls)
@@ -346,7 +360,7 @@ class Server(socketserver.ThreadingTCPServer):
                 begin = partial(self._identify, request, settings, tls)
                 session = new_proxied_session(client_address, settings, bool(tls), begin)
             else:
-                session = new_session(client_address, settings, tls)
+                session = new_session(client_address, settings, tls, self.stats.fields)
             stop_fd = self.registry.stop_fd(request)
             connection = Connection(
                 request, client_address, session, settings, stop_fd, bool(tls), proxied
@@ -379,11 +393,14 @@ class Server(socketserver.ThreadingTCPServer):
             if log.isEnabledFor(logging.DEBUG):
                 name = name_of(connection.address)
                 log.debug("connection %s comes from the proxy %s", name, name_of(proxy))
-            if not settings.allow.allows(host):
-                raise _forbidden(host)
-            self.limiter.assign(host, self.settings)
+            try:
+                _check_allowed(host, settings)
+                self.limiter.assign(host, self.settings)
+            except RefusedError as error:  # its session counts the error
+                self.stats.refuse(error.reason)
+                raise
             connection.host = host
-        session = new_session(connection.address, settings, tls)
+        session = new_session(connection.address, settings, tls, self.stats.fields)
         connection.identify(session, quiet=of_proxy)
         return session
 
@@ -410,6 +427,7 @@ class Server(socketserver.ThreadingTCPServer):
                 connection.log_end()
             except Exception:
                 self.handle_error(request, connection.address)
+            self.stats.end(connection)
             # Before the close: a client that sees its connection end may come again at once.
             self.limiter.release(connection.host, self.settings)
         self._lingering.close(request, connection is not None and connection.closed_by_client)
@@ -470,5 +488,7 @@ class Server(socketserver.ThreadingTCPServer):
                 self.registry.close()
 
 
-def _forbidden(host: str) -> RequestError:
-    return RequestError("FORBIDDEN", "clients from {} may not connect here", host)
+def _check_allowed(host: str, settings: Settings) -> None:
+    if not settings.allow.allows(host):
+        template = "clients from {} may not connect here"
+        raise RefusedError("forbidden", "FORBIDDEN", template, host)

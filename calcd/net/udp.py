@@ -11,6 +11,7 @@ from typing import Any
 
 from calcd.config.settings import Settings
 from calcd.core.budget import TURN_LIMIT, BudgetExceeded
+from calcd.core.commands import ReadStats
 from calcd.core.datagram import DatagramSession
 from calcd.core.job import Outcome
 from calcd.core.messages import LANGUAGES
@@ -18,6 +19,7 @@ from calcd.net.clients import host_of, name_of, new_arithmetic, request_loggers
 from calcd.net.listeners import Listener
 from calcd.net.semaphore import FairSemaphore
 from calcd.net.sockopt import PKTINFO_SPACE, Ancillary, reply_pktinfo
+from calcd.net.stats import Stats
 from calcd.net.workers import Submit
 
 log = logging.getLogger(__name__)
@@ -28,14 +30,20 @@ _LARGE = 512  # bytes: a larger datagram is answered in a thread
 # Datagrams in threads, each of which may take some MB, and those that wait for a job's outcome.
 _AT_ONCE = {"large": 8, "expensive": 64}
 _QUEUED_AS = "udp"  # one host, as senders may be forged: their jobs share one turn
-_TOO_MANY = "too many {} ones at once"
 _RESERVED = 1024  # ports below are those of services, which may answer whatever they get
 _FINISH_CHECK = 0.02  # seconds
 _REPORT = 10.0  # seconds between two log lines about dropped datagrams
 
 
 class DropError(Exception):
-    """A datagram that is not answered; as text, the reason."""
+    """A datagram that is not answered; as text, the reason.
+
+    ``counted_as`` is one of ``calcd.net.stats.DROPS``.
+    """
+
+    def __init__(self, counted_as: str, reason: str) -> None:
+        super().__init__(reason)
+        self.counted_as = counted_as
 
 
 class Datagrams:
@@ -45,9 +53,13 @@ class Datagrams:
     """
 
     def __init__(
-        self, turns: FairSemaphore, submit: Submit, listeners: Collection[Listener]
+        self,
+        turns: FairSemaphore,
+        submit: Submit,
+        listeners: Collection[Listener],
+        stats: Stats,
     ) -> None:
-        self._turns, self._submit = turns, submit
+        self._turns, self._submit, self._stats = turns, submit, stats
         self._ports = {each.endpoint.port for each in listeners if each.endpoint.udp}
         self._lock = threading.Lock()  # for the next three
         self._under_way: Counter[str] = Counter()  # datagrams in threads and with jobs
@@ -64,6 +76,7 @@ class Datagrams:
             except OSError:  # there is nothing more
                 break
             came = True
+            self._stats.receive_datagram(size)
             data = self._buffer[:size].tobytes()
             send = partial(_send, sock, ancillary, sender)
             self._try(sender, partial(self._answer, data, sender, settings, send))
@@ -74,10 +87,11 @@ class Datagrams:
         try:
             job()
         except DropError as error:
-            self._drop(str(error), sender)
+            self._drop(error, sender)
         except BudgetExceeded:
-            self._drop("it costs too much", sender)
+            self._drop(DropError("too-expensive", "it costs too much"), sender)
         except Exception:
+            self._stats.drop_datagram("bug")
             log.exception("datagram %s: a bug lost its answer", name_of(sender))
 
     def _answer(
@@ -86,10 +100,10 @@ class Datagrams:
         """Answer a datagram; in a thread if it is large, or costs more than the loop's share."""
         if not settings.allow.allows(host_of(sender)):
             # No FORBIDDEN: the sender may be forged, and the error would hit another.
-            raise DropError("sender is not allowed")
+            raise DropError("not-allowed", "sender is not allowed")
         if sender[1] < _RESERVED or sender[1] in self._ports:
-            raise DropError("source port is reserved")
-        begin = partial(_begin, data, sender, settings)
+            raise DropError("reserved-port", "source port is reserved")
+        begin = partial(_begin, data, sender, settings, self._stats.fields)
         if len(data) > _LARGE:
             self._hand_over(sender, lambda: self._finish(begin(), sender, send))
         else:
@@ -108,14 +122,16 @@ class Datagrams:
             with self._turns:
                 session.resume(TURN_LIMIT)
         if not session.job:
-            send(session.answer)
+            if answer := session.answer:
+                self._stats.answer_datagram(session.requests, answer)
+                send(answer)
             return
         self._take("expensive")
 
         def complete(outcome: Outcome | None) -> None:
             self._release("expensive")
             if outcome is None:
-                raise DropError(_TOO_MANY.format("expensive"))
+                raise _too_many("expensive")
             session.complete(outcome)
             self._go_on(session, sender, send)
 
@@ -137,20 +153,22 @@ class Datagrams:
             threading.Thread(target=run, name="datagram", daemon=True).start()
         except (RuntimeError, MemoryError) as error:  # the system refuses a thread
             self._release("large")
-            raise DropError(str(error) or "no memory") from None
+            raise DropError("no-thread", str(error) or "no memory") from None
 
     def _take(self, kind: str) -> None:
         """Count a datagram that takes longer; ``DropError`` if there are too many."""
         with self._lock:
             if self._under_way[kind] == _AT_ONCE[kind]:
-                raise DropError(_TOO_MANY.format(kind))
+                raise _too_many(kind)
             self._under_way[kind] += 1
 
     def _release(self, kind: str) -> None:
         with self._lock:
             self._under_way[kind] -= 1
 
-    def _drop(self, reason: str, sender: Any) -> None:
+    def _drop(self, error: DropError, sender: Any) -> None:
+        self._stats.drop_datagram(error.counted_as)
+        reason = str(error)
         with self._lock:
             count, _ = self._dropped.get(reason, (0, ""))
             self._dropped[reason] = count + 1, name_of(sender)
@@ -176,20 +194,23 @@ class Datagrams:
         self.report_dropped(at_once=True)
 
 
-def _begin(data: bytes, sender: Any, settings: Settings) -> DatagramSession:
+def _too_many(kind: str) -> DropError:
+    return DropError(f"too-many-{kind}", f"too many {kind} ones at once")
+
+
+def _begin(data: bytes, sender: Any, settings: Settings, stats: ReadStats) -> DatagramSession:
     """Return a session that has computed as much of its answer as the serving loop may."""
     arithmetic, language = new_arithmetic(settings), LANGUAGES[settings.language]
     loggers = request_loggers("datagram", sender)
-    session = DatagramSession(data, arithmetic, settings.max_line, *loggers, language)
+    session = DatagramSession(data, arithmetic, settings.max_line, *loggers, language, stats)
     session.resume()
     return session
 
 
 def _send(sock: socket.socket, ancillary: list[Ancillary], sender: Any, answer: bytes) -> None:
-    """Send an answer from the address that was asked, unless it is empty."""
-    if answer:
-        try:
-            sock.sendmsg((answer,), reply_pktinfo(ancillary), 0, sender)
-        except OSError as error:  # the network's or the system's doing, such as a full queue
-            reason = (error.strerror or str(error)).lower()
-            raise DropError(f"cannot send the answer: {reason}") from None
+    """Send an answer from the address that was asked."""
+    try:
+        sock.sendmsg((answer,), reply_pktinfo(ancillary), 0, sender)
+    except OSError as error:  # the network's or the system's doing, such as a full queue
+        reason = (error.strerror or str(error)).lower()
+        raise DropError("send-failed", f"cannot send the answer: {reason}") from None

@@ -32,6 +32,7 @@ from calcd.config.settings import Settings
 from calcd.core.datagram import MAX_SIZE, DatagramSession
 from calcd.net.listeners import Listener
 from calcd.net.semaphore import FairSemaphore
+from calcd.net.stats import Stats
 from calcd.net.udp import Datagrams
 from calcd.net.workers import Submit
 
@@ -343,7 +344,7 @@ def serving(
     """Give what answers datagrams, and a listener for it."""
     with kind(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
-        yield Datagrams(FairSemaphore(), submit, ()), Listener(sock)
+        yield Datagrams(FairSemaphore(), submit, (), Stats(list)), Listener(sock)
 
 
 def ask(listener: Listener, asked: bytes) -> socket.socket:

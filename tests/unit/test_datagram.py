@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sessions import answered, new_session
 
+import calcd
 from calcd.core import datagram as module
 from calcd.core.budget import BudgetExceeded
 from calcd.core.datagram import MAX_SIZE, DatagramSession, fit, room_for
@@ -75,11 +76,27 @@ def reply_to(
             b"ERR FORBIDDEN a PROXY header is not accepted here\n",
         ),
         (b"ERR UNKNOWN-OPERATION\n", b""),
+        (b"STATS\r\n", f"version={calcd.__version__}\r\n".encode()),
+        (b"version=1.2.3 requests=4\r\n\0", b""),
+        (b"4\nversion=", b""),
+        (b"version = 1\nPING", b"ERR SYNTAX 'version' is a reserved name: choose another\nPONG\n"),
         (b"4\nERR DIVISION-BY-ZERO division by zero\n", b""),
     ],
 )
 def test_an_answer_has_a_line_for_each_request(asked: bytes, answered: bytes) -> None:
     assert reply_to(asked) == answered
+
+
+def test_no_server_answers_what_another_has_counted() -> None:
+    counted = {"requests": 3, "errors": 1, "errors.SYNTAX": 1, "loop_lag_seconds_sum": 0.125}
+    session = DatagramSession(b"STATS", Arithmetic(), stats=counted.items)
+    session.resume()
+    told = "requests=3 errors=1 errors.SYNTAX=1 loop_lag_seconds_sum=0.125"
+    assert session.answer == f"version={calcd.__version__} {told}\n".encode()
+    assert session.requests == 1
+    assert reply_to(session.answer) == b""
+    # Alone it would be an error over TCP: nobody who asks for something loses an answer.
+    assert reply_to(b"PING\n" + session.answer).startswith(b"PONG\nERR SYNTAX ")
 
 
 def test_the_settings_apply() -> None:

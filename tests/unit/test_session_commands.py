@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sessions import answered, new_session
 
+import calcd
 from calcd.core import decimal128
 from calcd.core.commands import BY_NAME, TABLE
 from calcd.core.decimal128 import ROUNDINGS
-from calcd.core.interpreter import MAX_VARIABLES
+from calcd.core.interpreter import MAX_VARIABLES, Interpreter
 from calcd.core.messages import PORTUGUESE
 from calcd.core.operations import ARITHMETIC, Operation
 from calcd.core.session import Session
@@ -32,6 +33,29 @@ def codes(*lines: str) -> list[str]:
 
 
 # Commands, with and without operands
+
+
+def test_stats_tell_what_the_server_has_counted() -> None:
+    counted = {"connections_open": 2, "errors.SYNTAX": 0}
+    session = Session(Interpreter(decimal128.Arithmetic(), stats=counted.items))
+    told = f"version={calcd.__version__} connections_open=2 errors.SYNTAX=0"
+    assert ask("STATS", "stats", session=session) == [told, told]
+    counted["connections_open"] = 3
+    assert ask(" STATS ", session=session) == [told.replace("=2", "=3")]
+    assert ask("STATS x", session=session)[0].startswith("ERR WRONG-OPERANDS ")
+    assert ask("STATS") == [f"version={calcd.__version__}"]  # no server has this session
+
+
+def test_errors_are_counted_by_code() -> None:
+    session = new_session(1000)
+    ask("X", "1/0", "DIV 1 0", "EXP -", "1/3", "EXP 1e9", session=session)  # the last is a job
+    assert session.counters.errors_by_code == {
+        "UNKNOWN-OPERATION": 1,
+        "DIVISION-BY-ZERO": 2,
+        "INVALID-NUMBER": 1,
+        "OVERFLOW": 1,
+    }
+    assert session.counters.errors == 5
 
 
 @pytest.mark.parametrize(
