@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 _SEND_TIMEOUT = struct.pack("@ll", 1, 0)  # one second, as SO_SNDTIMEO takes it
@@ -34,6 +35,11 @@ class Notifier:
             with suppress(OSError):
                 self._socket.sendto("\n".join(states).encode(), flags, self._address)
 
+    @property
+    def is_listened_to(self) -> bool:
+        """Whether there is a service manager."""
+        return self._socket is not None
+
     def reloading(self) -> None:
         """Send that a reload has begun; ``READY=1`` ends it."""
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
@@ -57,15 +63,28 @@ class Watchdog:
         self._notifier = notifier
         self._next = 0.0
         self._states: list[str] = []
+        self._counted = time.monotonic(), 0  # when requests were counted, and how many there were
         self.interval = _STATUS_INTERVAL
         with suppress(KeyError, ValueError):
             timeout = int(os.environ["WATCHDOG_USEC"]) / 1e6
             if timeout and os.environ.get("WATCHDOG_PID") in (None, str(os.getpid())):
                 self._states, self.interval = ["WATCHDOG=1"], timeout / 4
 
-    def on_tick(self, connections: int) -> None:
-        """Send, if it is time, the states and how many connections are open."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + self.interval
+    def on_tick(self, connections: int, count_requests: Callable[[], int] = lambda: 0) -> None:
+        """Send, if it is time, the states, how many connections are open, and the load.
+
+        ``count_requests`` returns how many requests were replied to since the start.
+        """
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + self.interval
             status = f"STATUS=connections open: {connections}"
+            if self._notifier.is_listened_to:
+                status += f", requests a second: {self._rate(now, count_requests()):.0f}"
             self._notifier.send(*self._states, status, wait=False)
+
+    def _rate(self, now: float, requests: int) -> float:
+        """Return the requests of each second since the last call."""
+        at, before = self._counted
+        self._counted = now, requests
+        return (requests - before) / (now - at) if now > at else 0.0

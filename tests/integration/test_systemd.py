@@ -276,10 +276,23 @@ def test_ready_is_sent_when_the_daemon_accepts(daemon: Daemon) -> None:
 def test_the_status_tells_how_many_connections_are_open(
     daemon: Daemon, start_daemon: Daemons
 ) -> None:
-    wait_until(lambda: daemon.notified.has("STATUS=connections open: 0"), "the status")
+    quiet = "STATUS=connections open: 0, requests a second: 0"
+    wait_until(lambda: daemon.notified.has(quiet), "the status")
     watched = start_daemon(WATCHDOG_USEC="400000")  # sends it more often
     with watched.connect():
-        wait_until(lambda: watched.notified.has("STATUS=connections open: 1"), "the new status")
+        busy = "STATUS=connections open: 1, requests a second: 0"
+        wait_until(lambda: watched.notified.has(busy), "the new status")
+
+
+def test_the_status_tells_that_requests_came(start_daemon: Daemons) -> None:
+    daemon = start_daemon(WATCHDOG_USEC="400000")
+    daemon.ask(b"SOMA 2 2\n" * 1000)
+
+    def told() -> bool:
+        daemon.notified.has("")
+        return re.search(r"a second: [1-9]", " ".join(daemon.notified.received)) is not None
+
+    wait_until(told, "a status with requests")
 
 
 def test_a_reload_is_reported(daemon: Daemon) -> None:
@@ -304,6 +317,23 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NotifyS
     monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
     yield manager
     manager.close()
+
+
+def test_the_requests_of_a_second_are_those_since_the_last_status(
+    manager: NotifySocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter((1000.0, 1002.0, 1003.0, 1004.5, 1007.0))
+    monkeypatch.setattr("calcd.daemon.systemd.time.monotonic", lambda: next(times))
+    monkeypatch.setenv("WATCHDOG_USEC", "10000000")  # so the interval is 2.5 s
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    notifier = Notifier()
+    watchdog = Watchdog(notifier)
+    for requests in (500, 700, 900, 905):
+        watchdog.on_tick(7, lambda counted=requests: counted)  # type: ignore[misc]
+    notifier.close()
+    manager.has("")
+    rates = [state.rpartition(" ")[2] for state in manager.received if "STATUS" in state]
+    assert rates == ["250", "160", "2"]
 
 
 @pytest.mark.parametrize("address", ["@calcd-test-nobody", "/nowhere/notify", "vsock:2:1", None])
@@ -385,7 +415,7 @@ def test_without_a_watchdog_only_the_status_is_sent(
     notifier = Notifier()
     Watchdog(notifier).on_tick(7)
     notifier.close()
-    assert manager.has("STATUS=connections open: 7")
+    assert manager.has("STATUS=connections open: 7, requests a second: 0")
     assert not manager.has("WATCHDOG=1")
 
 
