@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from calcd.config.endpoints import Endpoint, parse_endpoint
+from calcd.config.endpoints import Endpoint, parse_endpoint, parse_metrics_endpoint
 from calcd.config.networks import Networks, Proxies, parse_network
 from calcd.core.errors import printable
 from calcd.core.messages import LANGUAGES, language_called
@@ -119,6 +119,11 @@ def _each(words: list[str], parse: Callable[[str], _T]) -> tuple[_T, ...]:
 def endpoints(text: str) -> tuple[Endpoint, ...]:
     """Convert URLs that are separated by blanks or newlines."""
     return _each(text.split() or [""], parse_endpoint)
+
+
+def metrics_endpoints(text: str) -> tuple[Endpoint, ...]:
+    """Convert URLs that metrics are served at, as ``endpoints``; an empty text is none."""
+    return _each(text.split(), parse_metrics_endpoint)
 
 
 def networks(text: str) -> Networks:

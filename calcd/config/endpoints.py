@@ -11,7 +11,7 @@ UNIX_MODE = 0o666  # open to all, like a port; the directory restricts access
 
 _LABEL = "[0-9A-Za-z_-]{1,63}"
 _NETWORK = re.compile(
-    r"(tcp|tls|udp)://"
+    r"(tcp|tls|udp|http)://"
     rf"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|({_LABEL}(?:\.{_LABEL})*\.?)):([0-9]{{1,5}})"
 )
 _UNIX = re.compile(r"unix://(/[^?#]*[^/?#])(?:\?([^#]*))?")
@@ -24,9 +24,10 @@ _PARAMETERS = {
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An address to listen on: ``host`` and ``port`` for tcp, tls and udp, ``path`` for unix.
+    """An address to listen on: ``host`` and ``port`` of a network, or ``path`` for unix.
 
-    A Unix socket's file has a ``mode`` and a ``group``, by name or number; ``""``: the daemon's.
+    Metrics are served over HTTP (``http``), calcd's protocol over all others. A Unix socket's file
+    has a ``mode`` and a ``group``, by name or number; ``""``: the daemon's.
     """
 
     host: str = ""
@@ -34,12 +35,14 @@ class Endpoint:
     path: str = ""
     tls: bool = False
     udp: bool = False
+    http: bool = False
     mode: int = UNIX_MODE
     group: str = ""
 
     def __str__(self) -> str:
         if not self.path:
-            scheme = "tls" if self.tls else "udp" if self.udp else "tcp"
+            schemes = {"tls": self.tls, "udp": self.udp, "http": self.http}
+            scheme = next((name for name, is_it in schemes.items() if is_it), "tcp")
             return f"{scheme}://{join_host_port(self.host, self.port)}"
         given = [f"mode={self.mode:04o}"] if self.mode != UNIX_MODE else []
         given += [f"group={self.group}"] if self.group else []
@@ -53,9 +56,9 @@ def join_host_port(host: str, port: int) -> str:
 
 def parse_endpoint(url: str) -> Endpoint:
     """Parse an endpoint URL. The text of a ``ValueError`` says what was expected."""
-    if (found := _NETWORK.fullmatch(url)) and int(found[4]) < 1 << 16:
-        scheme, address, name, port = found.groups()
-        return Endpoint(address or name, int(port), tls=scheme == "tls", udp=scheme == "udp")
+    endpoint = _network_endpoint(url)
+    if endpoint and not endpoint.http:
+        return endpoint
     unix = _UNIX.fullmatch(url) if url.isprintable() else None
     if unix and len(os.fsencode(unix[1])) <= _MAX_UNIX_PATH:
         given = {} if unix[2] is None else _parameters(unix[2])
@@ -67,6 +70,23 @@ def parse_endpoint(url: str) -> Endpoint:
         "tcp://HOST:PORT, or the same with tls:// or udp://, with [] round an IPv6 address, "
         "or unix:///PATH"
     )
+
+
+def parse_metrics_endpoint(url: str) -> Endpoint:
+    """Parse the URL where metrics are served; ``ValueError`` as ``parse_endpoint`` raises it."""
+    endpoint = _network_endpoint(url)
+    if endpoint and endpoint.http:
+        return endpoint
+    raise ValueError("http://HOST:PORT, with [] round an IPv6 address, and without a path")
+
+
+def _network_endpoint(url: str) -> Endpoint | None:
+    found = _NETWORK.fullmatch(url)
+    if found is None or int(found[4]) >= 1 << 16:
+        return None
+    scheme, address, name, port = found.groups()
+    tls, udp, http = (scheme == name for name in ("tls", "udp", "http"))
+    return Endpoint(address or name, int(port), tls=tls, udp=udp, http=http)
 
 
 def _parameters(query: str) -> dict[str, str]:

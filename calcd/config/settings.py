@@ -17,6 +17,12 @@ from calcd.core.messages import LANGUAGES
 SECTION = "calcd"
 DEFAULT_FILE = "/etc/calcd/calcd.conf"
 BACKGROUND_PIDFILE = "/run/calcd/calcd.pid"
+METRICS_PACKAGE = "prometheus_client"
+# What is wrong without it, and what to do.
+MISSING_PACKAGE = (
+    f"metrics need the Python package {METRICS_PACKAGE}, which is not installed",
+    "pip install '.[metrics]' installs it, or leave metrics empty",
+)
 
 
 def _setting(
@@ -118,6 +124,12 @@ class Settings:
     log_to: str = _setting(
         to.log_target, "", "stderr, syslog or a file's path; empty: stderr, and with -d syslog"
     )
+    metrics: tuple[Endpoint, ...] = _setting(
+        to.metrics_endpoints,
+        "",
+        "http://HOST:PORT where Prometheus finds metrics, several separated by blanks; empty: none",
+        restart=True,
+    )
     pidfile: str = _setting(
         to.path,
         "",
@@ -179,7 +191,7 @@ def read_settings(
         reason = "'stderr': expected syslog or a path: with -d there is no stderr"
         errors.append(ConfigError(reason, setting="log_to"))
     sources = {row.name: row.source for row in rows}
-    if errors := errors or _without_certificate(values):
+    if errors := errors or [*_without_certificate(values), *_without_package(values)]:
         for each in errors:
             each.locate(sources)
         raise SettingsError(errors)
@@ -209,6 +221,20 @@ def _without_certificate(values: Mapping[str, Any]) -> list[ConfigError]:
     needy += [(name, values[name]) for name in ("tls_key", "tls_client_ca") if values.get(name)]
     expected = "expected tls_certificate to be set too, to a file's path"
     return [ConfigError(f"{printable(text)}: {expected}", setting=name) for name, text in needy]
+
+
+def _without_package(values: Mapping[str, Any]) -> list[ConfigError]:
+    """Return an error if the values need a package that is not installed."""
+    if not values.get("metrics") or is_installed(METRICS_PACKAGE):
+        return []
+    return [ConfigError(*MISSING_PACKAGE, setting="metrics")]
+
+
+def is_installed(package: str) -> bool:
+    """Return whether a package can be imported; it is not imported."""
+    from importlib.util import find_spec  # most daemons need none
+
+    return find_spec(package) is not None
 
 
 def need_restart(old: Settings, new: Settings) -> list[str]:

@@ -35,9 +35,9 @@ def configuration_errors(settings: Settings, background: bool = False) -> list[C
     if background:
         with _collected(errors):
             daemon_context()
-    for endpoint in settings.listen:
+    for endpoint in (*settings.listen, *settings.metrics):
         with _collected(errors):
-            listeners.check(endpoint, settings.reuse_port)
+            listeners.check(endpoint, settings.reuse_port and not endpoint.http)
     if settings.tls_certificate:
         from calcd.net.certificates import load_context  # ssl is slow to import
 

@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING
 
 import calcd
 from calcd.config.errors import ConfigError, SettingsError
-from calcd.config.settings import BACKGROUND_PIDFILE, Settings, need_restart, read_settings
+from calcd.config.settings import (
+    BACKGROUND_PIDFILE,
+    METRICS_PACKAGE,
+    MISSING_PACKAGE,
+    Settings,
+    is_installed,
+    need_restart,
+    read_settings,
+)
 from calcd.daemon import actions
 from calcd.daemon.cli import CommandLine, parse
+from calcd.daemon.counts import DaemonCounts
 from calcd.daemon.detach import StartupPipe, detach, find_account, fork_and_wait
 from calcd.daemon.log import SYSLOG, close_log, flush_log, open_log, print_error, syslog_answers
 from calcd.daemon.logsinks import NoReaderError
@@ -107,6 +116,8 @@ class Daemon:
         self._signals = _signals(command_line.background)
         self._loop_died = False
         self._tls: SSLContext | None = None  # for connections to TLS endpoints
+        self._counts = DaemonCounts()
+        self._metrics: list[Listener] = []  # where metrics are served
 
     def run(self) -> int:
         """Run to the end; return the exit status."""
@@ -116,7 +127,7 @@ class Daemon:
             with ExitStack() as at_end:
                 listeners = self._start(at_end)
                 notifier = at_end.enter_context(closing(Notifier()))
-                server = self._serve(listeners, notifier)
+                server = self._serve(listeners, notifier, at_end)
                 received = self._reload_until_told_to_stop(server, listeners, notifier)
                 self._shut_down(server, notifier, received)
             return COULD_NOT_RUN if self._loop_died else DONE
@@ -139,7 +150,11 @@ class Daemon:
         """Take pidfile and sockets, detach with -d, and open the log."""
         settings, background = self._settings, self._command_line.background
         notes: list[str] = []
-        listeners = inherited()  # before any fork: LISTEN_PID is this process
+        handed_over = inherited()  # before any fork: LISTEN_PID is this process
+        listeners = [each for each in handed_over if not each.endpoint.http]
+        self._metrics = [each for each in handed_over if each.endpoint.http]
+        if self._metrics and not is_installed(METRICS_PACKAGE):
+            raise ConfigError(*MISSING_PACKAGE)
         if background:
             self._startup_pipe = fork_and_wait()
         # Signals are blocked from here on, so that none ends the process before its cleanup.
@@ -150,11 +165,18 @@ class Daemon:
             at_end.callback(pidfile.remove)
         if not listeners:
             listeners, notes = listen(settings.listen, settings.reuse_port)
-        for listener in listeners:
+        if not self._metrics:  # each process has its own: no port is shared
+            self._metrics, more_notes = listen(settings.metrics)
+            notes += more_notes
+        for listener in (*listeners, *self._metrics):
             at_end.callback(listener.close)
         self._tls = _load_tls(listeners, settings)
+        self._counts.certificate_expiry = _certificate_expiry(self._tls, settings)
         if self._startup_pipe:
-            keep = [self._startup_pipe.fd, *(listener.socket.fileno() for listener in listeners)]
+            keep = [
+                self._startup_pipe.fd,
+                *(each.socket.fileno() for each in (*listeners, *self._metrics)),
+            ]
             detach([*keep, pidfile.fd] if pidfile else keep, account)
         elif settings.user or settings.group:
             notes.append("user and group have no effect without -d")
@@ -164,30 +186,36 @@ class Daemon:
         log.info("calcd %s starts, pid %d", calcd.__version__, os.getpid())
         for note in notes:
             log.warning("%s", note)
-        warn_if_public(listeners, settings)
+        warn_if_public([*listeners, *self._metrics], settings)
         warn_without_workers(settings)
         return listeners
 
-    def _serve(self, listeners: list[Listener], notifier: Notifier) -> Server:
+    def _serve(self, listeners: list[Listener], notifier: Notifier, at_end: ExitStack) -> Server:
         """Start the serving loop; tell systemd and the process that waits for the start."""
         watchdog, trimmer = Watchdog(notifier), MemoryTrimmer()
 
         def on_tick(connections: int) -> None:
             sys.setswitchinterval(switch_interval(connections))
-            watchdog.on_tick(connections)
+            watchdog.on_tick(connections, server.stats.requests)
             RATE_LIMIT.report()
             trimmer.on_tick(connections)
 
         server = Server(listeners, raise_descriptor_limit(self._settings), on_tick, self._tls)
+        server.stats.include(self._counts.read)
+        if self._metrics:
+            from calcd.daemon.metricsserver import MetricsServer  # it imports much
+
+            at_end.enter_context(closing(MetricsServer(self._metrics, server.stats)))
         log.info("settings in force: %s", server.settings)
         poll = min(_POLL_INTERVAL, watchdog.interval)
         # A daemon thread: after a bug in this one, it must not serve on alone.
         threading.Thread(
             target=self._loop, args=(server, poll), name="serving", daemon=True
         ).start()
-        for listener in listeners:
+        for listener in (*listeners, *self._metrics):
+            purpose = " for metrics" if listener.endpoint.http else ""
             origin = ", from systemd in place of the setting" if listener.inherited else ""
-            log.info("listening on %s%s", listener.endpoint, origin)
+            log.info("listening on %s%s%s", listener.endpoint, purpose, origin)
         flush_log()  # scripts look for these lines once the daemon is ready
         notifier.send("READY=1")
         if self._startup_pipe:
@@ -226,11 +254,13 @@ class Daemon:
             tls = _load_tls(listeners, new)
             _open_log(new)
             server.tls = tls
+            self._counts.certificate_expiry = _certificate_expiry(tls, new)
         except SettingsError as error:
             errors = error.errors
         except ConfigError as error:
             error.locate(new.sources)
             errors = [error]
+        self._counts.reloaded(is_success=not errors)
         for each in errors:
             log.error("reload: %s", each)
         if errors:
@@ -281,6 +311,15 @@ def _load_tls(listeners: list[Listener], settings: Settings) -> "SSLContext | No
     from calcd.net.certificates import load_context
 
     return load_context(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+
+
+def _certificate_expiry(tls: "SSLContext | None", settings: Settings) -> float | None:
+    """Return when the certificate in force ends, as Unix time; None without TLS."""
+    if tls is None:
+        return None
+    from calcd.net.certificates import not_after
+
+    return not_after(settings.tls_certificate)
 
 
 def _signals(background: bool) -> set[signal.Signals]:

@@ -43,7 +43,8 @@ class _TokenBucket:
 class RateLimit(logging.Filter):
     """A filter for the log's handler. Its methods may be called from any thread.
 
-    Call ``report`` regularly, and before the log is switched or closed.
+    Call ``report`` regularly, and before the log is switched or closed. ``suppressed`` is how many
+    lines it has suppressed since the start.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -53,6 +54,7 @@ class RateLimit(logging.Filter):
         self._buckets = defaultdict[str, _TokenBucket](lambda: _TokenBucket(self._clock()))
         self._suppressed: dict[str, tuple[int, logging.LogRecord]] = {}  # count and last record
         self._since = 0.0  # when the first of those came
+        self.suppressed = 0  # since the start
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return True if the line may be written; else count it."""
@@ -63,6 +65,7 @@ class RateLimit(logging.Filter):
             now = self._clock()
             if self._buckets[kind].take(now):
                 return True
+            self.suppressed += 1
             if not self._suppressed:
                 self._since = now
             count = self._suppressed[kind][0] if kind in self._suppressed else 0

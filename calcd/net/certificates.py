@@ -3,12 +3,15 @@
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import NoReturn
 
 from calcd.config.errors import ConfigError
 from calcd.core.tls import server_context
 
 _MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
+_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+_VERSION, _UTC_TIME = 0xA0, 0x17  # tags of DER
 
 
 def load_context(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:
@@ -34,6 +37,37 @@ def load_context(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:
             context.load_verify_locations(client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def not_after(path: str) -> float:
+    """Return when the first certificate of a file in PEM ends, as Unix time.
+
+    ``load_context`` must have accepted the file.
+    """
+    with open(path, encoding="latin-1") as file:
+        _, begin, rest = file.read().partition(_BEGIN)
+    body, end, _ = rest.partition(_END)
+    ((_, certificate),) = _elements(ssl.PEM_cert_to_DER_cert(begin + body + end))
+    _, signed = next(_elements(certificate))
+    fields = [contents for tag, contents in _elements(signed) if tag != _VERSION]
+    _, (tag, ends) = _elements(fields[3])  # the validity: RFC 5280, section 4.1
+    text = ends.decode("ascii")
+    if tag == _UTC_TIME:  # two digits of the year: RFC 5280, section 4.1.2.5.1
+        text = ("19" if text >= "50" else "20") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+
+
+def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield tag and contents of each element of DER (X.690, section 8.1)."""
+    at = 0
+    while at < len(der):
+        tag, size = der[at], der[at + 1]
+        at += 2
+        if size >= 0x80:  # the length of the length
+            more = at + size - 0x80
+            at, size = more, int.from_bytes(der[at:more])
+        yield tag, der[at : at + size]
+        at += size
 
 
 def _refuse_passphrase(name: str, path: str) -> NoReturn:

@@ -69,6 +69,7 @@ class Listener:
             _endpoint_of(sock),
             tls=configured.tls and not udp,
             udp=udp,
+            http=configured.http,
             mode=configured.mode,
             group=configured.group,
         )
@@ -145,22 +146,27 @@ def warn_if_public(
         )
     for listener in listeners:
         if _is_public(listener, settings) and not (previous and _is_public(listener, previous)):
-            log.warning(
-                "%s is open to everybody who can reach it: set allow to the networks of its "
-                "clients, or use tls:// with tls_client_ca",
-                listener.endpoint,
+            hint = (
+                "let a firewall restrict it, or listen on localhost"
+                if listener.endpoint.http
+                else "set allow to the networks of its clients, or use tls:// with tls_client_ca"
             )
+            message = "%s is open to everybody who can reach it: %s"
+            log.warning(message, listener.endpoint, hint)
 
 
 def _is_public(listener: Listener, settings: Settings) -> bool:
     endpoint = listener.endpoint
     is_local = endpoint.path or is_loopback(endpoint.host)
     needs_certificate = endpoint.tls and settings.tls_client_ca
-    return not (settings.allow.networks or is_local or needs_certificate)
+    is_restricted = settings.allow.networks and not endpoint.http  # allow is not for metrics
+    return not (is_restricted or is_local or needs_certificate)
 
 
 def inherited() -> list[Listener]:
-    """Return listeners for the sockets from systemd; those named ``tls`` are for TLS.
+    """Return listeners for the sockets from systemd.
+
+    Those named ``tls`` are for TLS, and those named ``metrics`` for metrics.
 
     They are for this process only if LISTEN_PID is its pid (sd_listen_fds(3)). Child processes do
     not inherit them. Raise ``ConfigError`` if one is neither a listening stream socket nor UDP.
@@ -170,7 +176,10 @@ def inherited() -> list[Listener]:
         with ExitStack() as undo:
             for fd, name in enumerate(_inherited_names(), start=_FIRST_FD):
                 sock = undo.enter_context(_inherited_socket(fd))
-                listeners.append(Listener(sock, Endpoint(tls=name == "tls"), inherited=True))
+                configured = Endpoint(tls=name == "tls", http=name == "metrics")
+                if configured.http and sock.type != socket.SOCK_STREAM:
+                    raise ValueError("metrics are not served over UDP: name another one metrics")
+                listeners.append(Listener(sock, configured, inherited=True))
             undo.pop_all()
     except (OSError, ValueError) as error:
         raise ConfigError(f"a socket from systemd cannot be used: {error}") from None
@@ -285,4 +294,4 @@ def _config_error(endpoint: Endpoint, error: OSError) -> ConfigError:
     unresolved = isinstance(error, socket.gaierror)
     hint = "is the name right?" if unresolved else _HINTS.get(error.errno or 0, "")
     reason = f"cannot listen on {endpoint}: {error.strerror}"
-    return ConfigError(reason, hint, setting="listen")
+    return ConfigError(reason, hint, setting="metrics" if endpoint.http else "listen")

@@ -34,6 +34,7 @@ from helpers import ROOT, TIMEOUT, Daemon, Daemons, ask, clean_environment
 
 from calcd.config.settings import SETTINGS
 from calcd.core.commands import TABLE
+from calcd.core.errors import CODES
 
 CLIENT_PAGE = ROOT / "docs" / "clients.md"
 DESIGN = ROOT / "docs" / "design.md"
@@ -393,6 +394,7 @@ def test_the_error_codes_are_those_of_the_code() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "calcd").rglob("*.py"))
     raised = set(re.findall(r'(?:Error|fail|failure)\(\s*(?:job,\s*)?"([A-Z-]+)"', sources))
     assert raised == set(first_cells(PROTOCOL, "code"))
+    assert sorted(raised) == sorted(CODES)
 
 
 def test_the_ways_that_a_connection_ends_are_those_of_the_code() -> None:

@@ -67,7 +67,7 @@ def test_relative_paths_are_made_absolute(start_daemon: Daemons, tmp_path: Path)
     daemon = start_daemon("-c", "calcd.conf", "--pidfile", "calcd.pid")
     assert (tmp_path / "calcd.pid").read_text() == f"{daemon.process.pid}\n"
     log = (tmp_path / "calcd.log").read_text()
-    assert f"log_to={tmp_path}/calcd.log pidfile={tmp_path}/calcd.pid " in log
+    assert f"log_to={tmp_path}/calcd.log metrics= pidfile={tmp_path}/calcd.pid " in log
 
 
 def test_wrong_settings_end_it_with_status_2_and_no_traceback(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from calcd.config.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ROOT / "systemd" / "calcd.service"
 SOCKET = ROOT / "systemd" / "calcd.socket"
+METRICS_SOCKET = ROOT / "systemd" / "calcd-metrics.socket"
 TEMPLATES = [ROOT / "systemd" / name for name in ("calcd@.service", "calcd@.socket")]
 
 TIMEOUT = 20  # seconds; for a machine that is busy: nothing here takes one
@@ -57,9 +58,9 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_verify_prints_nothing(tmp_path: Path) -> None:
     # verify rejects a program that is not installed, so check copies that run another one.
     (program,) = values(SERVICE, "ExecStart")
-    for unit in SERVICE, SOCKET, *TEMPLATES:
+    for unit in SERVICE, SOCKET, METRICS_SOCKET, *TEMPLATES:
         (tmp_path / unit.name).write_text(unit.read_text().replace(program, sys.executable))
-    names = [SERVICE.name, SOCKET.name, "calcd@1.service", "calcd@1.socket"]
+    names = [SERVICE.name, SOCKET.name, METRICS_SOCKET.name, "calcd@1.service", "calcd@1.socket"]
     done = analyze("verify", *(tmp_path / name for name in names))
     # The exit status is 0 for a misspelt directive too: check the output.
     assert (done.stdout, done.returncode) == ("", 0)

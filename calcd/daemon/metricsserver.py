@@ -1,0 +1,167 @@
+"""Serves metrics over HTTP: few threads, short deadlines, and at a pace that costs little.
+
+Whoever can connect here is not trusted more than calcd's clients are: hostile ones may keep others
+from the metrics, but not calcd from its work.
+"""
+
+import logging
+import socket
+import threading
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from http import HTTPStatus
+from math import inf
+from socketserver import BaseServer, ThreadingMixIn
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import make_wsgi_app
+
+from calcd.daemon.metrics import registry_of
+from calcd.net.listeners import Listener
+from calcd.net.stats import Stats
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+_THREADS = 8  # clients of one listener at once; more wait in its queue
+_DEADLINE = 5.0  # seconds for a client to ask and to take its answer
+_CHECK = 0.5  # seconds between two looks for clients beyond the deadline
+# Seconds between two clients of a listener. An answer takes about 2 ms of CPU time, in which the
+# serving loop competes for the GIL.
+_PACE = 0.05
+_PATH = "/metrics"
+
+
+class MetricsServer:
+    """Serves what ``stats`` has counted to the clients of the listeners, until ``close``."""
+
+    def __init__(self, listeners: Sequence[Listener], stats: Stats) -> None:
+        """Start a thread for each listener; RuntimeError if the system refuses one."""
+        # Compressing takes longer than sending to a Prometheus nearby.
+        library = make_wsgi_app(registry_of(stats.read), disable_compression=True)
+        self._servers = [_HttpServer(listener, _application(library)) for listener in listeners]
+        self._threads = [
+            threading.Thread(
+                target=server.serve_forever, args=(_CHECK,), name="metrics", daemon=True
+            )
+            for server in self._servers
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End the threads, and cut the clients; the listeners stay open."""
+        for server, thread in zip(self._servers, self._threads, strict=True):
+            server.shutdown()
+            thread.join()
+            server.cut(inf)
+
+
+def _application(library: "WSGIApplication") -> "WSGIApplication":
+    """Return an application that has the metrics at one path, and says so at the others."""
+
+    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        if method != "GET":
+            headers, text = [("Allow", "GET")], f"{method} is not allowed: use GET"
+            return _plain(start_response, HTTPStatus.METHOD_NOT_ALLOWED, text, headers)
+        if path == "/":
+            return _plain(start_response, HTTPStatus.OK, f"calcd: metrics are at {_PATH}")
+        if path != _PATH:
+            return _plain(start_response, HTTPStatus.NOT_FOUND, f"metrics are at {_PATH}")
+        try:
+            return library(environ, start_response)
+        except Exception:
+            log.exception("metrics: a bug lost an answer")
+            return _plain(start_response, HTTPStatus.INTERNAL_SERVER_ERROR, "see calcd's log")
+
+    return answer
+
+
+def _plain(
+    start_response: "StartResponse",
+    status: HTTPStatus,
+    text: str,
+    headers: Sequence[tuple[str, str]] = (),
+) -> Iterable[bytes]:
+    kind = ("Content-Type", "text/plain; charset=utf-8")
+    start_response(f"{status.value} {status.phrase}", [kind, *headers])
+    return [f"{text}\n".encode()]
+
+
+class _Handler(WSGIRequestHandler):
+    """Answers one request of a connection, and logs at debug only."""
+
+    def address_string(self) -> str:
+        return str(self.client_address[0])
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the library's name)
+        log.debug("metrics for %s: " + format, self.address_string(), *args)
+
+
+class _HttpServer(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def __init__(self, listener: Listener, application: "WSGIApplication") -> None:
+        # Not WSGIServer's own __init__: it makes a socket, and asks DNS for the host's name.
+        BaseServer.__init__(self, listener.socket.getsockname(), _Handler)
+        self.socket = listener.socket
+        self.server_name, self.server_port = (
+            listener.endpoint.host or "unix",
+            listener.endpoint.port,
+        )
+        self.setup_environ()
+        self.set_app(application)
+        self._free = threading.Semaphore(_THREADS)
+        self._lock = threading.Lock()
+        self._deadlines: dict[socket.socket, float] = {}
+        self._closing = False
+
+    def shutdown(self) -> None:
+        """End ``serve_forever``, and wait for that."""
+        self._closing = True
+        super().shutdown()
+
+    def cut(self, now: float) -> None:
+        """Cut the clients whose deadline is over: a timeout for each read is no bound for all."""
+        with self._lock:
+            for request, deadline in self._deadlines.items():
+                if deadline <= now:
+                    with suppress(OSError):  # its client has reset it
+                        request.shutdown(socket.SHUT_RDWR)
+
+    # What socketserver calls
+
+    def service_actions(self) -> None:
+        self.cut(monotonic())
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            request, address = self.socket.accept()
+        except OSError:
+            sleep(_PACE)  # without descriptors it would spin
+            raise
+        return request, address if isinstance(address, tuple) else ("unix", 0)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, as soon as there may be one more."""
+        while not self._free.acquire(timeout=_CHECK):
+            self.cut(inf if self._closing else monotonic())
+        with self._lock:
+            self._deadlines[request] = monotonic() + _DEADLINE
+        super().process_request(request, client_address)
+        sleep(_PACE)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            has_thread = self._deadlines.pop(request, None) is not None
+        super().shutdown_request(request)
+        if has_thread:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        log.debug("metrics for %s: not answered", client_address[0], exc_info=True)
