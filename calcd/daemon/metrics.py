@@ -75,7 +75,7 @@ METRICS = (
 
 def registry_of(read: Callable[[], Counted]) -> CollectorRegistry:
     """Return a registry of the library that calls ``read`` at each scrape."""
-    registry = CollectorRegistry(auto_describe=False)
+    registry = CollectorRegistry(auto_describe=True)  # a scrape may ask for some names alone
     registry.register(_StatsCollector(read))
     _Process(registry=registry)
     return registry

@@ -178,7 +178,9 @@ def inherited() -> list[Listener]:
                 sock = undo.enter_context(_inherited_socket(fd))
                 configured = Endpoint(tls=name == "tls", http=name == "metrics")
                 if configured.http and sock.type != socket.SOCK_STREAM:
-                    raise ValueError("metrics are not served over UDP: name another one metrics")
+                    raise ValueError(
+                        "metrics are not served over UDP: its unit needs ListenStream="
+                    )
                 listeners.append(Listener(sock, configured, inherited=True))
             undo.pop_all()
     except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, thread_time
 
 from calcd.core.closing import CloseReason
 from calcd.core.errors import CODES, code_of
@@ -23,7 +23,7 @@ DROPS = (
     *("no-thread", "send-failed", "bug"),
 )
 LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_SHARE = 0.05  # of the time, at most, to add up what the open connections have counted
+_SHARE = 0.05  # of a processor's time, at most, to add up what the open connections have counted
 _ENDS = (*(each.value for each in CloseReason), *ENDS)
 
 
@@ -148,14 +148,13 @@ class Stats:
         twenty times as long as they took.
         """
         with self._reading:
-            now = monotonic()
-            if now >= self._last_until:
+            if monotonic() >= self._last_until:
+                begin = thread_time()
                 counted = dict(self._count())
                 for source in self._sources:
                     counted |= source()
                 self._last = counted
-                end = monotonic()
-                self._last_until = end + (end - now) / _SHARE
+                self._last_until = monotonic() + (thread_time() - begin) / _SHARE
             return self._last
 
     def requests(self) -> int:

@@ -14,7 +14,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from helpers import TIMEOUT, Daemon, Daemons, NotifySocket, clean_environment, wait_until
+from helpers import (
+    TIMEOUT,
+    Daemon,
+    Daemons,
+    NotifySocket,
+    clean_environment,
+    request_all,
+    wait_until,
+)
 from listening import needs_ipv6
 
 from calcd.config.endpoints import parse_endpoint
@@ -226,6 +234,42 @@ def test_a_wrong_number_of_names_is_an_error(hand_over: HandOver) -> None:
     assert failure(hand_over("tcp()", "tcp()", names="tls")) == (
         "calcd: a socket from systemd cannot be used: "
         "LISTEN_FDNAMES is 'tls' and should have 2 names"
+    )
+
+
+def test_a_socket_that_is_named_metrics_takes_the_place_of_that_setting(
+    start_daemon: Daemons, hand_over: HandOver, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "metrics.sock")
+    program = hand_over("tcp()", "tcp()", f"unix({path!r})", names="calcd.socket:metrics:metrics")
+    daemon = start_daemon("--metrics", "http://127.0.0.1:1", python=program)
+    _, _, unix = daemon.logs("listening on .*, from systemd in place of the setting$", 3)
+    assert f"unix://{path} for metrics," in unix
+    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+    for family, address in (
+        (socket.AF_INET, ("127.0.0.1", daemon.port_of("http"))),
+        (socket.AF_UNIX, path),
+    ):
+        with socket.socket(family) as client:
+            client.settimeout(TIMEOUT)
+            client.connect(address)
+            answer = request_all(client, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
+            assert b"\ncalcd_requests_total 1.0\n" in answer
+
+
+def test_a_socket_for_metrics_alone_leaves_the_setting_listen(
+    start_daemon: Daemons, hand_over: HandOver
+) -> None:
+    daemon = start_daemon(python=hand_over("tcp()", names="metrics"))
+    assert daemon.port_of("http")
+    assert daemon.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+def test_metrics_are_not_served_over_udp(hand_over: HandOver) -> None:
+    assert failure(hand_over("udp()", names="metrics")) == (
+        "calcd: a socket from systemd cannot be used: metrics are not served over UDP: its unit "
+        "needs ListenStream="
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calcd.config.endpoints import Endpoint, parse_endpoint
+from calcd.config.endpoints import Endpoint, parse_endpoint, parse_metrics_endpoint
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,23 @@ def test_a_url_is_parsed_and_formatted(url: str, endpoint: Endpoint) -> None:
     assert str(endpoint) == url
 
 
+def test_metrics_are_served_over_http_alone() -> None:
+    endpoint = parse_metrics_endpoint("http://[::1]:9112")
+    assert endpoint == Endpoint(host="::1", port=9112, http=True)
+    assert str(endpoint) == "http://[::1]:9112"
+    for url in (
+        *(
+            "tcp://localhost:9112",
+            "unix:///run/metrics",
+            "https://localhost:9112",
+            "localhost:9112",
+        ),
+        *("http://localhost", "http://localhost:9112/", "http://localhost:65536", "9112", ""),
+    ):
+        with pytest.raises(ValueError, match=r"^http://HOST:PORT, .* without a path$"):
+            parse_metrics_endpoint(url)
+
+
 EXPECTED = (
     "tcp://HOST:PORT, or the same with tls:// or udp://, with [] round an IPv6 address, "
     "or unix:///PATH"
@@ -53,6 +70,7 @@ EXPECTED = (
         "tcp://localhost:12000/",
         "tcp://::1:12000",
         "tcp://[::1]",
+        "http://localhost:12000",
         "tcp://[::1:12000",
         "tcp://a..b:1",
         "tcp://.a:1",
@@ -65,7 +83,6 @@ EXPECTED = (
         "tls://localhost:12000?group=ops",
         "udp://localhost",
         "udp://localhost:12000?mode=0660",
-        "http://localhost:12000",
     ],
 )
 def test_a_wrong_url_is_reported_with_what_was_expected(url: str) -> None:

@@ -166,6 +166,7 @@ def test_what_was_added_up_is_told_again_for_a_while(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "_SHARE", 0.05)
     now = 1000.0
     monkeypatch.setattr(module, "monotonic", lambda: now)
+    monkeypatch.setattr(module, "thread_time", lambda: now)
     looks = []
 
     def look() -> list[Connection]:

@@ -1,0 +1,71 @@
+"""Metrics of the service: the sandbox has no network, so systemd opens their port."""
+
+import re
+
+from helpers import wait_until
+from service import UNIT, Report, Service
+from systemd_container import SystemdContainer, commands
+
+SOCKET = "calcd-metrics.socket"
+
+
+def scrape(machine: SystemdContainer) -> dict[str, float]:
+    """Return the samples without a label."""
+    text = machine.run("curl -sS --fail --max-time 20 http://localhost:9112/metrics")
+    return {
+        name: float(number) for name, number in re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE)
+    }
+
+
+def test_they_are_scraped_in_the_sandbox(
+    machine: SystemdContainer, service: Service, report: Report
+) -> None:
+    try:
+        with machine.load() as result:
+            wait_until(lambda: service.pid, "the first client to start the service")
+            machine.run(commands("metrics"), network=True)
+            found = scrape(machine)
+        report(result)
+        # To restart the service, with one more socket, refuses nobody.
+        assert (result.refused, result.wrong, result.reset, result.lost) == (0, 0, 0, 0)
+        assert machine.show(SOCKET, "ActiveState") == ["active"]
+        assert found["calcd_connections_open"] >= 1
+        assert found["calcd_connections_limit"] == 1024
+        assert service.said(r"^listening on http://127\.0\.0\.1:9112 for metrics, from systemd ")
+
+        # There is no /proc/stat, which the library reads to tell when the process started.
+        machine.run(f"nsenter -t {service.pid} -m test ! -e /proc/stat")
+        started = float(machine.run("date +%s")) - float(
+            machine.run(f"ps -o etimes= -p {service.pid}")
+        )
+        assert abs(found["process_start_time_seconds"] - started) < 3
+        assert abs(found["calcd_start_time_seconds"] - started) < 5
+        assert found["process_open_fds"] > 5
+        assert found["process_resident_memory_bytes"] > 1 << 20
+        assert found["process_cpu_seconds_total"] > 0
+
+        before = scrape(machine)["calcd_requests_total"]
+        machine.ask("SOMA 2 2")
+        wait_until(lambda: scrape(machine)["calcd_requests_total"] > before, "the request")
+        status = machine.show(UNIT, "StatusText")[0]
+        assert re.fullmatch(r"connections open: \d+, requests a second: \d+", status)
+    finally:
+        machine.run(
+            f"systemctl disable --now {SOCKET}; rm -f /etc/systemd/system/{SOCKET};"
+            "systemctl daemon-reload",
+            None,
+        )
+
+
+def test_without_the_library_the_service_says_so(
+    machine: SystemdContainer, service: Service
+) -> None:
+    machine.run("/opt/calcd/bin/pip uninstall -qy prometheus_client 2>&1 || true")
+    with (machine.files / "etc/calcd/calcd.conf").open("a") as settings:
+        settings.write("metrics = http://localhost:9112\n")
+    told = machine.run("/opt/calcd/bin/calcd -t", 2)
+    assert "prometheus_client, which is not installed: pip install" in told
+    machine.run(f"systemctl start {UNIT}", None)
+    wait_until(lambda: service.show("ActiveState") == "failed", "the start to fail")
+    assert service.said("prometheus_client, which is not installed: pip install")
+    assert service.show("NRestarts") == "0"  # a restart cannot mend it
