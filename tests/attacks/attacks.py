@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import proxy_headers as headers
 from helpers import clean_environment, wait_until
 
 _READ = 1 << 16
@@ -394,6 +395,45 @@ def unix_socket(target: Target) -> str:
     return f"{followed} of {tries} links followed"
 
 
+# A proxy
+
+
+_A_PROXY = "127.0.0.2"  # the fast client has another address
+
+
+def _from_proxy(target: Target) -> socket.socket:
+    address = ("127.0.0.1", target.ports["tcp"][0])
+    return socket.create_connection(address, 60, (_A_PROXY, 0))
+
+
+def wrong_headers(target: Target) -> str:
+    """Connect again and again, with the longest header, whose checksum is wrong."""
+    filled = headers.tlv(headers.NOOP, bytes(4096 - 16 - 12 - 7 - 3))
+    header = headers.addressed("203.0.113.7", 1, filled, headers.tlv(headers.CRC32C, bytes(4)))
+    count, until = 0, target.until()
+    while time.monotonic() < until:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(_from_proxy(target)) for _ in range(20)]
+            for client in clients:
+                client.sendall(header)
+            count += sum(b"CRC32C" in read_line(client) for client in clients)
+    return f"{count / target.seconds:,.0f} headers refused a second"
+
+
+def half_headers(target: Target) -> str:
+    """Send headers byte by byte, on many connections, and never the last byte."""
+    header = headers.addressed("203.0.113.7", 1, headers.tlv(headers.NOOP, bytes(3000)))
+    sent, until = 0, target.until()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(_from_proxy(target)) for _ in range(500)]
+        for byte in header[:-1]:
+            if time.monotonic() >= until:
+                break
+            for client in clients:
+                sent += client.send(bytes([byte]))
+    return f"{sent / target.seconds:,.0f} bytes a second"
+
+
 def log_file(target: Target) -> str:
     """Look at the mode of a log file that a daemon has made."""
     path = target.directory / "made.log"
@@ -460,6 +500,7 @@ class Row:
 
 _WRONG = b"SOMA 1 " + b"1" * 1015 + b"x\n"
 _LONG_LINES = ("--max-line", str(1 << 20))
+_PROXY = ("--proxy-protocol-from", _A_PROXY)
 _DIGITS = ("--precision", "1000")
 ROWS = (
     Row("", "nobody else", quiet),
@@ -515,4 +556,6 @@ ROWS = (
     ),
     Row("15", "the mode of a log file", log_file),
     Row("16", "UDP: short wrong lines", over_its_bound),
+    Row("17", "a proxy: headers of 4,096 bytes, wrong", wrong_headers, _PROXY),
+    Row("17", "a proxy: 500 headers, byte by byte", half_headers, _PROXY),
 )
