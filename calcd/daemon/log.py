@@ -182,14 +182,17 @@ def _journal_head(record: logging.LogRecord) -> str:
 
 
 def _time_head(record: logging.LogRecord) -> str:
-    """Return time and level: ``2026-01-31 12:00:00,123 info: ``."""
+    """Return time and level: ``2026-01-31T12:00:00.123Z info: ``.
+
+    The time is UTC, as RFC 3339 writes it: local times run backwards when daylight saving ends.
+    """
     milliseconds = int(record.msecs)
-    return f"{_time(int(record.created))},{milliseconds:03d} {record.levelname.lower()}: "
+    return f"{_time(int(record.created))}.{milliseconds:03d}Z {record.levelname.lower()}: "
 
 
 @lru_cache(maxsize=1)  # to format the time costs more than the rest of a line
 def _time(second: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def _is_journal(fd: int) -> bool:

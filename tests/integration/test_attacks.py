@@ -30,7 +30,7 @@ from service import Report
 
 from calcd.daemon.ratelimit import BURST, RATE
 
-STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
+STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
 # Floods of connections

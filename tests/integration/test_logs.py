@@ -10,9 +10,11 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -32,7 +34,7 @@ from calcd.daemon import log as logs
 from calcd.daemon.log import close_log, flush_log, open_log, syslog_answers
 from calcd.daemon.ratelimit import BURST
 
-STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
+STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 log = logging.getLogger("calcd.test")
 
@@ -153,11 +155,40 @@ def test_a_traceback_is_marked_line_by_line(path: Path, monkeypatch: pytest.Monk
 
 def test_no_message_forges_a_line(path: Path) -> None:
     open_log(str(path), "info")
-    log.info("a\n2001-01-01 00:00:00,000 info: forged\x1b[2J %s", "\r\u2028é\ud800")
+    log.info("a\n2001-01-01T00:00:00.000Z info: forged\x1b[2J %s", "\r\u2028é\ud800")
     (line,) = written(path).splitlines()
-    assert line.endswith(r"info: a\n2001-01-01 00:00:00,000 info: forged\x1b[2J \r\u2028\xe9\ud800")
+    assert line.endswith(
+        r"info: a\n2001-01-01T00:00:00.000Z info: forged\x1b[2J \r\u2028\xe9\ud800"
+    )
     log.info("as it is: é €")
     assert written(path).endswith("info: as it is: é €\n")
+
+
+def test_times_sort_over_the_end_of_daylight_saving(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Berlin, 2026-10-25T02:30 came twice: at 00:30 and at 01:30 UTC."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        open_log(str(path), "info")
+        first = datetime(2026, 10, 25, tzinfo=UTC).timestamp()
+        for minutes in range(0, 180, 30):
+            record = {"created": first + 60 * minutes, "msecs": 7.5, "levelno": logging.INFO}
+            log.handle(
+                logging.makeLogRecord(
+                    record | {"name": "x", "levelname": "INFO", "msg": str(minutes)}
+                )
+            )
+        lines = written(path).splitlines()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert lines[1] == "2026-10-25T00:30:00.007Z info: 30"
+    assert lines == sorted(lines)
+    assert [datetime.fromisoformat(line.split()[0]).timestamp() for line in lines] == [
+        first + 60 * minutes + 0.007 for minutes in range(0, 180, 30)
+    ]
 
 
 def test_lines_are_appended_to_a_file(path: Path) -> None:
@@ -304,7 +335,7 @@ def test_lost_lines_are_reported_when_the_disk_has_room_again(path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
     log.info("four")
-    lines = [line[24:] for line in written(path).splitlines()]
+    lines = [line.partition(" ")[2] for line in written(path).splitlines()]
     told = "warning: 2 log records were lost before this one"
     assert lines == ["info: one", told, "info: four"]
 
