@@ -37,6 +37,11 @@ class ProxiedSession:
         self._start = b""
 
     @property
+    def has_received(self) -> bool:
+        """Whether the proxy has sent a byte."""
+        return self._start != b""
+
+    @property
     def close_word(self) -> str | None:
         """Word of the log for the close reason."""
         return self.close_reason.value if self.close_reason else None

@@ -83,6 +83,11 @@ class Session:
         return self.close_reason.value if self.close_reason else None
 
     @property
+    def has_received(self) -> bool:
+        """Whether the client has sent a byte."""
+        return self._start != b""
+
+    @property
     def pending(self) -> bool:
         """Whether input that has arrived still waits for its reply."""
         return bool(self._lines or self._input or self.job)

@@ -96,6 +96,11 @@ class TlsSession:
         return self._established
 
     @property
+    def has_received(self) -> bool:
+        """Whether the client has sent a byte, of TLS or not."""
+        return self._first_byte != b""
+
+    @property
     def has_partial_line(self) -> bool:
         """Whether the handshake is not finished, or there is a line without its end."""
         return not self._established or self._session.has_partial_line

@@ -31,6 +31,8 @@ access_log = logging.getLogger("calcd.access")  # never rate-limited
 CHUNK = 1 << 16  # bytes of one read
 _NOW = int(socket.MSG_DONTWAIT)  # an int: flags as enums cost time with each call
 _MAX_UNSENT = 1 << 14  # bytes of replies that are sent before more are worked out
+# A load balancer that only looks whether the port is open closes or resets without a byte.
+_ENDS_OF_PROBES = {"closed", "reset"}
 _SEND_CHECKS = 8  # within send_timeout: whether the client has taken something
 
 TRANSPORTS = ("tcp", "tls", "unix")
@@ -241,16 +243,18 @@ class Connection:
     def log_end(self) -> None:
         """Log the connection's one line."""
         session = self._session
+        how = self._end or session.close_word or "bug"
+        is_probe = not session.has_received and how in _ENDS_OF_PROBES
         only_pings = 0 < session.counters.requests == session.counters.pings
         answered = session.counters.requests > session.counters.errors
         (access_log if answered else log).log(
-            logging.DEBUG if only_pings or self._is_quiet else logging.INFO,
+            logging.DEBUG if is_probe or only_pings or self._is_quiet else logging.INFO,
             "connection %s ended: requests=%d errors=%d seconds=%.3f how=%s",
             name_of(self.address),
             session.counters.requests,
             session.counters.errors + self._rejected,
             monotonic() - self._opened,
-            self._end or session.close_word or "bug",
+            how,
         )
 
     def _read(self, size: int) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from certificates import stored
 from helpers import (
     TIMEOUT,
     Daemon,
@@ -26,6 +27,7 @@ from helpers import (
     clean_environment,
     read_all,
     request_all,
+    reset_on_close,
     run_calcd,
     wait_until,
 )
@@ -77,6 +79,12 @@ class Configured:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "calcd.log"
+
+
+def reset_and_close(connection: socket.socket) -> None:
+    """End a connection as HAProxy's check does: with RST."""
+    reset_on_close(connection)
+    connection.close()
 
 
 def written(path: Path) -> str:
@@ -717,7 +725,7 @@ def test_each_connection_has_one_line_when_it_ends(daemon: Daemon) -> None:
     asked = {
         b"SOMA 2 2\nDIV 1 0\n": "requests=2 errors=1 how=closed",
         b"PING\nQUIT\nSOMA 2 2\n": "requests=2 errors=0 how=quit",
-        b"": "requests=0 errors=0 how=closed",
+        b"\n": "requests=0 errors=0 how=closed",
         b"SOMA 2 2\n" * 1000: "requests=1000 errors=0 how=closed",
         b"SOMA 2 2\n\x04": "requests=1 errors=0 how=ctrl-d",
         b"SOMA 2 2\n\xff\xf4": "requests=1 errors=0 how=interrupted",
@@ -733,6 +741,7 @@ def test_each_connection_has_one_line_when_it_ends(daemon: Daemon) -> None:
 def test_the_line_has_the_clients_address(daemon: Daemon) -> None:
     with daemon.connect() as client:
         host, port = client.getsockname()
+        client.sendall(b"\n")
     daemon.logs(rf"info: connection {host}:{port} ended: requests=0 errors=0 seconds=\d\.\d+ how=")
 
 
@@ -748,6 +757,54 @@ def test_a_connection_with_nothing_but_pings_is_logged_at_debug(
     assert daemon.ask(b"PING\n") == b"PONG\n"
     assert ended(daemon, 2)[1] == "requests=1 errors=0 how=closed"
     assert len(daemon.logs("debug: connection .* ended: ")) == 1
+
+
+PROBES: dict[str, Callable[[socket.socket], None]] = {
+    "closed": socket.socket.close,
+    "reset": reset_and_close,
+}
+
+
+@pytest.mark.parametrize("how", PROBES)
+@pytest.mark.parametrize("scheme", ["tcp", "tls", "unix"])
+def test_a_probe_that_sends_nothing_is_logged_at_debug(
+    start_daemon: Daemons, tmp_path: Path, scheme: str, how: str
+) -> None:
+    """Load balancers connect, and close or reset the connection without a byte."""
+    server = stored("server")
+    certificate = ("--tls-certificate", str(server.cert), "--tls-key", str(server.key))
+    urls = ("tcp://127.0.0.1:0", "tls://127.0.0.1:0", f"unix://{tmp_path}/calcd.sock")
+    endpoints = [option for url in urls for option in ("-l", url)]
+    for level, shown in ("info", 0), ("debug", 1):
+        daemon = start_daemon(*endpoints, *certificate, "--log-level", level)
+        if scheme == "unix":
+            probe = socket.socket(socket.AF_UNIX)
+            probe.connect(f"{tmp_path}/calcd.sock")
+            how = "closed"  # a Unix socket knows no reset of its own
+        else:
+            probe = socket.create_connection(("127.0.0.1", daemon.port_of(scheme)), TIMEOUT)
+        PROBES[how](probe)
+        assert daemon.stop() == 0  # what waits in the queue is served before
+        line = rf"connection \S+ ended: requests=0 errors=0 seconds=\S+ how={how}"
+        assert len(re.findall(f" debug: {line}", daemon.log)) == shown
+        assert len(re.findall(line, daemon.log)) == shown
+
+
+def test_a_client_that_sent_something_or_stayed_is_no_probe(start_daemon: Daemons) -> None:
+    daemon = start_daemon("--idle-timeout", "0.05")
+    with daemon.connect() as silent:
+        assert read_all(silent) == b""
+    daemon.logs("info: connection .* requests=0 errors=0 .* how=idle-timeout")
+    for start in b"\n", b"\xef\xbb\xbf", b"SOMA", b"\xff\xf1":
+        with daemon.connect() as client:
+            client.sendall(start)
+            client.shutdown(socket.SHUT_WR)
+            read_all(client)
+    daemon.logs("info: connection .* ended: .* how=closed", 4)
+    with daemon.connect() as client:
+        client.sendall(b"\n")
+        reset_on_close(client)
+    daemon.logs("info: connection .* ended: .* how=reset")
 
 
 def test_at_debug_starts_and_requests_are_shown(start_daemon: Daemons) -> None:
@@ -924,7 +981,7 @@ def test_at_debug_there_is_no_limit(start_daemon: Daemons) -> None:
 
 def test_a_served_client_always_has_a_line_and_others_are_limited(start_daemon: Daemons) -> None:
     daemon = start_daemon()
-    asked = {b"SOMA 1 1\nDIV 1 0\n": b"2\nERR", b"DIV 1 0\n": b"ERR", b"": b""}
+    asked = {b"SOMA 1 1\nDIV 1 0\n": b"2\nERR", b"DIV 1 0\n": b"ERR", b"\n": b""}
     for requests, replies in asked.items():
         for _ in range(3 * BURST):
             assert daemon.ask(requests).startswith(replies)

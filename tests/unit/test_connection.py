@@ -85,7 +85,7 @@ class Broken(socket.socket):
 def test_an_error_of_the_network_ends_the_connection_and_is_named_in_the_log(
     caplog: pytest.LogCaptureFixture, error: OSError, how: str
 ) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG")
     with Broken() as sock:
         sock.error = error
         connection = Connection(sock, ("192.0.2.1", 1), new_session(), Settings(), stop_fd=-1)
