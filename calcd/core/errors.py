@@ -65,15 +65,15 @@ def is_byte(character: str) -> bool:
     return "\udc80" <= character <= "\udcff"
 
 
-def printable(text: str) -> str:
-    r"""Return text from outside in quotes, cut to ``MAX_SHOWN`` characters.
+def printable(text: str, most: int = MAX_SHOWN) -> str:
+    r"""Return text from outside in quotes, cut to ``most`` characters.
 
     Control characters, those that change the direction of text or combine with others, and bytes
     that are not UTF-8 are escaped. So nothing that a client sends can move a terminal's cursor,
     forge a log line or reorder one.
     """
-    cut = "..." if len(text) > MAX_SHOWN else ""
-    shown = text[:MAX_SHOWN]
+    cut = "..." if len(text) > most else ""
+    shown = text[:most]
     if shown.isascii():
         return f"'{shown.encode('unicode_escape').decode('ascii')}{cut}'"
     return f"'{''.join(map(_printable_character, shown))}{cut}'"

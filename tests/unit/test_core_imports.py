@@ -11,18 +11,8 @@ ORDER = [
     *("errors", "messages", "budget", "exact", "integers", "rounding"),
     *("fixedpoint", "exactpowers", "elementary", "trigonometry", "operations", "hints", "help"),
     *("decimal128", "commands", "expressions", "interpreter", "plans", "batch"),
-    *(
-        "fastpath",
-        "job",
-        "closing",
-        "preamble",
-        "telnet",
-        "session",
-        "tls",
-        "datagram",
-        "proxyprotocol",
-        "proxied",
-    ),
+    *("fastpath", "job", "closing", "preamble", "telnet", "session", "tls", "datagram"),
+    *("proxyprotocol", "proxied", "x509"),
 ]
 FORBIDDEN = {
     *("socket", "select", "selectors", "threading", "time", "os", "logging", "subprocess"),
