@@ -4,9 +4,12 @@ A line on the wire is handled with one character for each byte (latin-1), so tha
 decoded at once without loss. Where a character counts, it is decoded as UTF-8.
 """
 
+import codecs
 import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
+
+codecs.lookup("unicode_escape")  # loads it: later the daemon's user may not read Python's files
 
 MAX_SHOWN = 40  # characters of a client's text that an error or a log line repeats
 # All codes of errors: counters of them begin at 0.

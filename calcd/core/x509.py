@@ -4,6 +4,7 @@ OpenSSL verifies them. Python's ssl tells neither when a certificate of a file e
 a revocation list. So both are read here, as far as their dates.
 """
 
+import codecs
 import re
 from binascii import a2b_base64
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ _TEXT = {  # encodings of text, by tag (X.680, section 41)
     0x1C: "utf-32-be",
     0x1E: "utf-16-be",
 }
+for _encoding in _TEXT.values():
+    codecs.lookup(_encoding)  # loads it: later the daemon's user may not read Python's files
 _NAMES = {  # RFC 4514, section 3, and those that are common beside it
     "2.5.4.3": "CN",
     "2.5.4.5": "serialNumber",
@@ -170,7 +173,7 @@ def _name(der: bytes) -> str:
             tag = attribute.tag
             value = _value(tag, attribute.take(tag))
             attributes.append(f"{_NAMES.get(kind, kind)}={value}")
-        parts.append("+".join(attributes))
+        parts.append("+".join(reversed(attributes)))  # as openssl does; they have no order
     return ",".join(reversed(parts))
 
 

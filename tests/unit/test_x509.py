@@ -150,7 +150,7 @@ def test_a_serial_number_is_shown_as_openssl_does(serial: bytes, shown: str) -> 
         (name(attribute(b"DE", PRINTABLE, b"\x55\x04\x06"), attribute(b"a")), "CN=a,C=DE"),
         (
             name(element(0x31, attribute(b"a"), attribute(b"b", kind=b"\x55\x04\x0b"))),
-            "CN=a+OU=b",
+            "OU=b+CN=a",
         ),
         (name(attribute(b"a@b", IA5, bytes.fromhex("2a864886f70d010901"))), "emailAddress=a@b"),
         (name(attribute(b"a", kind=bytes.fromhex("0992268993f22c640119"))), "DC=a"),
