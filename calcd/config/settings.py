@@ -24,6 +24,12 @@ MISSING_PACKAGE = (
     "pip install '.[metrics]' installs it, or leave metrics empty",
 )
 
+_NEEDS = (  # settings that mean nothing without another one
+    ("tls_key", "tls_certificate"),
+    ("tls_client_ca", "tls_certificate"),
+    ("tls_client_crl", "tls_client_ca"),
+)
+
 
 def _setting(
     convert: Callable[[str], Any], default: str, meaning: str, restart: bool = False
@@ -66,6 +72,11 @@ class Settings:
     )
     tls_client_ca: str = _setting(
         to.path, "", "file with CA certificates, one of which must have signed a tls:// client's"
+    )
+    tls_client_crl: str = _setting(
+        to.path,
+        "",
+        "file with revocation lists of these CAs: certificates that they name are refused",
     )
     message_wait: float = _setting(
         to.seconds(0),
@@ -191,7 +202,7 @@ def read_settings(
         reason = "'stderr': expected syslog or a path: with -d there is no stderr"
         errors.append(ConfigError(reason, setting="log_to"))
     sources = {row.name: row.source for row in rows}
-    if errors := errors or [*_without_certificate(values), *_without_package(values)]:
+    if errors := errors or [*_incomplete(values), *_without_package(values)]:
         for each in errors:
             each.locate(sources)
         raise SettingsError(errors)
@@ -213,14 +224,21 @@ def read_rows(path: str | None, options: Mapping[str, str]) -> tuple[list[Row], 
     return [*rows, *(Row(name, text, option(name)) for name, text in options.items())], errors
 
 
-def _without_certificate(values: Mapping[str, Any]) -> list[ConfigError]:
-    """Return an error for each value that needs a certificate, if none is set."""
-    if values.get("tls_certificate"):
-        return []
-    needy = [("listen", str(endpoint)) for endpoint in values.get("listen", ()) if endpoint.tls]
-    needy += [(name, values[name]) for name in ("tls_key", "tls_client_ca") if values.get(name)]
-    expected = "expected tls_certificate to be set too, to a file's path"
-    return [ConfigError(f"{printable(text)}: {expected}", setting=name) for name, text in needy]
+def _incomplete(values: Mapping[str, Any]) -> list[ConfigError]:
+    """Return an error for each value that needs another setting, if that is not set."""
+    texts = [
+        ("listen", str(endpoint), "tls_certificate")
+        for endpoint in values.get("listen", ())
+        if endpoint.tls
+    ]
+    texts += [(name, values.get(name, ""), needed) for name, needed in _NEEDS]
+    return [
+        ConfigError(
+            f"{printable(text)}: expected {needed} to be set too, to a file's path", setting=name
+        )
+        for name, text, needed in texts
+        if text and not values.get(needed)
+    ]
 
 
 def _without_package(values: Mapping[str, Any]) -> list[ConfigError]:

@@ -1,6 +1,8 @@
 """A session inside TLS records: encrypted bytes in, encrypted bytes out, no I/O in between."""
 
 import ssl
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 
 from calcd.core.budget import CALL_LIMIT
@@ -11,6 +13,7 @@ from calcd.core.session import Session
 _RECORD = 1 << 14  # bytes, at most, of a record (RFC 8446, section 5.1)
 _RECORD_COST = 100
 _ALERT, _HANDSHAKE, _VERSION, _FATAL = 21, 22, b"\x03\x03", 2  # RFC 8446, 5.1 and 6; RFC 5246, 7.2
+_DER = 2  # X509_FILETYPE_ASN1 of OpenSSL
 _ALERTS = {"FORBIDDEN": 49, "BUSY": 80}  # access_denied, internal_error
 
 
@@ -55,20 +58,41 @@ def _wrap(
     if context.verify_mode == ssl.CERT_NONE:
         return context.wrap_bio(incoming, outgoing, server_side=True)
     own = server_context()
-    own.verify_mode = context.verify_mode  # not changed with the context
+    # What is not changed with the context: without the flags, no revocation list would be asked.
+    own.verify_mode, own.verify_flags = context.verify_mode, context.verify_flags
     wrapped = own.wrap_bio(incoming, outgoing, server_side=True)
     wrapped.context = context
     return wrapped
 
 
+def _chain(tls: ssl.SSLObject) -> list[bytes]:
+    """Return a client's certificates in DER, its own first, as far as OpenSSL has followed them.
+
+    That is also known of a certificate that was refused.
+    """
+    if sys.version_info >= (3, 13):
+        return tls.get_verified_chain()
+    # The same method before 3.13 made it public.
+    chain = tls._sslobj.get_verified_chain() or ()  # type: ignore[attr-defined]
+    return [certificate.public_bytes(_DER) for certificate in chain]
+
+
 class TlsSession:
     """A session whose bytes are encrypted both ways; it has the methods of ``Session``.
 
-    An unfinished handshake counts as a partial line: it has the same deadline.
+    An unfinished handshake counts as a partial line: it has the same deadline. ``on_refused`` is
+    called when the client's certificate is refused, with OpenSSL's reason and with the certificates
+    in DER from the client's own to its authority's, as far as they are known.
     """
 
-    def __init__(self, context: ssl.SSLContext, session: Session) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        session: Session,
+        on_refused: Callable[[str, list[bytes]], None] = lambda _reason, _chain: None,
+    ) -> None:
         self._session = session
+        self._on_refused = on_refused
         self.counters, self.budget = session.counters, session.budget
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = _wrap(context, self._incoming, self._outgoing)
@@ -162,6 +186,8 @@ class TlsSession:
             self._has_records = False
             self._close_reason = CloseReason.TLS_ERROR
             self._error = (error.reason or "broken").lower().replace("_", "-")
+            if isinstance(error, ssl.SSLCertVerificationError):
+                self._on_refused(error.verify_message, _chain(self._tls))
             if self._first_byte[0] != _HANDSHAKE:  # such as telnet
                 fail = self._session.interpreter.fail
                 return (fail("FORBIDDEN", "this endpoint accepts only TLS") + "\n").encode()

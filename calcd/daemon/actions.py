@@ -39,10 +39,10 @@ def configuration_errors(settings: Settings, background: bool = False) -> list[C
         with _collected(errors):
             listeners.check(endpoint, settings.reuse_port and not endpoint.http)
     if settings.tls_certificate:
-        from calcd.net.certificates import load_context  # ssl is slow to import
+        from calcd.net.credentials import load_credentials  # ssl is slow to import
 
         with _collected(errors):
-            load_context(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+            load_credentials(settings)
     if settings.pidfile:
         with _collected(errors):
             _check_pidfile(settings.pidfile)
@@ -54,6 +54,15 @@ def configuration_errors(settings: Settings, background: bool = False) -> list[C
     for error in errors:
         error.locate(settings.sources)
     return errors
+
+
+def configuration_warnings(settings: Settings) -> list[str]:
+    """Return what an operator should change, though the daemon runs with these settings."""
+    if not settings.tls_certificate:
+        return []
+    from calcd.net.credentials import load_credentials
+
+    return load_credentials(settings).warnings()
 
 
 @contextmanager

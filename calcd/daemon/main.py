@@ -37,7 +37,7 @@ from calcd.net.server import Server
 from calcd.net.workers import warn_without_workers
 
 if TYPE_CHECKING:
-    from ssl import SSLContext
+    from calcd.net.credentials import Credentials
 
 log = logging.getLogger("calcd")
 
@@ -61,6 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
             return Daemon(command_line, settings).run()
         if errors := actions.configuration_errors(settings, command_line.background):
             raise SettingsError(errors)
+        for warning in actions.configuration_warnings(settings):
+            print_error(f"warning: {warning}")
         print("calcd: the settings are right")
         return DONE
     except SettingsError as error:
@@ -115,7 +117,7 @@ class Daemon:
         self._startup_pipe: StartupPipe | None = None  # with -d
         self._signals = _signals(command_line.background)
         self._loop_died = False
-        self._tls: SSLContext | None = None  # for connections to TLS endpoints
+        self._credentials: Credentials | None = None  # of TLS endpoints, if there are any
         self._counts = DaemonCounts()
         self._metrics: list[Listener] = []  # where metrics are served
 
@@ -170,8 +172,7 @@ class Daemon:
             notes += more_notes
         for listener in (*listeners, *self._metrics):
             at_end.callback(listener.close)
-        self._tls = _load_tls(listeners, settings)
-        self._counts.certificate_expiry = _certificate_expiry(self._tls, settings)
+        self._credentials = _load_credentials(listeners, settings)
         if self._startup_pipe:
             keep = [
                 self._startup_pipe.fd,
@@ -188,6 +189,9 @@ class Daemon:
             log.warning("%s", note)
         warn_if_public([*listeners, *self._metrics], settings)
         warn_without_workers(settings)
+        if self._credentials:
+            self._counts.certificate_expiry = self._credentials.expiry
+            self._credentials.report()
         return listeners
 
     def _serve(self, listeners: list[Listener], notifier: Notifier, at_end: ExitStack) -> Server:
@@ -199,8 +203,11 @@ class Daemon:
             watchdog.on_tick(connections, server.stats.requests)
             RATE_LIMIT.report()
             trimmer.on_tick(connections)
+            if credentials := self._credentials:
+                credentials.on_tick()
 
-        server = Server(listeners, raise_descriptor_limit(self._settings), on_tick, self._tls)
+        tls = self._credentials.context if self._credentials else None
+        server = Server(listeners, raise_descriptor_limit(self._settings), on_tick, tls)
         server.stats.include(self._counts.read)
         if self._metrics:
             from calcd.daemon.metricsserver import MetricsServer  # it imports much
@@ -248,13 +255,12 @@ class Daemon:
         """Read the settings again, and reopen the log. If one is wrong, keep the old settings."""
         old, line = server.settings, self._command_line
         new = old
+        credentials = None  # of TLS endpoints that were loaded anew
         errors: Sequence[ConfigError] = ()
         try:
             new = read_settings(line.file, line.options, line.background)
-            tls = _load_tls(listeners, new)
+            credentials = _load_credentials(listeners, new)
             _open_log(new)
-            server.tls = tls
-            self._counts.certificate_expiry = _certificate_expiry(tls, new)
         except SettingsError as error:
             errors = error.errors
         except ConfigError as error:
@@ -265,11 +271,16 @@ class Daemon:
             log.error("reload: %s", each)
         if errors:
             log.error("reload: the settings stay as they were")
-            new = old
+            new, credentials = old, None
             try:
                 _open_log(old)
             except ConfigError as error:  # the log stays where it is, maybe a deleted file
                 print_error(str(error))
+        if credentials:
+            server.tls = credentials.context
+            credentials.report(self._credentials)
+            self._credentials = credentials
+            self._counts.certificate_expiry = credentials.expiry
         fixed = need_restart(old, new)
         if fixed:
             log.warning("reload: a restart is needed to change %s", ", ".join(fixed))
@@ -304,22 +315,13 @@ def _open_log(settings: Settings, user: str = "") -> None:
         ) from None
 
 
-def _load_tls(listeners: list[Listener], settings: Settings) -> "SSLContext | None":
+def _load_credentials(listeners: list[Listener], settings: Settings) -> "Credentials | None":
     """Load certificate and key if there is a TLS endpoint; else do not even import ssl."""
     if not any(listener.endpoint.tls for listener in listeners):
         return None
-    from calcd.net.certificates import load_context
+    from calcd.net.credentials import load_credentials
 
-    return load_context(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
-
-
-def _certificate_expiry(tls: "SSLContext | None", settings: Settings) -> float | None:
-    """Return when the certificate in force ends, as Unix time; None without TLS."""
-    if tls is None:
-        return None
-    from calcd.net.certificates import not_after
-
-    return not_after(settings.tls_certificate)
+    return load_credentials(settings)
 
 
 def _signals(background: bool) -> set[signal.Signals]:

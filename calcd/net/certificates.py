@@ -1,24 +1,33 @@
 """Load certificates and keys for TLS. Imported only when TLS is used: ssl is slow to import."""
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NoReturn
 
 from calcd.config.errors import ConfigError
+from calcd.core.errors import printable
 from calcd.core.tls import server_context
+from calcd.core.x509 import Certificate, RevocationList, read_certificate, read_pem
 
 _MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
-_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-_VERSION, _UTC_TIME = 0xA0, 0x17  # tags of DER
+_LISTS = "certificate revocation lists in PEM"
+_DER_START = b"\x30"  # the tag of what certificates, keys and revocation lists are
+_MAX_NAME = 100  # characters of a name that a log line shows
+_MAX_CHAIN = 3  # certificates of a client that a log line shows
+_MAX_DESCRIPTION = 600  # characters of them all, escaped
 
 
-def load_context(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:
+def load_context(
+    certificate: str, key: str, client_ca: str, client_crl: str = ""
+) -> ssl.SSLContext:
     """Return the context for tls:// endpoints, loaded from the files at these paths.
 
     With an empty ``key``, the key is in the certificate's file. With ``client_ca``, each client
-    needs a certificate that one of the certificates in that file has signed. Raise ``ConfigError``.
+    needs a certificate that one of the certificates in that file has signed. With ``client_crl``,
+    a revocation list of each authority in the client's chain must be in that file, and name none of
+    its certificates. Raise ``ConfigError``.
     """
     if not certificate:
         raise ConfigError(
@@ -36,38 +45,70 @@ def load_context(certificate: str, key: str, client_ca: str) -> ssl.SSLContext:
         with _explain("tls_client_ca", client_ca, "certificates in PEM"):
             context.load_verify_locations(client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
+    if client_crl:
+        _load_revocation_lists(context, client_crl)
     return context
 
 
-def not_after(path: str) -> float:
-    """Return when the first certificate of a file in PEM ends, as Unix time.
+def _load_revocation_lists(context: ssl.SSLContext, path: str) -> None:
+    """Let a context, which has its authorities, refuse what the lists in a file name."""
+    authorities = context.cert_store_stats()["x509"]
+    with _explain("tls_client_crl", path, _LISTS):
+        lists = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        lists.load_verify_locations(path)
+        context.load_verify_locations(path)
+    if not lists.cert_store_stats()["crl"]:
+        raise _without(_LISTS, "tls_client_crl", path)
+    if context.cert_store_stats()["x509"] > authorities:  # that every client could be signed by
+        reason = f"'{path}' has certificates that are not in tls_client_ca"
+        hint = "remove them, or put them there if clients may be signed by them"
+        raise ConfigError(reason, hint, setting="tls_client_crl")
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
-    ``load_context`` must have accepted the file.
+
+def read_file(path: str) -> list[Certificate | RevocationList | None]:
+    """Return the certificates and revocation lists of a file in PEM; None for each broken one.
+
+    Raise OSError.
     """
-    with open(path, encoding="latin-1") as file:
-        _, begin, rest = file.read().partition(_BEGIN)
-    body, end, _ = rest.partition(_END)
-    ((_, certificate),) = _elements(ssl.PEM_cert_to_DER_cert(begin + body + end))
-    _, signed = next(_elements(certificate))
-    fields = [contents for tag, contents in _elements(signed) if tag != _VERSION]
-    _, (tag, ends) = _elements(fields[3])  # the validity: RFC 5280, section 4.1
-    text = ends.decode("ascii")
-    if tag == _UTC_TIME:  # two digits of the year: RFC 5280, section 4.1.2.5.1
-        text = ("19" if text >= "50" else "20") + text
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    with open(path, "rb") as file:
+        return list(read_pem(file.read()))
 
 
-def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield tag and contents of each element of DER (X.690, section 8.1)."""
-    at = 0
-    while at < len(der):
-        tag, size = der[at], der[at + 1]
-        at += 2
-        if size >= 0x80:  # the length of the length
-            more = at + size - 0x80
-            at, size = more, int.from_bytes(der[at:more])
-        yield tag, der[at : at + size]
-        at += size
+def not_after(path: str) -> float:
+    """Return when the first certificate of a file in PEM to expire does, in seconds of ``time``.
+
+    Raise OSError, or ValueError if there is none.
+    """
+    return min(each.end.timestamp() for each in read_file(path) if isinstance(each, Certificate))
+
+
+def describe_chain(chain: Sequence[bytes]) -> str:
+    """Return the certificates of a client, in DER and its own first, for the log."""
+    signers, last = [], None
+    for der in chain[:_MAX_CHAIN]:
+        try:
+            last = read_certificate(der)
+        except ValueError:
+            return "its certificate cannot be read"
+        dates = f"valid from {timestamp(last.begin)} to {timestamp(last.end)}"
+        signers.append(f"{show(last.subject)}, serial {printable(last.serial, 40)[1:-1]}, {dates}")
+    if last is None:
+        return "its certificate is not known"
+    if last.issuer != last.subject:
+        signers.append(show(last.issuer))
+    text = "; signed by ".join(signers)
+    return text if len(text) <= _MAX_DESCRIPTION else f"{text[:_MAX_DESCRIPTION]}..."
+
+
+def show(name: str) -> str:
+    """Return a certificate's name in quotes, for the log."""
+    return printable(name, _MAX_NAME)
+
+
+def timestamp(time: datetime) -> str:
+    """Return a time in UTC as RFC 3339 writes it: ``2026-01-31T12:00:00Z``."""
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _refuse_passphrase(name: str, path: str) -> NoReturn:
@@ -82,11 +123,11 @@ def _explain(name: str, path: str, expected: str) -> Iterator[None]:
     try:
         yield
     except ssl.SSLError as error:
+        if error.reason in (None, "NO_CERTIFICATE_OR_CRL_FOUND"):
+            raise _without(expected, name, path) from None
         if error.reason in _MISMATCHES:
             reason = "does not have the key that the certificate was made for"
             hint = "name that key's file"
-        elif error.reason in (None, "NO_CERTIFICATE_OR_CRL_FOUND"):
-            reason, hint = f"does not have {expected}", "name a file that has"
         else:
             reason = f"cannot be used: {error.reason.lower().replace('_', ' ')}"
             hint = "create a new key and certificate"
@@ -95,3 +136,11 @@ def _explain(name: str, path: str, expected: str) -> Iterator[None]:
         reason = f"'{path}' cannot be read: {error.strerror}"
         hint = "name another file, or let the daemon read it"
         raise ConfigError(reason, hint, setting=name) from None
+
+
+def _without(expected: str, name: str, path: str) -> ConfigError:
+    """Return the error of a setting's file that has nothing of what is expected."""
+    with open(path, "rb") as file:
+        is_der = file.read(1) == _DER_START
+    hint = "it is in DER: convert it to PEM with openssl" if is_der else "name a file that has"
+    return ConfigError(f"'{path}' does not have {expected}", hint, setting=name)

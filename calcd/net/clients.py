@@ -4,6 +4,7 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from calcd.config.endpoints import join_host_port
@@ -67,7 +68,15 @@ def new_session(
         return session
     from calcd.core.tls import TlsSession
 
-    return TlsSession(tls, session)
+    return TlsSession(tls, session, partial(_log_refused_certificate, address))
+
+
+def _log_refused_certificate(address: Address, reason: str, chain: list[bytes]) -> None:
+    """Log whose certificate was refused, and who has signed it: any of them may be the reason."""
+    from calcd.net.certificates import describe_chain
+
+    message = "connection %s: certificate refused: %s: %s"
+    log.info(message, name_of(address), reason, describe_chain(chain))
 
 
 def new_proxied_session(

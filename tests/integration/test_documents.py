@@ -12,9 +12,11 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from certificates import LOCAL, Authority
 from client_helpers import COMMAND
 from documents import (
     DOCUMENTS,
@@ -35,6 +37,8 @@ from helpers import ROOT, TIMEOUT, Daemon, Daemons, ask, clean_environment
 from calcd.config.settings import SETTINGS
 from calcd.core.commands import TABLE
 from calcd.core.errors import CODES
+from calcd.core.x509 import Certificate
+from calcd.net.credentials import Validity
 
 CLIENT_PAGE = ROOT / "docs" / "clients.md"
 DESIGN = ROOT / "docs" / "design.md"
@@ -277,6 +281,38 @@ def test_the_line_of_the_log_is_what_is_logged(start_daemon: Daemons) -> None:
         return re.sub(r"(127\.0\.0\.1:|seconds=)[\d.]+", r"\1N", text)
 
     assert without_numbers(line).endswith(f" info: {without_numbers(shown)}")
+
+
+def test_the_warning_of_an_expiry_is_what_is_logged() -> None:
+    begin, end = datetime(2026, 9, 10, tzinfo=UTC), datetime(2026, 12, 9, 14, tzinfo=UTC)
+    certificate = Certificate("CN=calc.example", "CN=ca", "01", begin, end)
+    validity = Validity("tls_certificate", "/etc/calcd/tls.pem", certificate)
+    warning = validity.warning((end - timedelta(days=12, hours=3)).timestamp())
+    assert marked(OPERATIONS, "expiry", "") == f"warning: {warning}\n"
+
+
+def test_the_line_of_a_refused_certificate_is_what_is_logged(
+    start_daemon: Daemons, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path, "calc ca")
+    server, client = authority.issue("server", LOCAL), authority.issue("bob")
+    authority.revoke(client.cert)
+    checks = ("--tls-client-ca", authority.cert, "--tls-client-crl", authority.revocation_list())
+    files = ("--tls-certificate", server.cert, "--tls-key", server.key, *checks)
+    daemon = start_daemon("-l", "tls://127.0.0.1:0", *map(str, files))
+    trust = ("--ssl-trustfile", authority.cert, "--ssl-cert", client.cert, "--ssl-key", client.key)
+    asked = (*trust, "-e", "PING", "localhost", daemon.port_of("tls"))
+    command = [*COMMAND, *map(str, asked)]
+    subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)
+    (line,) = daemon.logs("certificate refused: ")
+
+    def without_numbers(text: str) -> str:
+        text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME", text.strip())
+        return re.sub(r"(serial )[0-9A-F]+|(connection )[\d.:]+(?=: )", r"\1\2N", text)
+
+    shown = without_numbers(marked(OPERATIONS, "refused", ""))
+    assert shown.count("TIME") == 4
+    assert without_numbers(line).endswith(f" info: {shown}")
 
 
 # -- What is started, or run by other tests --------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from helpers import TIMEOUT
@@ -32,12 +33,17 @@ def stored(name: str) -> Pair:
 class Authority:
     """One that signs certificates; ``cert`` is what those who trust it have."""
 
-    def __init__(self, directory: Path, name: str = "authority") -> None:
+    def __init__(
+        self, directory: Path, name: str = "authority", signed_by: "Authority | None" = None
+    ) -> None:
         self._directory = directory
         self._own = self._paths(name)
+        self._revoked: list[Path] = []
         # Verifiers that are strict (RFC 5280, 4.2.1.3) want its use to be stated.
         use = "keyUsage=critical,keyCertSign,cRLSign"
-        self._make("req", "-x509", "-days", "1", "-addext", use, *self._new(self._own, name))
+        signer = ["-CA", signed_by._own.cert, "-CAkey", signed_by._own.key] if signed_by else []
+        options = ["-x509", "-days", "1", "-addext", use, *signer]
+        self._make("req", *options, *self._new(self._own, name))
 
     @property
     def cert(self) -> Path:
@@ -57,6 +63,46 @@ class Authority:
         self._make("x509", "-req", "-days", days, "-in", request, "-out", pair.cert, *signing)
         return pair
 
+    def issue_for(self, name: str, alternatives: str, begin: float, end: float) -> Pair:
+        """Sign a certificate that is valid from, and until, so many hours from now."""
+        pair = self.issue(name, alternatives)
+        extensions, request = (pair.cert.with_suffix(each) for each in (".ext", ".csr"))
+        period = ["-startdate", _hours_from_now(begin), "-enddate", _hours_from_now(end)]
+        files = ["-in", request, "-out", pair.cert, "-extfile", extensions]
+        self._ca("-batch", "-notext", "-preserveDN", *period, *files)
+        return pair
+
+    def revoke(self, *certificates: Path) -> None:
+        """Name certificates in the lists that are made from now on."""
+        self._revoked += certificates
+
+    def revocation_list(self, begin: float = -1, end: float = 24) -> Path:
+        """Make a list that is from, and until, so many hours from now; return its file."""
+        crl = self._own.cert.with_suffix(".crl")
+        crl.unlink(missing_ok=True)
+        self._own.cert.with_suffix(".index").write_text("")
+        for certificate in self._revoked:
+            self._ca("-revoke", certificate)
+        period = [
+            "-crl_lastupdate",
+            _hours_from_now(begin),
+            "-crl_nextupdate",
+            _hours_from_now(end),
+        ]
+        self._ca("-gencrl", *period, "-out", crl)
+        return crl
+
+    def _ca(self, *options: object) -> None:
+        """Run ``openssl ca``, which keeps an index of what was signed and revoked."""
+        index, config = (self._own.cert.with_suffix(each) for each in (".index", ".config"))
+        index.touch()
+        config.write_text(
+            f"[ca]\ndefault_ca=a\n[a]\ndatabase={index}\ndefault_md=sha256\npolicy=p\n"
+            f"new_certs_dir={self._directory}\nrand_serial=yes\n[p]\ncommonName=supplied\n"
+        )
+        own = ["-config", config, "-cert", self._own.cert, "-keyfile", self._own.key]
+        self._make("ca", *own, *options)
+
     def _paths(self, name: str) -> Pair:
         return Pair(self._directory / f"{name}.pem", self._directory / f"{name}.key")
 
@@ -69,6 +115,10 @@ class Authority:
         command = ["openssl", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False)
         assert done.returncode == 0, done.stderr.decode()
+
+
+def _hours_from_now(hours: float) -> str:
+    return f"{datetime.now(UTC) + timedelta(hours=hours):%Y%m%d%H%M%SZ}"
 
 
 class Certificates:

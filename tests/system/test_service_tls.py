@@ -1,7 +1,8 @@
 """TLS as a service: a port of its own, with a key that one process is handed."""
 
 import pytest
-from certificates import Certificates, Pair
+from certificates import Authority, Certificates, Pair
+from helpers import wait_until
 from service import Service
 from systemd_container import SystemdContainer, commands
 
@@ -59,3 +60,59 @@ def test_a_renewed_certificate_is_shown_after_a_restart(
     assert first.startswith("serial=")
     assert second.startswith("serial=")
     assert first != second
+
+
+def test_a_reload_warns_that_the_certificate_is_systemds_old_copy(
+    machine: SystemdContainer, authority: str, certificates: Certificates
+) -> None:
+    assert authority
+    machine.run(f"systemctl start {SERVICE}")
+    machine.run("journalctl --rotate --vacuum-time=1s")
+    install(machine, certificates.authority.issue("anew", "DNS:localhost"))
+    machine.run(f"systemctl reload {SERVICE}")
+    follow = f"journalctl --sync; journalctl --quiet -o cat -u {SERVICE}"
+    wait_until(lambda: "settings in force" in machine.run(follow), "the end of the reload")
+    log = machine.run(follow)
+    copy = "'/run/credentials/calcd@tls.service/tls.pem'"
+    assert f"in force from {copy}: the certificate 'CN=server', serial " in log
+    assert (
+        f"tls_certificate: {copy} is as before: systemd copied it when the service started" in log
+    )
+    machine.run(f"systemctl restart {SERVICE}")
+    wait_until(lambda: "the certificate 'CN=anew', serial " in machine.run(follow), "the new one")
+
+
+def test_a_reload_reads_revocation_lists_that_are_no_credential(
+    machine: SystemdContainer, authority: str, certificates: Certificates
+) -> None:
+    """As docs/operations.md says: readable for all, in /etc/calcd."""
+    guests = Authority(certificates.authority.cert.parent, "guests")
+    guest = guests.issue("guest")
+    for name, text in {
+        "guests.pem": guests.cert.read_text(),
+        "guests.crl": guests.revocation_list().read_text(),
+        "guest.pem": guest.in_one_file().read_text(),
+    }.items():
+        (machine.files / "etc/calcd" / name).write_text(text)
+    drop_in = machine.files / "etc/systemd/system/calcd@tls.service.d/z-guests.conf"
+    drop_in.write_text(
+        "[Service]\nExecStart=\nExecStart=/opt/calcd/bin/calcd --tls-certificate=%d/tls.pem "
+        "--tls-client-ca=/etc/calcd/guests.pem --tls-client-crl=/etc/calcd/guests.crl\n"
+    )
+    ask = (
+        f"/opt/calcd/bin/calcc -w 20 --ssl-trustfile {authority} --ssl-cert /etc/calcd/guest.pem "
+        "-e 'SOMA 2 2' localhost 12001"
+    )
+    try:
+        machine.run(f"systemctl daemon-reload; systemctl restart {SERVICE}")
+        assert machine.run(ask).strip() == "4"
+        guests.revoke(guest.cert)
+        crl = guests.revocation_list().read_text()
+        (machine.files / "etc/calcd/guests.crl").write_text(crl)
+        machine.run(f"systemctl reload {SERVICE}")
+        wait_until(lambda: "revoked" in machine.run(f"{ask} 2>&1", None), "the new list")
+    finally:
+        drop_in.unlink()
+        machine.run(f"systemctl daemon-reload; systemctl restart {SERVICE}")
+    log = machine.run(f"journalctl --sync; journalctl --quiet -o cat -u {SERVICE}")
+    assert "certificate refused: certificate revoked: 'CN=guest', serial " in log

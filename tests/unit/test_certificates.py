@@ -5,6 +5,7 @@ import shutil
 import socket
 import ssl
 import threading
+from binascii import a2b_base64
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     Path("both.pem").write_text(certificate + key)
     Path("cut.pem").write_text(certificate[:300])
     Path("cut.key").write_text(key[:100])
+    lists = Path("crl.pem").read_text()
+    Path("cut.crl").write_text(lists[:200])
+    Path("crl.der").write_bytes(a2b_base64("".join(lists.splitlines()[1:-1])))
+    for authority in "ca", "other":
+        Path(f"{authority}.crl").write_text(lists + Path(f"{authority}.pem").read_text())
     Path("text").write_text("no certificate\n")
     Path("empty").touch()
     Path("directory").mkdir()
@@ -171,8 +177,50 @@ def test_an_error_has_its_setting_and_file(
     assert str(caught.value).startswith(told)
 
 
+_LISTS = "certificate revocation lists in PEM"
+
+
+@pytest.mark.parametrize(
+    ("client_crl", "told"),
+    [
+        *(
+            (file, f"'{file}' does not have {_LISTS}: name a file that has")
+            for file in ("text", "empty", "ca.pem", "server.key", "cut.crl")
+        ),
+        ("crl.der", f"'crl.der' does not have {_LISTS}: it is in DER: convert it to PEM"),
+        ("none", "'none' cannot be read: No such file or directory"),
+        ("directory", "'directory' cannot be read: Is a directory"),
+        ("other.crl", "'other.crl' has certificates that are not in tls_client_ca: remove them"),
+    ],
+)
+def test_an_error_in_revocation_lists_has_its_setting_and_file(client_crl: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_context("both.pem", "", "ca.pem", client_crl)
+    assert str(caught.value).startswith(f"tls_client_crl: {told}")
+
+
+@pytest.mark.parametrize("client_crl", ["", "crl.pem", "ca.crl"])
+@pytest.mark.parametrize("shown", ["client", "revoked"])
+def test_a_client_whose_certificate_is_revoked_is_refused(client_crl: str, shown: str) -> None:
+    made = load_context("server.pem", "server.key", "ca.pem", client_crl)
+    asked = ssl.VERIFY_CRL_CHECK_CHAIN
+    assert made.verify_flags & asked == (asked if client_crl else 0)
+    ours, theirs, there = talk(made, trusting("ca.pem", shown))
+    assert (ours is not None) == (shown == "client" or not client_crl)
+    with theirs, ours or there:
+        pass
+
+
+def test_a_certificate_in_the_file_of_the_lists_is_not_trusted() -> None:
+    with pytest.raises(ConfigError):
+        load_context("server.pem", "server.key", "ca.pem", "other.crl")
+    made = load_context("server.pem", "server.key", "ca.pem", "ca.crl")
+    assert made.cert_store_stats() == {"x509": 1, "x509_ca": 1, "crl": 1}
+
+
 def test_the_check_loads_what_the_settings_name(files: Path) -> None:
-    right = {"tls_certificate": "server.pem", "tls_key": "server.key", "tls_client_ca": "ca.pem"}
+    right = {"tls_certificate": "server.pem", "tls_key": "server.key"}
+    right |= {"tls_client_ca": "ca.pem", "tls_client_crl": "crl.pem"}
     right = {name: str(files / file) for name, file in right.items()}
     settings = read_settings(None, {"listen": "tls://127.0.0.1:0", **right})
     assert list(configuration_errors(settings)) == []

@@ -236,6 +236,52 @@ def test_a_session_is_not_resumed_where_certificates_are_asked_for(
     assert ours.session_stats()["number"] == by_id
 
 
+@pytest.mark.parametrize("version", VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
+@pytest.mark.parametrize(
+    ("shown", "crl", "reason"),
+    [
+        ("client", "crl.pem", None),
+        ("revoked", "", None),
+        ("revoked", "crl.pem", "certificate revoked"),
+        ("other", "crl.pem", "self-signed certificate"),
+        ("other", "", "self-signed certificate"),
+    ],
+)
+def test_it_is_told_which_certificate_is_refused_and_why(
+    shown: str, crl: str, reason: str | None, version: ssl.TLSVersion
+) -> None:
+    lists = str(STORED / crl) if crl else ""
+    ours = load_context(str(SERVER.cert), str(SERVER.key), str(AUTHORITY), lists)
+    theirs = ssl.create_default_context(cafile=AUTHORITY)
+    theirs.minimum_version = theirs.maximum_version = version
+    theirs.load_cert_chain(stored(shown).cert, stored(shown).key)
+    told: list[tuple[str, list[bytes]]] = []
+    session = TlsSession(ours, new_session(), lambda *refused: told.append(refused))
+    client = Client(session, theirs)
+    if reason is None:
+        client.shake_hands()
+        assert client.ask(b"SOMA 2 2\n") == b"4\n"
+        assert told == []
+        return
+    with pytest.raises(ssl.SSLError, match=r"ALERT_(CERTIFICATE_REVOKED|UNKNOWN_CA)"):
+        client.hear_the_verdict()
+    ((why, chain),) = told
+    assert why == reason
+    assert ssl.DER_cert_to_PEM_cert(chain[0]) == stored(shown).cert.read_text()
+    assert session.close_word == "tls-certificate-verify-failed"
+    assert session.counters.requests == 0
+
+
+def test_a_client_without_a_certificate_is_none_whose_certificate_is_refused() -> None:
+    ours = load_context(str(SERVER.cert), str(SERVER.key), str(AUTHORITY))
+    told: list[object] = []
+    session = TlsSession(ours, new_session(), lambda *refused: told.append(refused))
+    client = Client(session, ssl.create_default_context(cafile=AUTHORITY))
+    with pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"):
+        client.hear_the_verdict()
+    assert told == []
+
+
 # Expensive lines
 
 

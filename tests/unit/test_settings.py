@@ -416,6 +416,7 @@ def test_a_number_is_written_in_plain_ascii_digits(name: str, text: str) -> None
         ("listen", "tls://a:1", "tls_certificate to be set too, to a file's path"),
         ("tls_key", "/a", "tls_certificate to be set too, to a file's path"),
         ("tls_client_ca", "/a", "tls_certificate to be set too, to a file's path"),
+        ("tls_client_crl", "/a", "tls_client_ca to be set too, to a file's path"),
         ("tls_certificate", "/a\0", "a path of printable characters"),
     ],
 )
