@@ -36,7 +36,8 @@ _NAMES = {  # RFC 4514, section 3, and those that are common beside it
     "0.9.2342.19200300.100.1.25": "DC",
     "1.2.840.113549.1.9.1": "emailAddress",
 }
-_MAX_OID = 64  # bytes: a number of thousands of bytes would take long to compute
+# Bytes. The certificates of clients that are refused are read too: none may take long.
+_MAX_NAME, _MAX_OID = 1024, 64
 _SPECIAL = re.compile(r'[",+;<>\\]|^[ #]| $')  # RFC 4514, section 2.4
 _PEM = re.compile(  # RFC 7468; OpenSSL reads the labels with X509 and TRUSTED as well
     rb"-----BEGIN (?P<label>(?:X509 |TRUSTED )?CERTIFICATE|X509 CRL)-----"
@@ -164,6 +165,8 @@ def _time(reader: _Reader) -> datetime:
 
 def _name(der: bytes) -> str:
     """Return a distinguished name as text, its last part first (RFC 4514, section 2)."""
+    if len(der) > _MAX_NAME:
+        raise ValueError("a name that is too long")
     names, parts = _Reader(der), []
     while names.tag is not None:
         relative, attributes = _Reader(names.take(_SET)), []

@@ -373,6 +373,25 @@ def test_haproxy_that_sends_a_proxy_header_is_told_so(
     shared_daemon.logs("how=proxy-header$")
 
 
+def test_haproxys_probes_are_logged_at_debug(start_daemon: Daemons, tmp_path: Path) -> None:
+    """Its check of a port connects, and resets the connection without a byte."""
+    if shutil.which("haproxy") is None:
+        pytest.skip("needs the Debian package haproxy")
+    daemon = start_daemon("--log-level", "debug")
+    configuration = tmp_path / "haproxy.cfg"
+    server = {"host": daemon.host, "port": daemon.port, "send": "check inter 20ms"}
+    configuration.write_text(HAPROXY.format(path=tmp_path / "socket", **server))
+    command = ["haproxy", "-db", "-f", str(configuration)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as haproxy:
+        try:
+            daemon.logs(r" debug: connection .* requests=0 errors=0 .* how=(reset|closed)$", 5)
+        finally:
+            haproxy.terminate()
+            haproxy.communicate(timeout=TIMEOUT)
+    assert daemon.stop() == 0
+    assert " info: connection " not in daemon.log
+
+
 def tls_client_hello() -> bytes:
     """Give what a TLS client sends first."""
     outgoing = ssl.MemoryBIO()

@@ -172,10 +172,18 @@ def test_names_are_written_as_rfc_4514_does(subject: bytes, shown: str) -> None:
     assert read_certificate(certificate(subject)).subject == shown
 
 
+def test_a_name_has_at_most_1024_bytes() -> None:
+    longest = attribute(1007 * b"x")
+    assert len(name(longest)) == 4 + 1024
+    assert read_certificate(certificate(name(longest))).subject == "CN=" + 1007 * "x"
+    with pytest.raises(ValueError, match="too long"):
+        read_certificate(certificate(name(attribute(1008 * b"x"))))
+
+
 def test_long_lengths_are_read() -> None:
     for size in 127, 128, 255, 256, 70_000:
-        read = read_certificate(certificate(name(attribute(size * b"x"))))
-        assert read.subject == "CN=" + size * "x"
+        read = read_certificate(certificate(name(attribute(b"a")), serial=size * b"\1"))
+        assert (read.serial, read.subject) == (size * "01", "CN=a")
 
 
 # Files
