@@ -121,8 +121,8 @@ class TlsSession:
 
     @property
     def has_received(self) -> bool:
-        """Whether the client has sent a byte, of TLS or not."""
-        return self._first_byte != b""
+        """Whether the client has sent a byte, apart from a whole handshake."""
+        return self._session.has_received if self._established else self._first_byte != b""
 
     @property
     def has_partial_line(self) -> bool:

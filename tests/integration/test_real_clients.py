@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from certificates import stored
 from helpers import TIMEOUT, Daemon, Daemons, daemons_in, read_all, wait_until
 
 PACKAGES = {
@@ -373,14 +374,23 @@ def test_haproxy_that_sends_a_proxy_header_is_told_so(
     shared_daemon.logs("how=proxy-header$")
 
 
-def test_haproxys_probes_are_logged_at_debug(start_daemon: Daemons, tmp_path: Path) -> None:
-    """Its check of a port connects, and resets the connection without a byte."""
+@pytest.mark.parametrize("scheme", ["unix", "tls"])
+def test_haproxys_probes_are_logged_at_debug(
+    start_daemon: Daemons, tmp_path: Path, scheme: str
+) -> None:
+    """Its check of a TCP port resets the connection before the daemon could accept it."""
     if shutil.which("haproxy") is None:
         pytest.skip("needs the Debian package haproxy")
-    daemon = start_daemon("--log-level", "debug")
-    configuration = tmp_path / "haproxy.cfg"
-    server = {"host": daemon.host, "port": daemon.port, "send": "check inter 20ms"}
-    configuration.write_text(HAPROXY.format(path=tmp_path / "socket", **server))
+    pair, socket_file, configuration = stored("server"), tmp_path / "calcd", tmp_path / "cfg"
+    endpoints = ("-l", f"unix://{socket_file}", "-l", "tls://127.0.0.1:0")
+    files = ("--tls-certificate", str(pair.cert), "--tls-key", str(pair.key))
+    daemon = start_daemon(*endpoints, *files, "--log-level", "debug")
+    server = {
+        "unix": f"unix@{socket_file} check",
+        "tls": f"127.0.0.1:{daemon.port_of('tls')} ssl verify none check",
+    }
+    listen = HAPROXY.partition("    server calcd")[0].format(path=tmp_path / "socket")
+    configuration.write_text(f"{listen}    server calcd {server[scheme]} inter 50ms\n")
     command = ["haproxy", "-db", "-f", str(configuration)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as haproxy:
         try:
@@ -389,7 +399,7 @@ def test_haproxys_probes_are_logged_at_debug(start_daemon: Daemons, tmp_path: Pa
             haproxy.terminate()
             haproxy.communicate(timeout=TIMEOUT)
     assert daemon.stop() == 0
-    assert " info: connection " not in daemon.log
+    assert not re.findall(r" info: connection .* how=(?!tls-).*", daemon.log)
 
 
 def tls_client_hello() -> bytes:

@@ -56,6 +56,19 @@ def test_requests_are_answered(client: Client) -> None:
     assert (counters.requests, counters.errors) == (2, 0)
 
 
+def test_a_handshake_alone_is_nothing_that_the_client_has_sent(clients: Clients) -> None:
+    """Load balancers do one, to see whether the port speaks TLS."""
+    client = clients()
+    assert not client.session.has_received
+    client.session.receive(b"\x16")
+    assert client.session.has_received
+    client = clients()
+    client.shake_hands()
+    assert not client.session.has_received
+    client.send(client.sealed(b"\n"))
+    assert client.session.has_received
+
+
 def test_a_handshake_may_come_byte_by_byte(clients: Clients) -> None:
     client = clients()
     assert client.session.has_partial_line
