@@ -75,14 +75,6 @@ def read_file(path: str) -> list[Certificate | RevocationList | None]:
         return list(read_pem(file.read()))
 
 
-def not_after(path: str) -> float:
-    """Return when the first certificate of a file in PEM to expire does, in seconds of ``time``.
-
-    Raise OSError, or ValueError if there is none.
-    """
-    return min(each.end.timestamp() for each in read_file(path) if isinstance(each, Certificate))
-
-
 def describe_chain(chain: Sequence[bytes]) -> str:
     """Return the certificates of a client, in DER and its own first, for the log."""
     signers, last = [], None

@@ -13,7 +13,7 @@ from certificates import STORED, stored
 from calcd.config.errors import ConfigError
 from calcd.config.settings import Settings
 from calcd.core.x509 import Certificate, RevocationList, read_pem
-from calcd.net.certificates import describe_chain, not_after, timestamp
+from calcd.net.certificates import describe_chain, timestamp
 from calcd.net.credentials import Credentials, Validity, load_credentials
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -290,13 +290,14 @@ def test_the_earliest_end_of_a_file_is_told(tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     paths = [stored(stem).cert for stem in ("server", "client")]
     both.write_bytes(b"".join(path.read_bytes() for path in paths))
-    ends = [not_after(str(path)) for path in paths]
-    assert not_after(str(both)) == min(ends)
-    (server,) = read_pem(paths[0].read_bytes())
-    assert isinstance(server, Certificate)
-    assert ends[0] == server.end.timestamp()
-    with pytest.raises(ValueError):  # noqa: PT011
-        not_after(PATHS["tls_key"])
+    ends = [
+        each.end.timestamp()
+        for path in paths
+        for each in read_pem(path.read_bytes())
+        if isinstance(each, Certificate)
+    ]
+    assert load().expiry == ends[0]
+    assert load(tls_certificate=str(both)).expiry == min(ends)
 
 
 # A client's certificates in the log
