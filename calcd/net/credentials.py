@@ -20,9 +20,9 @@ _NOTICE = 30 * _DAY  # before the end of a certificate: time to renew it
 _LIST_NOTICE = 1 / 3  # of the time from a list to the next: some are made every day
 _OWN = "tls_certificate"
 _EFFECTS = {  # of one that is not valid, and what to do
-    _OWN: ("clients refuse it", "renew it"),
-    "tls_client_ca": ("clients that it has signed are refused", "replace it"),
-    "tls_client_crl": ("all clients of this CA are refused", "get its next list"),
+    _OWN: ("clients refuse it", "renew it and reload"),
+    "tls_client_ca": ("clients that it has signed are refused", "replace it and reload"),
+    "tls_client_crl": ("all clients of this CA are refused", "get its next list and reload"),
 }
 
 

@@ -31,7 +31,7 @@ class Checked:
         self.directory = directory
         self.server = authority.issue("checked-server", LOCAL)
         self.clients_ca, self.crl = directory / "clients.pem", directory / "clients.crl"
-        self._start = start
+        self.start_with = start
         self.trust(authority)
         self.publish(authority)
 
@@ -52,7 +52,7 @@ class Checked:
         )
 
     def start(self) -> Daemon:
-        self.daemon = self._start("-l", "tls://127.0.0.1:0", *self.options)
+        self.daemon = self.start_with("-l", "tls://127.0.0.1:0", *self.options)
         self.port = self.daemon.port_of("tls")
         return self.daemon
 
@@ -235,7 +235,7 @@ def test_names_in_a_certificate_cannot_forge_a_line_or_fill_the_log(
 ) -> None:
     checked.start()
     # RFC 4514 writes the last part of a name first.
-    units = "".join(f"/OU={60 * 'y'}{number}" for number in range(40))
+    units = "".join(f"/OU={60 * 'y'}{number}" for number in range(12))
     subject = f"{units}/CN=evil\n2026-01-01T00:00:00.000Z info: forged \u202exxx"
     pair = Pair(tmp_path / "evil.pem", tmp_path / "evil.key")
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc")
@@ -258,7 +258,8 @@ def test_lists_that_have_expired_refuse_everybody_and_are_warned_of(checked: Che
     (line,) = checked.daemon.logs("warning: tls_client_crl: ")
     assert re.search(
         f"warning: tls_client_crl: '{checked.crl}': the revocation list of 'CN=authority' "
-        f"expired 1 day ago, at {TIME}: all clients of this CA are refused: get its next list$",
+        f"expired 1 day ago, at {TIME}: all clients of this CA are refused: "
+        "get its next list and reload$",
         line,
     )
     for version in VERSIONS:
@@ -279,8 +280,12 @@ def test_certificates_are_warned_of_in_the_check_at_the_start_and_at_a_reload(
 ) -> None:
     authority = Authority(tmp_path)
     periods = {
-        "expired": (-75, -49, f"expired 2 days ago, at {TIME}: clients refuse it: renew it"),
-        "soon": (-1, 29.5 * 24, f"expires in 29 days, at {TIME}: renew it"),
+        "expired": (
+            -75,
+            -49,
+            f"expired 2 days ago, at {TIME}: clients refuse it: renew it and reload",
+        ),
+        "soon": (-1, 29.5 * 24, f"expires in 29 days, at {TIME}: renew it and reload"),
         "later": (49, 75, f"is not valid before {TIME}, in 2 days: clients refuse it"),
         "long": (-1, 30.5 * 24, ""),
     }
@@ -321,6 +326,33 @@ def test_certificates_are_warned_of_in_the_check_at_the_start_and_at_a_reload(
         assert len(at_start) == bool(told)
         for shown in [*new, *at_start]:
             assert re.fullmatch(f"'{both}': the certificate 'CN={name}' {told}", shown), shown
+
+
+# Days that last a fifth of a second.
+FAST_CLOCK = """
+import time
+import calcd.net.credentials
+start = time.time()
+clock = lambda: start + 5 * 86400 * (time.time() - start)
+calcd.net.credentials.Credentials.__init__.__defaults__ = ((), clock)
+"""
+
+
+def test_a_daemon_that_runs_for_days_warns_each_day(checked: Checked) -> None:
+    pair = checked.server
+    files = ("--tls-certificate", str(pair.cert), "--tls-key", str(pair.key))
+    daemon = checked.daemon = checked.start_with("-l", "tls://127.0.0.1:0", *files, code=FAST_CLOCK)
+    head = f"warning: tls_certificate: '{pair.cert}': the certificate 'CN=checked-server' "
+    daemon.logs(f"{head}expires in less than a day, ")
+    daemon.logs(rf"{head}expired \d+ days? ago, ", 3)
+    # The one that a reload has brought.
+    renewed = checked.authority.issue_for("renewed", LOCAL, -1, 45 * 24)
+    for path, new in (pair.cert, renewed.cert), (pair.key, renewed.key):
+        path.write_bytes(new.read_bytes())
+    checked.reload()
+    daemon.logs(r"warning: tls_certificate: .* 'CN=renewed' expire[sd] ", 3)
+    lines = daemon.log.partition("reloading: SIGHUP")[2]
+    assert "the certificate 'CN=checked-server' expired" not in lines
 
 
 def test_intermediate_certificates_and_clients_authorities_are_warned_of(

@@ -58,16 +58,23 @@ def revocation_list(end: datetime | None) -> Validity:
         ),
         (BEGIN, None),
         (BEGIN + YEAR - 30 * DAY - SECOND, None),
-        (BEGIN + YEAR - 30 * DAY, "expires in 30 days, at 2027-01-01T00:00:00Z: renew it"),
-        (BEGIN + YEAR - DAY, "expires in 1 day, at 2027-01-01T00:00:00Z: renew it"),
-        (BEGIN + YEAR - SECOND, "expires in less than a day, at 2027-01-01T00:00:00Z: renew it"),
+        (
+            BEGIN + YEAR - 30 * DAY,
+            "expires in 30 days, at 2027-01-01T00:00:00Z: renew it and reload",
+        ),
+        (BEGIN + YEAR - DAY, "expires in 1 day, at 2027-01-01T00:00:00Z: renew it and reload"),
+        (
+            BEGIN + YEAR - SECOND,
+            "expires in less than a day, at 2027-01-01T00:00:00Z: renew it and reload",
+        ),
         (
             BEGIN + YEAR,
-            "expired less than a day ago, at 2027-01-01T00:00:00Z: clients refuse it: renew it",
+            "expired less than a day ago, at 2027-01-01T00:00:00Z: "
+            "clients refuse it: renew it and reload",
         ),
         (
             BEGIN + YEAR + 3 * DAY,
-            "expired 3 days ago, at 2027-01-01T00:00:00Z: clients refuse it: renew it",
+            "expired 3 days ago, at 2027-01-01T00:00:00Z: clients refuse it: renew it and reload",
         ),
     ],
 )
@@ -82,11 +89,11 @@ def test_the_warning_says_what_becomes_of_clients() -> None:
     now = (BEGIN + 2 * YEAR).timestamp()
     assert certificate(setting="tls_client_ca").warning(now) == (
         "tls_client_ca: '/a.pem': the certificate 'CN=a' expired 365 days ago, at "
-        "2027-01-01T00:00:00Z: clients that it has signed are refused: replace it"
+        "2027-01-01T00:00:00Z: clients that it has signed are refused: replace it and reload"
     )
     assert revocation_list(BEGIN + YEAR).warning(now) == (
         "tls_client_crl: '/crl.pem': the revocation list of 'CN=ca' expired 365 days ago, at "
-        "2027-01-01T00:00:00Z: all clients of this CA are refused: get its next list"
+        "2027-01-01T00:00:00Z: all clients of this CA are refused: get its next list and reload"
     )
 
 
