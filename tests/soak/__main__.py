@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import proxy_headers as headers
 from certificates import Authority
 from helpers import ALL_JOBS, Daemon, daemons_in
 
@@ -70,6 +71,8 @@ async def _soak(soak: Soak, daemon: Daemon, seconds: float) -> list[str]:
 def _endpoints(log: str, directory: Path) -> list[Endpoint]:
     ports = dict(re.findall(r"listening on (\w+)://127\.0\.0\.1:(\d+)", log))
     endpoints = [Endpoint(int(ports["tcp"])), Endpoint(path=str(directory / "calcd.sock"))]
+    for header in headers.line("203.0.113.7", 40000), headers.addressed("2001:db8::7", 40000):
+        endpoints.append(Endpoint(int(ports["tcp"]), header=header))
     if "tls" in ports:
         trusting = ssl.create_default_context(cafile=directory / "authority.pem")
         endpoints.append(Endpoint(int(ports["tls"]), tls=trusting))

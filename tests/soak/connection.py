@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from tests.bench import sums
 
+from . import settings
 from .result import SoakResult
 
 TIMEOUT = 30.0  # seconds that a connection may last
@@ -25,11 +26,15 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the daemon listens: a port of 127.0.0.1, with TLS or without, or a Unix socket."""
+    """Where the daemon listens: a port of 127.0.0.1, with TLS or without, or a Unix socket.
+
+    With ``header`` the client comes from a proxy, which sends that first.
+    """
 
     port: int = 0
     path: str = ""
     tls: ssl.SSLContext | None = None
+    header: bytes = b""
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect; ``RefusedError`` where that is not to be."""
@@ -37,9 +42,12 @@ class Endpoint:
             if self.path:
                 return await asyncio.open_unix_connection(self.path)
             name = "localhost" if self.tls else None
-            return await asyncio.open_connection(
-                "127.0.0.1", self.port, ssl=self.tls, server_hostname=name
+            here = (settings.PROXY, 0) if self.header else None
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", self.port, ssl=self.tls, server_hostname=name, local_addr=here
             )
+            writer.write(self.header)
+            return reader, writer
         except OSError as error:  # over TLS a refusal is an alert
             raise RefusedError from error
 

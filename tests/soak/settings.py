@@ -9,12 +9,14 @@ from itertools import cycle
 
 LINE_TIMEOUT, IDLE_TIMEOUT, SEND_TIMEOUT = 6, 6, 4  # seconds
 MOST = 100  # connections
+PROXY = "127.0.0.2"
 
 _ALWAYS = f"""[calcd]
 line_timeout = {LINE_TIMEOUT}
 idle_timeout = {IDLE_TIMEOUT}
 send_timeout = {SEND_TIMEOUT}
 message_wait = 0.3
+proxy_protocol_from = {PROXY}
 """
 _IN_TURN = (
     f"max_connections = {MOST}",
