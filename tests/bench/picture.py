@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from xml.sax.saxutils import escape
+
+from svg import Picture
 
 from .load import Row
 
@@ -20,40 +21,34 @@ _HEIGHT = 300  # of a panel of curves
 
 def draw(file: Path, kinds: Sequence[Row], curves: Curves) -> None:
     """Draw throughput by kind of line, if that was measured, above the curves."""
-    parts: list[str] = []
-    below = _draw_kinds(parts, kinds) if kinds else 0
+    picture = Picture(_WIDTH)
+    below = _draw_kinds(picture, kinds) if kinds else 0
     for number, (title, contestants) in enumerate(curves.items()):
         width = _WIDTH / len(curves)
-        _draw_curves(parts, title, contestants, number * width, below, width)
-    height = below + _HEIGHT
-    style = 'font-family="sans-serif" font-size="12" fill="#222"'
-    size = f'width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}"'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>'
-    background = '<rect width="100%" height="100%" fill="white"/>'
-    file.write_text("\n".join([head, background, *parts, "</svg>\n"]))
+        _draw_curves(picture, title, contestants, number * width, below, width)
+    picture.write(file, below + _HEIGHT)
 
 
-def _draw_kinds(parts: list[str], rows: Sequence[Row]) -> int:
+def _draw_kinds(picture: Picture, rows: Sequence[Row]) -> int:
     """Draw a bar for each contestant and kind; return where they end."""
-    parts.append(_text(_LABELS, 24, "answers a second: one client, 1,000 ahead, by kind of line"))
+    picture.text(_LABELS, 24, "answers a second: one client, 1,000 ahead, by kind of line")
     most = max(median(rates) for row in rows for rates in (row.ours, row.theirs) if rates)
-    _draw_legend(parts, ["calcd", "bc"], _WIDTH - _MARGIN, 24)
+    _draw_legend(picture, ["calcd", "bc"], _WIDTH - _MARGIN, 24)
     top = _TITLE
     for row in rows:
-        parts.append(_text(_LABELS - 8, top + _BAR + 4, row.what, "end"))
+        picture.text(_LABELS - 8, top + _BAR + 4, row.what, "end")
         for name, rates in (("calcd", row.ours), (row.peer, row.theirs)):
             if rates:
                 length = median(rates) / most * (_WIDTH - _LABELS - _MARGIN)
-                bar = f'x="{_LABELS}" y="{top}" width="{length:.1f}" height="{_BAR}"'
-                parts.append(f'<rect {bar} fill="{_COLOURS[name]}"/>')
-                parts.append(_text(_LABELS + length + 4, top + _BAR - 1, f"{median(rates):,.0f}"))
+                picture.rectangle(_LABELS, top, length, _BAR, _COLOURS[name])
+                picture.text(_LABELS + length + 4, top + _BAR - 1, f"{median(rates):,.0f}")
             top += _BAR
         top += _BAR
     return top + _BAR
 
 
 def _draw_curves(
-    parts: list[str],
+    picture: Picture,
     title: str,
     contestants: Mapping[str, Points],
     left: float,
@@ -72,28 +67,18 @@ def _draw_curves(
     def y(rate: float) -> float:
         return floor - (floor - top - _TITLE) * (math.log10(rate) - lowest) / (highest - lowest)
 
-    parts.append(_text(begin, top + 24, f"answers a second: {title}"))
+    picture.text(begin, top + 24, f"answers a second: {title}")
     for power in range(lowest, highest + 1):
         height = y(10.0**power)
-        line = f'x1="{begin:.1f}" x2="{end:.1f}" y1="{height:.1f}" y2="{height:.1f}"'
-        parts.append(f'<line {line} stroke="#ddd"/>')
-        parts.append(_text(begin - 6, height + 4, f"{10**power:,}", "end"))
+        picture.grid_line(begin, end, height)
+        picture.text(begin - 6, height + 4, f"{10**power:,}", "end")
     for tick in ticks:
-        parts.append(_text(x(tick), floor + 18, f"{tick:,}", "middle"))
+        picture.text(x(tick), floor + 18, f"{tick:,}", "middle")
     for name, points in contestants.items():
-        corners = " ".join(f"{x(point):.1f},{y(rate):.1f}" for point, rate in points.items())
-        line = f'stroke="{_COLOURS[name]}" stroke-width="2" fill="none"'
-        parts.append(f'<polyline points="{corners}" {line}/>')
-    _draw_legend(parts, list(contestants), end, floor + 38)
+        picture.curve(((x(point), y(rate)) for point, rate in points.items()), _COLOURS[name])
+    _draw_legend(picture, list(contestants), end, floor + 38)
 
 
-def _draw_legend(parts: list[str], names: Sequence[str], right: float, y: float) -> None:
-    for number, name in enumerate(names):
-        x = right - 60 * (len(names) - number)
-        square = f'x="{x:.1f}" y="{y - 9}" width="10" height="10"'
-        parts.append(f'<rect {square} fill="{_COLOURS[name]}"/>')
-        parts.append(_text(x + 14, y, name))
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _draw_legend(picture: Picture, names: Sequence[str], right: float, y: float) -> None:
+    colours = {name: _COLOURS[name] for name in names}
+    picture.legend(colours, right - 60 * len(names), y, step=60)
