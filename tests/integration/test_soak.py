@@ -6,8 +6,12 @@ import struct
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from xml.etree import ElementTree
 
+import prometheus
 import pytest
+from dashboard import panels
 from helpers import ROOT, clean_environment
 
 from tests.soak.connection import Connection, Endpoint, Questions
@@ -17,9 +21,10 @@ from tests.soak.scenarios import pipelined
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def test_a_little_of_it_is_clean() -> None:
+def soak(minutes: float, *options: object) -> str:
+    """Run the soak, which must be clean; return what it prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.soak", "--minutes", "0.06", "--rate", "5000"],
+        [sys.executable, "-m", "tests.soak", "--minutes", str(minutes), *map(str, options)],
         cwd=ROOT,
         env=clean_environment(),
         capture_output=True,
@@ -28,9 +33,27 @@ def test_a_little_of_it_is_clean() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "first minute" in done.stdout
-    told = dict(line.split()[:2] for line in done.stdout.splitlines() if len(line.split()) > 1)
+    return done.stdout
+
+
+def test_a_little_of_it_is_clean() -> None:
+    printed = soak(0.06, "--rate", 5000)
+    assert "first minute" in printed
+    told = dict(line.split()[:2] for line in printed.splitlines() if len(line.split()) > 1)
     assert int(told["requests"].replace(",", "")) > 3000
+
+
+@pytest.mark.skipif(not prometheus.IS_INSTALLED, reason="prometheus is not installed")
+def test_the_dashboard_is_drawn_from_it(tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")
+    picture = tmp_path / "dashboard.svg"
+    soak(0.2, "--picture", picture)
+    svg = ElementTree.parse(picture)
+    texts = {text.text for text in svg.iterfind(".//{*}text")}
+    assert {panel.title for panel in panels("1m")} <= texts
+    assert {"tcp", "unix", "received", "success"} <= texts
+    assert "no data" not in texts
+    assert len(svg.findall(".//{*}polyline")) > 15
 
 
 async def wrong(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

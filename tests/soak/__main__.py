@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import importlib.util
 import random
 import re
 import shutil
@@ -9,13 +10,15 @@ import ssl
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
+import prometheus
 import proxy_headers as headers
 from certificates import Authority
 from helpers import ALL_JOBS, Daemon, daemons_in
 
-from . import settings
+from . import picture, settings
 from .connection import Endpoint
 from .result import grown, sample, table
 from .soak import Soak
@@ -38,14 +41,22 @@ def main() -> int:
         listen = ["tcp://127.0.0.1:0", f"unix://{directory}/calcd.sock"]
         listen += ["tls://127.0.0.1:0"] if tls else []
         log_to = str(directory / "calcd.log")
-        files = settings.files(listen=" ".join(listen), log_to=log_to, **tls)
+        metrics = {"metrics": "http://127.0.0.1:0"} if options.picture else {}
+        files = settings.files(listen=" ".join(listen), log_to=log_to, **tls, **metrics)
         (directory / "calcd.conf").write_text(next(files))
         with daemons_in(directory) as start_daemon:
             code = ALL_JOBS if options.jobs else ""
             daemon = start_daemon("-c", str(directory / "calcd.conf"), code=code)
-            endpoints = _endpoints(Path(log_to).read_text(), directory)
-            soak = Soak(daemon, endpoints, files, directory, options.rate, options.seed)
-            complaints = asyncio.run(_soak(soak, daemon, seconds))
+            log = Path(log_to).read_text()
+            soak = Soak(
+                daemon, _endpoints(log, directory), files, directory, options.rate, options.seed
+            )
+            with (
+                picture.drawn(options.picture, directory, _metrics(log))
+                if options.picture
+                else nullcontext()
+            ):
+                complaints = asyncio.run(_soak(soak, daemon, seconds))
             status = daemon.stop()
             soak.rotate_log()
             soak.rotate_log()  # which looks at the last
@@ -79,6 +90,13 @@ def _endpoints(log: str, directory: Path) -> list[Endpoint]:
     return endpoints
 
 
+def _metrics(log: str) -> str:
+    """Return where the daemon serves its metrics, as HOST:PORT."""
+    found = re.search(r"listening on http://(\S+) for metrics", log)
+    assert found, log
+    return found[1]
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python3 -m tests.soak",
@@ -88,7 +106,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", action="store_true", help="each line goes through the workers")
     parser.add_argument("--rate", type=float, default=2000, help="requests a second, about (2000)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the chances")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="draw the dashboard's panels, as SVG"
+    )
     options = parser.parse_args()
+    if options.picture and not prometheus.IS_INSTALLED:
+        parser.error("--picture needs Prometheus: apt install prometheus")
+    if options.picture and not importlib.util.find_spec("prometheus_client"):
+        parser.error("--picture needs prometheus_client: pip install '.[metrics]'")
     print(f"seed {options.seed}")
     return options
 

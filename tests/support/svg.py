@@ -14,18 +14,28 @@ class Picture:
         self.width = width
         self._parts: list[str] = []
 
-    def text(self, x: float, y: float, text: str, anchor: str = "start", **style: object) -> None:
-        """Write one line; ``style`` has further attributes, such as ``fill``."""
-        place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{_attributes(style)}'
-        self._parts.append(f"<text {place}>{escape(text)}</text>")
+    def text(
+        self, x: float, y: float, text: str, anchor: str = "start", size: int = 0, fill: str = ""
+    ) -> None:
+        """Write one line, of the usual size and colour if nothing else is said."""
+        style = f' font-size="{size}"' if size else ""
+        style += f' fill="{fill}"' if fill else ""
+        place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+        self._parts.append(f"<text {place}{style}>{escape(text)}</text>")
 
     def rectangle(
-        self, x: float, y: float, width: float, height: float, fill: str, **style: object
+        self, x: float, y: float, width: float, height: float, fill: str, opacity: float = 1
     ) -> None:
-        """Fill a rectangle."""
+        """Fill a rectangle; an opacity below 1 lets what is below shine through."""
+        style = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
         sides = f'x="{_number(x)}" y="{_number(y)}" width="{_number(width)}"'
         height_ = f'height="{_number(height)}"'
-        self._parts.append(f'<rect {sides} {height_} fill="{fill}"{_attributes(style)}/>')
+        self._parts.append(f'<rect {sides} {height_} fill="{fill}"{style}/>')
+
+    def frame(self, x: float, y: float, width: float, height: float) -> None:
+        """Draw the border of a rectangle."""
+        sides = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+        self._parts.append(f'<rect {sides} fill="none" stroke="#ccc"/>')
 
     def grid_line(self, begin: float, end: float, y: float) -> None:
         """Draw a faint horizontal line."""
@@ -64,7 +74,3 @@ def _corners(points: Iterable[Point]) -> str:
 
 def _number(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.1f}"
-
-
-def _attributes(style: Mapping[str, object]) -> str:
-    return "".join(f' {name.replace("_", "-")}="{value}"' for name, value in style.items())

@@ -1,10 +1,12 @@
-"""What an installation has beside the daemon: manual, completion, log rotation, HAProxy."""
+"""What an installation has beside the daemon: manual, completion, log rotation, HAProxy, alerts."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
 
 import pytest
+from documents import OPERATIONS, marked
 from helpers import wait_until
 from service import Report, Service
 from systemd_container import SystemdContainer, commands
@@ -112,3 +114,24 @@ def test_haproxy_runs_as_a_service(machine: SystemdContainer) -> None:
     machine.run(commands("haproxy"))
     assert machine.show("haproxy.service", "ActiveState", "Result") == ["active", "success"]
     machine.run("systemctl stop haproxy")
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
+def test_prometheus_gets_the_alerts(machine: SystemdContainer) -> None:
+    machine.run("systemctl start prometheus")
+
+    def rules() -> dict[str, str]:
+        """Return the state of each alert that Prometheus has evaluated."""
+        answer = machine.run("curl -s http://localhost:9090/api/v1/rules", None)
+        groups = json.loads(answer)["data"]["groups"] if answer else []
+        return {rule["name"]: rule["state"] for group in groups for rule in group["rules"]}
+
+    config = machine.files / "etc/prometheus/prometheus.yml"
+    config.write_text(marked(OPERATIONS, "prometheus", "yaml"))
+    try:
+        machine.run(commands("alerts"))
+        # Nothing listens where it looks, so that the alert waits for its minute.
+        wait_until(lambda: rules().get("CalcdDown") == "pending", "the alert", 60)
+        assert machine.show("prometheus.service", "ActiveState") == ["active"]
+    finally:
+        machine.run("systemctl stop prometheus; rm /etc/prometheus/calcd-rules.yml")
