@@ -21,7 +21,7 @@ _STEP = 5  # seconds between two points
 _CELL_WIDTH, _CELL_HEIGHT = 40, 25
 _GAP = 4  # between panels
 _TOP, _BOTTOM, _LEFT, _RIGHT = 32, 54, 66, 14
-_LETTER = 7.2  # the width of one, about; capitals are wider than others
+_LETTER, _CAPITAL = 7.0, 9.0  # the width of one, about
 _COLOURS = (
     "#3274d9", "#e0752d", "#37872d", "#8f3bb8", "#c4162a", "#c7a008", "#1f9fa8", "#7a5230",
 )  # fmt: skip
@@ -86,14 +86,8 @@ def _draw_panel(picture: Picture, answer: Answer, start: float, end: float) -> N
     if panel.kind == "stat":
         _draw_stat(picture, answer, left + 10, top + height, end)
         return
-    graph = _Graph(
-        left + _LEFT,
-        left + width - _RIGHT,
-        top + _TOP,
-        top + height - _BOTTOM,
-        start,
-        end,
-    )
+    sides = (left + _LEFT, left + width - _RIGHT, top + _TOP, top + height - _BOTTOM)
+    graph = _Graph(*sides, start, end)
     graph.draw_minutes(picture)
     if panel.kind == "heatmap":
         _draw_heatmap(picture, answer, graph)
@@ -112,9 +106,8 @@ class _Graph(NamedTuple):
     end: float
 
     def x(self, at: float) -> float:
-        return self.left + (self.right - self.left) * (at - self.start) / (
-            self.end - self.start or 1
-        )
+        share = (at - self.start) / (self.end - self.start or 1)
+        return self.left + (self.right - self.left) * share
 
     def y(self, share: float) -> float:
         """Return where a share of the height is: 0 at the floor, 1 at the top."""
@@ -205,7 +198,7 @@ def _draw_legend(picture: Picture, colours: Mapping[str, str], graph: _Graph) ->
     """Write as many names as two lines have room for, and how many more there are."""
     x, lines = graph.left, [graph.floor + 32, graph.floor + 47]
     for number, (name, colour) in enumerate(colours.items()):
-        width = 24 + _LETTER * len(name)
+        width = 24 + sum(_CAPITAL if letter.isupper() else _LETTER for letter in name)
         room = graph.right - (0 if len(lines) > 1 or number == len(colours) - 1 else 30)
         if x + width > room and x > graph.left:
             if len(lines) == 1:
@@ -219,39 +212,27 @@ def _draw_legend(picture: Picture, colours: Mapping[str, str], graph: _Graph) ->
 
 def _draw_heatmap(picture: Picture, answer: Answer, graph: _Graph) -> None:
     """Draw a cell for each bucket and step, the darker the more samples fell into it."""
-    # Prometheus's buckets hold all below their bound; a cell has what its bucket adds.
     bounds = sorted(answer.series, key=float)
-    most = max((max(answer.series[bound].values()) for bound in bounds), default=0)
-    if not most:
+    cells = {bound: _added(answer, below, bound) for below, bound in pairwise(["", *bounds])}
+    used = [number for number, bound in enumerate(bounds) if any(cells[bound].values())]
+    if not used:
         return
-    used = [
-        bound
-        for below, bound in pairwise(["", *bounds])
-        if any(_added(answer, below, bound).values())
-    ]
-    bounds = bounds[bounds.index(used[0]) : bounds.index(used[-1]) + 1]
+    bounds = bounds[used[0] : used[-1] + 1]
+    most = max(max(cells[bound].values()) for bound in bounds)
     height = (graph.floor - graph.top) / len(bounds)
     for number, bound in enumerate(bounds):
-        below = max(
-            (each for each in answer.series if float(each) < float(bound)), key=float, default=""
-        )
-        floor = graph.floor - height * number
+        top = graph.floor - height * (number + 1)
         label = "more" if math.isinf(float(bound)) else shown(float(bound), answer.panel.unit, 0)
-        if number % max(1, math.ceil(len(bounds) / 8)) == 0:
-            picture.text(graph.left - 6, floor - height + 8, label, "end")
-        width = graph.x(graph.start + _STEP) - graph.left
-        for at, count in _added(answer, below, bound).items():
+        if number % math.ceil(len(bounds) / 8) == 0:
+            picture.text(graph.left - 6, top + 8, label, "end")
+        for at, count in cells[bound].items():
             if count > 0:
-                x = graph.x(at)
-                shade = (count / most) ** 0.4
-                right = min(x + width, graph.right)
-                picture.rectangle(x, floor - height, right - x, height, _BLUE, shade)
+                left, right = graph.x(at), min(graph.x(at + _STEP), graph.right)
+                shade = (count / most) ** 0.4  # else few would not be seen beside many
+                picture.rectangle(left, top, right - left, height, _BLUE, shade)
 
 
 def _added(answer: Answer, below: str, bound: str) -> dict[float, float]:
+    """Return what a bucket adds to the one below: Prometheus's hold all up to their bound."""
     under = answer.series.get(below, {})
-    return {
-        at: count - under.get(at, 0)
-        for at, count in answer.series[bound].items()
-        if math.isfinite(count)
-    }
+    return {at: count - under.get(at, 0) for at, count in answer.series[bound].items()}
