@@ -2,12 +2,13 @@
 
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from documents import OPERATIONS, anchors, marked
-from helpers import ROOT
+from helpers import ROOT, Daemons, ask, wait_until
 from prometheus import IS_INSTALLED, prometheus_in, promtool
 
 RULES = ROOT / "etc" / "prometheus-rules.yml"
@@ -82,3 +83,31 @@ def test_the_configuration_that_is_shown_is_right(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{RULES}" in done.stdout
     assert "job_name: calcd\n" in shown
+
+
+def test_a_real_daemon_makes_them_fire(start_daemon: Daemons, tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")
+    settings = tmp_path / "calcd.conf"
+    right = (
+        "[calcd]\nlisten = tcp://127.0.0.1:0\nmetrics = http://127.0.0.1:0\nmax_connections = 1\n"
+    )
+    settings.write_text(right)
+    daemon = start_daemon("-c", str(settings))
+
+    with prometheus_in(tmp_path, f"127.0.0.1:{daemon.port_of('http')}", rules=RULES) as prometheus:
+
+        def firing() -> set[str]:
+            found = prometheus.get("/api/v1/alerts")["alerts"]
+            return {each["labels"]["alertname"] for each in found if each["state"] == "firing"}
+
+        wait_until(lambda: prometheus.query("count_over_time(up[1m]) > 1"), "two scrapes")
+        assert firing() == set()
+        settings.write_text(right + "precision = 0\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        with daemon.connect() as client:
+            assert ask(client, b"PING\n") == b"PONG\n"
+            assert daemon.ask(b"").startswith(b"ERR BUSY")
+        wait_until(lambda: firing() == {"CalcdReloadFailed", "CalcdFull"}, "the alerts")
+        settings.write_text(right)
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: firing() == {"CalcdFull"}, "the end of one")
