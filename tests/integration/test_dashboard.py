@@ -160,6 +160,14 @@ def test_the_same_answers_give_the_same_picture(tmp_path: Path) -> None:
     assert len(curves) == 1
 
 
+def test_of_series_that_are_all_0_the_first_is_drawn(tmp_path: Path) -> None:
+    series: dict[str, Samples] = {"b": {0: 0.0, 60: 0.0}, "a": {0: 0.0, 60: 0.0}}
+    texts, curves = drawn(tmp_path / "picture.svg", Answer(panel("timeseries", "pps"), series))
+    assert "b" in texts
+    assert "a" not in texts
+    assert len(curves) == 1
+
+
 def test_a_larger_value_is_drawn_higher(tmp_path: Path) -> None:
     for logarithmic in (False, True):
         answer = Answer(panel("timeseries", "s", False, logarithmic), {"a": {0: 0.001, 60: 0.5}})
@@ -207,6 +215,8 @@ def test_what_has_no_data_says_so(tmp_path: Path) -> None:
         (31 * 1024 * 1024, "bytes", "31 MiB"),
         (0.00077, "s", "770 µs"),
         (0.0307, "s", "30.7 ms"),
+        (600, "s", "10 min"),
+        (1435 * 60, "s", "24 hours"),
         (29.9 * 86400, "s", "30 days"),
         (940_000, "dateTimeFromNow", "60 s ago"),
         (float("nan"), "percentunit", "no value"),

@@ -20,8 +20,9 @@ _STEP = 5  # seconds between two points
 # The sides of a cell of the dashboard's grid, in pixels; a panel has margins around its graph.
 _CELL_WIDTH, _CELL_HEIGHT = 40, 25
 _GAP = 4  # between panels
-_TOP, _BOTTOM, _LEFT, _RIGHT = 32, 54, 66, 14
+_TOP, _BOTTOM, _LEFT, _RIGHT = 32, 54, 72, 14
 _LETTER, _CAPITAL = 7.0, 9.0  # the width of one, about
+_MINUTE = 50  # the width that the name of a minute needs
 _COLOURS = (
     "#3274d9", "#e0752d", "#37872d", "#8f3bb8", "#c4162a", "#c7a008", "#1f9fa8", "#7a5230",
 )  # fmt: skip
@@ -116,7 +117,7 @@ class _Graph(NamedTuple):
     def draw_minutes(self, picture: Picture) -> None:
         """Write the minutes since the start below the graph."""
         minutes = (self.end - self.start) / 60
-        every = math.ceil(minutes / 10) or 1
+        every = math.ceil(minutes * _MINUTE / (self.right - self.left)) or 1
         for minute in range(0, int(minutes) + 1, every):
             text = f"{minute} min" if minute else "0"
             picture.text(self.x(self.start + 60 * minute), self.floor + 15, text, "middle")
@@ -172,7 +173,7 @@ def _draw_curves(picture: Picture, answer: Answer, graph: _Graph) -> None:
 
 
 def _curves(answer: Answer) -> Iterator[tuple[str, Samples]]:
-    """Give the series that have a sample above 0, or one if none has, largest first.
+    """Give the series that have a sample above 0, largest first; the first one if none has.
 
     Stacked ones include those that were given before.
     """
@@ -180,12 +181,11 @@ def _curves(answer: Answer) -> Iterator[tuple[str, Samples]]:
         name: {at: value for at, value in samples.items() if math.isfinite(value)}
         for name, samples in answer.series.items()
     }
-    found = sorted(
-        ((name, samples) for name, samples in finite.items() if samples),
-        key=lambda each: (-max(each[1].values()), each[0]),
-    )
+    found = {name: samples for name, samples in finite.items() if any(samples.values())}
+    found = found or dict([each for each in finite.items() if each[1]][:1])
     sums: dict[float, float] = {}
-    for name, samples in [each for each in found if any(each[1].values())] or found[:1]:
+    for name in sorted(found, key=lambda name: max(found[name].values()), reverse=True):
+        samples = found[name]
         if answer.panel.stacked:
             for at, value in samples.items():
                 sums[at] = sums.get(at, 0) + value

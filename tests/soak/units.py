@@ -36,6 +36,8 @@ def ticks(most: float, unit: str) -> list[float]:
 def _seconds(value: float) -> str:
     if abs(value) >= 2 * _DAY:
         return f"{value / _DAY:.0f} days"
+    if abs(value) >= 7200:
+        return f"{value / 3600:.0f} hours"
     if abs(value) >= 120:
         return f"{value / 60:.0f} min"
     if abs(value) >= 1 or not value:
