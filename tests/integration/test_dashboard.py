@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from dashboard import Panel, expressions, load, panels
 from helpers import Daemons, wait_until
-from prometheus import IS_INSTALLED, Prometheus, QueryError, prometheus_in
+from prometheus import IS_INSTALLED, QueryError, prometheus_in
 
 from tests.soak import picture
 from tests.soak.picture import Answer, Samples
@@ -101,9 +101,7 @@ def metrics_in(expression: str) -> set[str]:
 
 
 @needs_prometheus
-def test_each_metric_that_is_asked_for_is_one_that_the_daemon_serves(
-    start_daemon: Daemons, tmp_path: Path
-) -> None:
+def test_a_real_daemon_has_what_is_asked_for(start_daemon: Daemons, tmp_path: Path) -> None:
     pytest.importorskip("prometheus_client", reason="prometheus_client is not installed")
     daemon = start_daemon("-l", "tcp://127.0.0.1:0", "--metrics", "http://127.0.0.1:0")
     asked = {metric for expression in expressions() for metric in metrics_in(expression)}
@@ -111,14 +109,17 @@ def test_each_metric_that_is_asked_for_is_one_that_the_daemon_serves(
         for group in prometheus.get("/api/v1/rules")["groups"]:
             for rule in group["rules"]:
                 asked |= metrics_in(rule["query"])
-        wait_until(lambda: is_up(prometheus), "Prometheus to have scraped the daemon")
+        wait_until(lambda: prometheus.query("count_over_time(up[1m]) > 1"), "two scrapes")
         served = set(prometheus.get("/api/v1/label/__name__/values"))
-    # There is none without TLS.
-    assert asked - served == {"calcd_tls_certificate_expiry_timestamp_seconds"}
-
-
-def is_up(prometheus: Prometheus) -> bool:
-    return any(1 in series.samples.values() for series in prometheus.query("up"))
+        # Without TLS there is no certificate.
+        assert asked - served == {"calcd_tls_certificate_expiry_timestamp_seconds"}
+        for panel in panels("1m"):
+            for query in panel.queries:
+                names = [query.name(series.labels) for series in prometheus.query(query.expression)]
+                assert names or metrics_in(query.expression) - served, query
+                # A name that lacks something is of a label that the metric has not.
+                assert not query.legend or all(names), query
+                assert not [name for name in names if name.endswith(("of ", ": "))], query
 
 
 # -- The picture -----------------------------------------------------------------------------------
