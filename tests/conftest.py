@@ -164,8 +164,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemdContain
     if reason := why_not():
         pytest.skip(reason)
     with boot_systemd(tmp_path_factory.mktemp("booted")) as machine:
-        machine.run(commands("service"), network=True)
-        machine.run(commands("manual"))
+        machine.run("umask 077\n" + commands("service"), network=True)
+        machine.run("umask 077\n" + commands("manual"))
         yield machine
 
 

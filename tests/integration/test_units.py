@@ -57,9 +57,9 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @needs("systemd-analyze")
 def test_verify_prints_nothing(tmp_path: Path) -> None:
     # verify rejects a program that is not installed, so check copies that run another one.
-    (program,) = values(SERVICE, "ExecStart")
     for unit in SERVICE, SOCKET, METRICS_SOCKET, *TEMPLATES:
-        (tmp_path / unit.name).write_text(unit.read_text().replace(program, sys.executable))
+        text = re.sub(r"^(Exec\w+=)calcd\b", rf"\1{sys.executable}", unit.read_text(), flags=re.M)
+        (tmp_path / unit.name).write_text(text)
     names = [SERVICE.name, SOCKET.name, METRICS_SOCKET.name, "calcd@1.service", "calcd@1.socket"]
     done = analyze("verify", *(tmp_path / name for name in names))
     # The exit status is 0 for a misspelt directive too: check the output.
@@ -90,6 +90,14 @@ def test_instances_are_as_the_one() -> None:
 
 
 # The units and the daemon
+
+
+def test_the_units_run_calcd_wherever_it_is_installed() -> None:
+    """systemd looks for a bare name where pip's link is, and then where the package's is."""
+    for unit in (ROOT / "systemd").iterdir():
+        named = re.findall(r"^Exec\w+=[-+:@!]*(\S*calcd)\b", unit.read_text(), re.MULTILINE)
+        assert set(named) <= {"calcd"}, unit.name
+    assert values(SERVICE, "ExecStart") == ["calcd"]
 
 
 def test_socket_holds_the_default_endpoint() -> None:

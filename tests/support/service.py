@@ -45,7 +45,7 @@ class Service:
         self._machine = machine
         machine.run(
             "systemctl stop 'calcd*.socket' 'calcd*.service';"
-            "cd /etc/systemd/system; rm -rf calcd*.d calcd@* sockets.target.wants/calcd@*; cd -;"
+            "cd /etc/systemd/system; rm -rf calcd*.d sockets.target.wants/calcd@*; cd -;"
             f"install -m644 etc/calcd.conf {SETTINGS};"
             "systemctl daemon-reload; systemctl reset-failed; systemctl start calcd.socket"
         )

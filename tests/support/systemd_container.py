@@ -6,12 +6,14 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 
 from documents import OPERATIONS, marked
 from helpers import ROOT, TIMEOUT, wait_until
 from load import LoadResult, load_on
 
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+# With what docs/operations.md puts into /usr/local/bin, but not another Python there.
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin"
 _NEEDED = ("/lib/systemd/systemd", "/usr/bin/python3", "hostname", "ip", "nsenter", "setpriv")
 CHECKOUT = "/srv/calcd"  # where the machine has the checkout
 SETTINGS = "/etc/calcd/calcd.conf"
@@ -91,7 +93,7 @@ class SystemdContainer:
 
     def ask(self, request: str) -> str:
         """Ask with the client that is installed there."""
-        return self.run(f"/opt/calcd/bin/calcc -w {TIMEOUT} -e '{request}'", None).strip()
+        return self.run(f"calcc -w {TIMEOUT} -e '{request}'", None).strip()
 
     def show(self, unit: str, *properties: str) -> list[str]:
         """Give properties of a unit."""
@@ -107,8 +109,7 @@ def boot_systemd(directory: Path) -> Iterator[SystemdContainer]:
     """Boot a systemd, and take everything away in the end."""
     hierarchy = _cgroup2()
     assert hierarchy
-    cgroup = hierarchy / f"calcd-tests-{os.getpid()}"
-    cgroup.mkdir()
+    cgroup = Path(mkdtemp(prefix="calcd-tests-", dir=hierarchy))
     output = directory / "boot.log"
     with output.open("wb") as log:
         outside = subprocess.Popen(

@@ -19,12 +19,12 @@ def in_background(machine: SystemdContainer, service: Service) -> Iterator[None]
     machine.run(commands("background"))
     yield
     # systemd gives a service the user of its name, where there is one.
-    machine.run("/opt/calcd/bin/calcd -s stop; userdel calcd; rm -r /var/log/calcd")
+    machine.run("calcd -s stop; userdel calcd; rm -r /var/log/calcd")
 
 
 @pytest.mark.usefixtures("in_background")
 def test_rotation_loses_no_line(machine: SystemdContainer, report: Report) -> None:
-    status = "/opt/calcd/bin/calcd -s status"
+    status = "calcd -s status"
     before = machine.run(status)
     assert "running" in before
     with machine.load() as result:
@@ -56,9 +56,9 @@ def test_old_logs_are_compressed(machine: SystemdContainer) -> None:
 
 @pytest.mark.usefixtures("in_background")
 def test_the_log_of_a_stopped_daemon_is_rotated_too(machine: SystemdContainer) -> None:
-    machine.run("/opt/calcd/bin/calcd -s stop")
+    machine.run("calcd -s stop")
     assert machine.run("logrotate --force /etc/logrotate.d/calcd") == ""
-    assert machine.run("ls /var/log/calcd") == "calcd.log.1\n"
+    assert machine.run("ls /var/log/calcd") == "calcd.log\ncalcd.log.1\n"
     machine.run(commands("background").splitlines()[-1])
 
 

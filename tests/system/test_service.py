@@ -60,7 +60,7 @@ def test_an_upgrade(machine: SystemdContainer, service: Service, report: Report)
     with machine.load(2) as result:
         machine.run("sed -i 's/^__version__ = .*/__version__ = \"9.8.7\"/' calcd/__init__.py")
         assert machine.ask("VERSION") != "calcd 9.8.7"
-        machine.run(commands("upgrade"), network=True)
+        machine.run("umask 077\n" + commands("upgrade"), network=True)
         assert machine.ask("VERSION") == "calcd 9.8.7"
     report(result)
     assert service.pid != before
@@ -94,7 +94,7 @@ def test_new_limits_hold_at_once_and_cut_nobody(
     replies = machine.run(
         "exec 3<>/dev/tcp/127.0.0.1/12000\n"
         "ask() { echo SOMA 2 2 >&3; read -r -t 20 -u 3 reply; echo $reply; }\n"
-        "new() { /opt/calcd/bin/calcc -e 'SOMA 3 3' || true; }\n"
+        "new() { calcc -e 'SOMA 3 3' || true; }\n"
         "ask; new\n"
         "echo max_connections = 1 >>/etc/calcd/calcd.conf\n"
         "systemctl reload calcd\n"
@@ -160,9 +160,7 @@ def test_a_stop_answers_what_has_arrived(machine: SystemdContainer, service: Ser
 def test_a_crash_loop(machine: SystemdContainer, service: Service, report: Report) -> None:
     """It ends, says why, and its clients are refused until it is mended."""
     machine.ask("PING")
-    service.change(
-        "RestartSec=0", "ExecStart=", "ExecStart=/opt/calcd/bin/calcd --log-to /proc/nowhere"
-    )
+    service.change("RestartSec=0", "ExecStart=", "ExecStart=calcd --log-to /proc/nowhere")
     with machine.load(CLIENTS) as result:
         machine.run("systemctl kill --kill-whom=main --signal=KILL calcd")
         wait_until(lambda: service.show("ActiveState") == "failed", "the start limit")

@@ -31,9 +31,7 @@ def authority(machine: SystemdContainer, service: Service, certificates: Certifi
 def test_it_answers_under_tls_and_the_plain_port_goes_on(
     machine: SystemdContainer, authority: str
 ) -> None:
-    ask = (
-        f"/opt/calcd/bin/calcc -w 20 --ssl-trustfile {authority} -e 'SOMA 0.1 0.2' localhost 12001"
-    )
+    ask = f"calcc -w 20 --ssl-trustfile {authority} -e 'SOMA 0.1 0.2' localhost 12001"
     assert machine.run(ask, None).strip() == "0.3"
     assert machine.ask("SOMA 2 2") == "4"
     ours, pid = machine.show(SERVICE, "ActiveState", "MainPID")
