@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, clean_environment
 
+import calcd
+
 TIMEOUT = 50  # seconds for one command; it makes a package or a virtual environment
 OLD_PYTHONS = ["3.6", "3.7", "3.8", "3.9", "3.10"]
 BUILD = "import sys, setuptools.build_meta as backend; print(getattr(backend, sys.argv[1])('dist'))"
@@ -106,6 +108,11 @@ def test_a_build_directory_left_behind_brings_no_removed_module_back(tree: Path)
         names = wheel.namelist()
     assert "calcd/removed.py" not in names
     assert "calcd/daemon/main.py" in names
+
+
+def test_debians_package_has_the_version_of_the_module() -> None:
+    newest = (ROOT / "debian" / "changelog").read_text().partition("\n")[0]
+    assert newest.startswith(f"calcd ({calcd.__version__}) ")
 
 
 def _old_pythons() -> Iterator[str]:
