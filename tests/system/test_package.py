@@ -92,6 +92,9 @@ def test_the_first_client_wakes_the_service(installed: SystemdContainer) -> None
         "active",
         "/lib/systemd/system/calcd.service",
     ]
+    # For a worker process: the sandbox lets it find the modules.
+    line = "= " + "+".join(40 * ["exp(0.1234)+ln(3)"])
+    assert installed.ask(line).startswith("89.19")
     assert installed.run("readlink -f /bin/calcc $(command -v calcd)").split() == [
         "/usr/bin/calcc",
         "/usr/bin/calcd",
