@@ -110,10 +110,13 @@ def _options() -> argparse.Namespace:
         "--picture", type=Path, metavar="FILE", help="draw the dashboard's panels, as SVG"
     )
     options = parser.parse_args()
-    if options.picture and not prometheus.IS_INSTALLED:
-        parser.error("--picture needs Prometheus: apt install prometheus")
-    if options.picture and not importlib.util.find_spec("prometheus_client"):
-        parser.error("--picture needs prometheus_client: pip install '.[metrics]'")
+    if options.picture:  # else it would fail when all is over
+        if not prometheus.IS_INSTALLED:
+            parser.error("--picture needs Prometheus: apt install prometheus")
+        if not importlib.util.find_spec("prometheus_client"):
+            parser.error("--picture needs prometheus_client: pip install '.[metrics]'")
+        if not options.picture.absolute().parent.is_dir():
+            parser.error(f"--picture: there is no directory {options.picture.parent}")
     print(f"seed {options.seed}")
     return options
 
