@@ -133,7 +133,7 @@ def test_a_reset_and_a_bug_end_only_their_connection(
     def broken(*_: object) -> bytes:
         raise ZeroDivisionError("a bug")
 
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG")
     with serving() as (server, connect):
         with connect() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
