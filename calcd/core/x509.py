@@ -41,8 +41,7 @@ _MAX_NAME, _MAX_OID = 1024, 64
 _SPECIAL = re.compile(r'[",+;<>\\]|^[ #]| $')  # RFC 4514, section 2.4
 _PEM = re.compile(  # RFC 7468; OpenSSL reads the labels with X509 and TRUSTED as well
     rb"-----BEGIN (?P<label>(?:X509 |TRUSTED )?CERTIFICATE|X509 CRL)-----"
-    rb"(?P<body>.*?)-----END (?P=label)-----",
-    re.DOTALL,
+    rb"(?P<body>[^-]*)-----END (?P=label)-----"
 )
 
 
