@@ -1,9 +1,11 @@
 """Connections from a proxy that names its clients: who is served, counted, logged and refused."""
 
 import re
+import shutil
 import signal
 import socket
 import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ import proxy_headers as headers
 import pytest
 from certificates import Certificates
 from helpers import (
+    ROOT,
     TIMEOUT,
     Daemon,
     Daemons,
@@ -27,6 +30,7 @@ from serving import serving
 from calcd.config.networks import Networks, Proxies, parse_network
 from calcd.core.job import Job
 
+OPERATIONS = ROOT / "docs" / "operations.md"
 CLIENT, OTHER = "203.0.113.7", "203.0.113.8"
 FROM_HERE = ("--proxy-protocol-from", "127.0.0.0/8")
 NOT_BEGUN = b"ERR FORBIDDEN a connection from this proxy must begin with a PROXY header\n"
@@ -200,6 +204,21 @@ def test_a_client_without_an_address_is_served_and_logged_with_that_of_the_proxy
         proxy = "{}:{}".format(*connection.getsockname())
         assert request_all(connection, header + b"SOMA 2 2\n") == b"4\n"
     assert ended(daemon, proxy).startswith("requests=1 errors=0 ")
+
+
+def test_a_person_on_a_proxy_can_ask_by_hand(start_daemon: Daemons) -> None:
+    """As docs/operations.md says."""
+    if shutil.which("nc.openbsd") is None:
+        pytest.skip("nc.openbsd is not installed")
+    daemon = start_daemon(*FROM_HERE)
+    (command,) = re.findall(r"`(printf 'PROXY .*) calcd1 12000`", OPERATIONS.read_text())
+    done = subprocess.run(
+        ["sh", "-c", f"{command.replace('nc ', 'nc.openbsd ')} {daemon.host} {daemon.port}"],
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.stdout == b"PONG\n"
 
 
 # Who must send a header, and who must not

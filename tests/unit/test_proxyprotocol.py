@@ -121,7 +121,8 @@ def test_a_block_names_the_client(host: str, port: int, shown: str) -> None:
 
 
 def test_it_may_have_values_of_any_type() -> None:
-    tlvs = [headers.tlv(kind, bytes(kind % 20)) for kind in range(256) if kind != headers.CRC32C]
+    tlvs = [headers.tlv(4, bytes(300))]
+    tlvs += [headers.tlv(kind, bytes(kind % 20)) for kind in range(256) if kind != headers.CRC32C]
     block = headers.addressed("192.0.2.7", 4000, *tlvs)
     assert len(block) > 2048
     assert parse(block) == Header(len(block), "192.0.2.7", 4000)
