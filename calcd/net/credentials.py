@@ -20,9 +20,9 @@ _NOTICE = 30 * _DAY  # before the end of a certificate: time to renew it
 _LIST_NOTICE = 1 / 3  # of the time from a list to the next: some are made every day
 _OWN = "tls_certificate"
 _EFFECTS = {  # of one that is not valid, and what to do
-    _OWN: ("clients refuse it", "renew it and reload"),
-    "tls_client_ca": ("clients that it has signed are refused", "replace it and reload"),
-    "tls_client_crl": ("all clients of this CA are refused", "get its next list and reload"),
+    _OWN: ("clients refuse it", "renew it"),
+    "tls_client_ca": ("clients that it has signed are refused", "replace it"),
+    "tls_client_crl": ("all clients of this CA are refused", "get its next list"),
 }
 
 
@@ -60,6 +60,7 @@ class Validity:
         """Return a sentence if it is not valid ``now``, or not for long; else ``""``."""
         begin, notice, end = self.changes
         effect, remedy = _EFFECTS[self.setting]
+        remedy += " and restart" if _is_credential(self.path) else " and reload"
         head = f"{self.setting}: '{self.path}': {self.name}"
         if now < begin:
             valid_from = timestamp(self.item.begin)
@@ -70,6 +71,12 @@ class Validity:
         if now < end:
             return f"{head} expires in {_days(end - now)}, at {expiry}: {remedy}"
         return f"{head} expired {_days(now - end)} ago, at {expiry}: {effect}: {remedy}"
+
+
+def _is_credential(path: str) -> bool:
+    """Whether systemd has copied the file for this service, which it does at a start alone."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(directory) and path.startswith(f"{directory}/")
 
 
 def _days(seconds: float) -> str:
@@ -133,13 +140,13 @@ class Credentials:
 
     def _warn_of_copies(self, previous: "Credentials") -> None:
         """Warn of systemd's credentials that are as before: a reload does not renew them."""
-        directory = os.environ.get("CREDENTIALS_DIRECTORY")
         unchanged = set(self._validities) & set(previous._validities)
         for setting, path in sorted({(each.setting, each.path) for each in unchanged}):
-            if directory and path.startswith(f"{directory}/"):
+            if _is_credential(path):
                 log.warning(
-                    "%s: '%s' is as before: systemd copied it when the service started, and does "
-                    "not copy it again for a reload: to use a renewed one, restart the service",
+                    "%s: '%s' has not changed: systemd copied it when the service started, and "
+                    "does not copy it again for a reload: to use a renewed one, restart the "
+                    "service",
                     setting,
                     path,
                 )

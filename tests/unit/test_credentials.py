@@ -97,6 +97,14 @@ def test_the_warning_says_what_becomes_of_clients() -> None:
     )
 
 
+def test_a_credential_needs_a_restart_and_no_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = (BEGIN + YEAR - DAY).timestamp()
+    for directory, remedy in ("/a", "reload"), ("", "reload"), ("/run/credentials", "restart"):
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", directory)
+        validity = replace(certificate(), path="/run/credentials/tls.pem")
+        assert validity.warning(now).endswith(f": renew it and {remedy}")
+
+
 @pytest.mark.parametrize(
     ("lifetime", "notice"), [(9 * DAY, 3 * DAY), (90 * DAY, 30 * DAY), (YEAR, 30 * DAY)]
 )
@@ -244,9 +252,9 @@ def test_a_reload_warns_of_a_credential_that_systemd_did_not_copy_again(
     warnings = shown(caplog, logging.WARNING)
     if reloaded and not renewed and directory == str(STORED):
         assert warnings == [
-            f"tls_certificate: '{settings.tls_certificate}' is as before: systemd copied it when "
-            "the service started, and does not copy it again for a reload: to use a renewed one, "
-            "restart the service"
+            f"tls_certificate: '{settings.tls_certificate}' has not changed: systemd copied it "
+            "when the service started, and does not copy it again for a reload: to use a renewed "
+            "one, restart the service"
         ]
     else:
         assert warnings == []
