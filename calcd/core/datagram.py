@@ -133,11 +133,9 @@ def is_answer(data: bytes) -> bool:
 
 def _is_reply(line: str) -> bool:
     """Return whether a line is blank, or has the form of a reply over UDP."""
-    if line.startswith(("ERR ", STATS_START)):
-        return True
-    if len(line) > _MAX_REPLY:  # not worth matching
-        return False
-    return _NUMBER.fullmatch(line) is not None or line in fixed_replies()
+    if len(line) <= _MAX_REPLY and (_NUMBER.fullmatch(line) or line in fixed_replies()):
+        return True  # a longer one is not worth matching
+    return line.startswith(("ERR ", STATS_START))
 
 
 def room_for(size: int) -> int:

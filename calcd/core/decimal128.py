@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import repeat
 from operator import call
 
@@ -101,9 +101,13 @@ class Arithmetic:
         self.fast_cost = 8 + 0.07 * self.precision  # of ``calculate``, of no characters
         self._is_plain = self.notation == "plain"
         self._max_integer_digits = max(PLAIN_PLACES, self.precision)  # in plain notation
-        # Plain notation leaves out the zeros that rounding has left, also where the clamp pads.
-        self._unclamped = _context(self.precision, self.rounding, False).copy()
-        self._unclamped.clamp = 0
+
+    @cached_property  # most sessions need none
+    def _unclamped(self) -> Context:
+        """Plain notation leaves out the zeros that rounding has left, also where the clamp pads."""
+        context = _context(self.precision, self.rounding, False).copy()
+        context.clamp = 0
+        return context
 
     def number(self, operand: str) -> Decimal:
         """Parse a number without rounding; raise ``RequestError`` INVALID-NUMBER.

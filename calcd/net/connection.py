@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from calcd.config.settings import Settings
 from calcd.core.budget import TURN_LIMIT
 from calcd.core.closing import CloseReason
-from calcd.core.commands import Counters
 from calcd.core.errors import RequestError
 from calcd.core.job import Job, Outcome
 from calcd.core.session import Session
@@ -65,8 +64,8 @@ class Connection:
     has sent something; a thread calls ``run``. ``idle_since`` is when the last reply was sent, in
     seconds of ``monotonic``. ``idle_timeout`` is how long the client may take for the next request,
     in seconds; 0: no limit. ``host`` is what limits and queues count it as. ``transport`` is one of
-    ``TRANSPORTS``. ``received`` and ``sent`` are in bytes. ``is_counted`` says that they and the
-    session's counters are in the totals of ``Stats``.
+    ``TRANSPORTS``. ``received`` and ``sent`` are in bytes. ``is_counted`` says that they and
+    ``counters``, the session's, are in the totals of ``Stats``.
     """
 
     def __init__(
@@ -85,6 +84,7 @@ class Connection:
         """
         self.sock, self.address = sock, address
         self._session, self._settings = session, settings
+        self.counters = session.counters
         self._awaits_header, self._is_quiet = proxied, False
         self.host = "" if proxied else host_of(address)
         # A header is due like the rest of a line.
@@ -117,7 +117,7 @@ class Connection:
         session = self._session
         try:
             if not (self._end or self._closing):
-                if self._can_answer:
+                if session.pending and self._may_resume:
                     self._unsent += session.resume(limit)
                 elif not (self._unsent or session.pending or session.close_reason):
                     self._read(size)
@@ -133,11 +133,6 @@ class Connection:
         return None
 
     @property
-    def counters(self) -> Counters:
-        """What the session has counted."""
-        return self._session.counters
-
-    @property
     def is_established(self) -> bool:
         """Whether there is no handshake to be done."""
         return self._session.is_established
@@ -148,7 +143,7 @@ class Connection:
         if self._end:
             return self._end if self._end in ENDS else _NETWORK_ERROR
         reason = self._session.close_reason
-        return reason.value if reason else "bug"
+        return reason._value_ if reason else "bug"  # ``value`` is a property, and slow
 
     @property
     def is_prompt(self) -> bool:
@@ -181,7 +176,7 @@ class Connection:
 
         ``quiet``: the connection is not logged but at ``debug``.
         """
-        self._session, self._is_quiet = session, quiet
+        self._session, self.counters, self._is_quiet = session, session.counters, quiet
         self._awaits_header, self.idle_timeout = False, self._settings.idle_timeout
 
     def expire(self) -> Wait | None:
@@ -289,10 +284,11 @@ class Connection:
     def _write(self) -> Wait | None:
         """Send the replies; return what to wait for."""
         session = self._session
-        if self._unsent and not self._can_answer:
+        if self._unsent and not (session.pending and self._may_resume):
             # Without a new request these are bytes of TLS, such as a KeyUpdate.
-            self._replying = self._replying or session.counters.requests != self._requests
-            self._requests = session.counters.requests
+            requests = self.counters.requests
+            self._replying = self._replying or requests != self._requests
+            self._requests = requests
             length = self.sock.send(self._unsent, _NOW)
             self.sent += length
             self._unsent = self._unsent[length:]
@@ -304,16 +300,15 @@ class Connection:
         return self._next()
 
     @property
-    def _can_answer(self) -> bool:
-        """Whether more of what was read can be answered at once, and there is room for replies."""
-        session = self._session
-        return session.pending and not session.job and len(self._unsent) < _MAX_UNSENT
+    def _may_resume(self) -> bool:
+        """Whether what is pending can be answered at once, and there is room for replies."""
+        return not self._session.job and len(self._unsent) < _MAX_UNSENT
 
     def _next(self) -> Wait | None:
         """Return what to wait for; None if the connection has ended."""
         session = self._session
         if not self._closing:
-            if self._can_answer:
+            if session.pending and self._may_resume:
                 return _TURN
             if self._unsent:
                 return _WRITE

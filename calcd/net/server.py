@@ -94,6 +94,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.registry = Registry(settings.max_connections)
         self.stats = Stats(self.registry.connections)
         self.stats.include(self._count)
+        self._read_stats = self.stats.fields  # one for all sessions
         self._turns = FairSemaphore(_TURNS)
         self._lingering = LingeringCloser()
         self._threads = IdleThreads("connection")
@@ -360,7 +361,7 @@ class Server(socketserver.ThreadingTCPServer):
                 begin = partial(self._identify, request, settings, tls)
                 session = new_proxied_session(client_address, settings, bool(tls), begin)
             else:
-                session = new_session(client_address, settings, tls, self.stats.fields)
+                session = new_session(client_address, settings, tls, self._read_stats)
             stop_fd = self.registry.stop_fd(request)
             connection = Connection(
                 request, client_address, session, settings, stop_fd, bool(tls), proxied
@@ -400,7 +401,7 @@ class Server(socketserver.ThreadingTCPServer):
                 self.stats.refuse(error.reason)
                 raise
             connection.host = host
-        session = new_session(connection.address, settings, tls, self.stats.fields)
+        session = new_session(connection.address, settings, tls, self._read_stats)
         connection.identify(session, quiet=of_proxy)
         return session
 

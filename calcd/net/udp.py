@@ -60,6 +60,7 @@ class Datagrams:
         stats: Stats,
     ) -> None:
         self._turns, self._submit, self._stats = turns, submit, stats
+        self._read_stats = stats.fields  # one for all datagrams
         self._ports = {each.endpoint.port for each in listeners if each.endpoint.udp}
         self._lock = threading.Lock()  # for the next three
         self._under_way: Counter[str] = Counter()  # datagrams in threads and with jobs
@@ -103,11 +104,11 @@ class Datagrams:
             raise DropError("not-allowed", "sender is not allowed")
         if sender[1] < _RESERVED or sender[1] in self._ports:
             raise DropError("reserved-port", "source port is reserved")
-        begin = partial(_begin, data, sender, settings, self._stats.fields)
         if len(data) > _LARGE:
+            begin = partial(_begin, data, sender, settings, self._read_stats)
             self._hand_over(sender, lambda: self._finish(begin(), sender, send))
         else:
-            self._go_on(begin(), sender, send)
+            self._go_on(_begin(data, sender, settings, self._read_stats), sender, send)
 
     def _go_on(self, session: DatagramSession, sender: Any, send: Callable[[bytes], None]) -> None:
         """Go on with a datagram in the serving loop."""
