@@ -9,7 +9,6 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from time import monotonic, thread_time
 
@@ -24,6 +23,7 @@ DROPS = (
 )
 LAG_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SHARE = 0.05  # of a processor's time, at most, to add up what the open connections have counted
+_R = ord("R")
 _ENDS = (*(each.value for each in CloseReason), *ENDS)
 
 
@@ -53,13 +53,27 @@ class _Traffic:
     sent: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
+    def include(self, other: "_Traffic") -> None:
+        self.requests += other.requests
+        self.received += other.received
+        self.sent += other.sent
+        self.errors.update(other.errors.copy())  # a copy, as its thread may add to it
+
     def add(self, connection: Connection) -> None:
         counters = connection.counters
         self.requests += counters.requests
         self.received += connection.received
         self.sent += connection.sent
-        if counters.errors:  # a copy, as its thread may add to it
+        if counters.errors:
             self.errors.update(counters.errors_by_code.copy())
+
+    def add_answer(self, requests: int, answer: bytes) -> None:
+        """Add an answer over UDP to so many requests."""
+        self.requests += requests
+        self.sent += len(answer)
+        if _R in answer and b"ERR " in answer:  # to look for the one byte takes a tenth of the time
+            lines = answer.decode("latin-1").split("\n")
+            self.errors.update(code_of(line) for line in lines if line.startswith("ERR "))
 
 
 class Stats:
@@ -80,7 +94,8 @@ class Stats:
         self._lags = [0] * (len(LAG_BOUNDS) + 1)
         self._lag_total = 0.0
         # The serving loop's own:
-        self._datagrams = self._datagram_bytes = 0
+        self._datagrams = 0
+        self._loop_traffic = _Traffic()
         self._sources: list[Callable[[], Counted]] = []
         self._reading = threading.Lock()  # for the next two
         self._last: Counted = {}
@@ -116,17 +131,16 @@ class Stats:
     def receive_datagram(self, size: int) -> None:
         """Count a datagram, of so many bytes; to be called by the serving loop alone."""
         self._datagrams += 1
-        self._datagram_bytes += size
+        self._loop_traffic.received += size
 
     def answer_datagram(self, requests: int, answer: bytes) -> None:
         """Count the requests of a datagram and the errors in its answer."""
-        traffic = self._traffic
         with self._lock:
-            traffic.requests += requests
-            traffic.sent += len(answer)
-            if answer.find(b"ERR ") >= 0:  # twice as fast as ``in``
-                lines = answer.decode("latin-1").split("\n")
-                traffic.errors.update(code_of(line) for line in lines if line.startswith("ERR "))
+            self._traffic.add_answer(requests, answer)
+
+    def answer_in_loop(self, requests: int, answer: bytes) -> None:
+        """Do the same without the lock, for the serving loop alone."""
+        self._loop_traffic.add_answer(requests, answer)
 
     def drop_datagram(self, reason: str) -> None:
         """Count a datagram that gets no answer, for one of the reasons in ``DROPS``."""
@@ -183,7 +197,9 @@ class Stats:
         with self._lock:
             # At one moment: a connection is either in the totals, or among the open ones.
             open_now = [each for each in self._connections() if not each.is_counted]
-            traffic, ended = deepcopy(self._traffic), self._ended.copy()
+            traffic, ended = _Traffic(), self._ended.copy()
+            for part in self._traffic, self._loop_traffic:
+                traffic.include(part)
             refused, dropped = self._refused.copy(), self._dropped.copy()
             failed_handshakes = self._failed_handshakes
             lag = Histogram(LAG_BOUNDS, tuple(self._lags), self._lag_total)
@@ -200,7 +216,7 @@ class Stats:
         yield "connections_closed", _from_0(_ENDS, reasons)
         yield "requests", {"": traffic.requests}
         yield "errors", _from_0(CODES, traffic.errors)
-        yield "received_bytes", {"": traffic.received + self._datagram_bytes}
+        yield "received_bytes", {"": traffic.received}
         yield "sent_bytes", {"": traffic.sent}
         yield "datagrams", {"": self._datagrams}
         yield "datagrams_dropped", _from_0(DROPS, dropped)

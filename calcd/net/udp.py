@@ -112,10 +112,12 @@ class Datagrams:
 
     def _go_on(self, session: DatagramSession, sender: Any, send: Callable[[bytes], None]) -> None:
         """Go on with a datagram in the serving loop."""
-        if session.pending and not session.job:
-            self._hand_over(sender, partial(self._finish, session, sender, send))
-        else:
+        if not session.pending:
+            self._reply(session, send, self._stats.answer_in_loop)
+        elif session.job:
             self._finish(session, sender, send)
+        else:
+            self._hand_over(sender, partial(self._finish, session, sender, send))
 
     def _finish(self, session: DatagramSession, sender: Any, send: Callable[[bytes], None]) -> None:
         """Answer a datagram, or have its job done first."""
@@ -123,9 +125,7 @@ class Datagrams:
             with self._turns:
                 session.resume(TURN_LIMIT)
         if not session.job:
-            if answer := session.answer:
-                self._stats.answer_datagram(session.requests, answer)
-                send(answer)
+            self._reply(session, send, self._stats.answer_datagram)
             return
         self._take("expensive")
 
@@ -141,6 +141,16 @@ class Datagrams:
             session.job,
             lambda outcome: self._try(sender, partial(complete, outcome)),
         )
+
+    def _reply(
+        self,
+        session: DatagramSession,
+        send: Callable[[bytes], None],
+        count: Callable[[int, bytes], None],
+    ) -> None:
+        if answer := session.answer:
+            count(session.requests, answer)
+            send(answer)
 
     def _hand_over(self, sender: Any, job: Callable[[], None]) -> None:
         """Do a job in a thread; ``DropError`` if there is none for it."""

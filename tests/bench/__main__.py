@@ -47,6 +47,7 @@ MECHANISMS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "networks": mechanisms.networks,
     "proxy": mechanisms.proxy,
     "workers": mechanisms.workers,
+    "counting": mechanisms.counting,
     "profile": profiles.measure,
 }
 

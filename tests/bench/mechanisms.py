@@ -25,6 +25,19 @@ _NO_IDLE_THREADS = "import calcd.net.threads as m; m.KEPT = 0"
 _ONE_GROUP = "import calcd.net.registry as m; m._MAX_GROUPS = 1"
 _CONSTANT_INTERVAL = "import calcd.daemon.main as m; m._FEW_CONNECTIONS = 1 << 30"
 _NO_JOBS = "import calcd.core.budget as m; m.Budget.charge = lambda *_: None"
+# The lines that count bytes are taken out, and what is called for the rest does nothing.
+_NO_COUNTING = """
+import inspect, re, textwrap
+from calcd.net import connection, stats
+for name in "_read", "_write":
+    text = inspect.getsource(getattr(connection.Connection, name))
+    text, count = re.subn(r"self\\.(received|sent) \\+= length", "pass", text)
+    assert count == 1, name
+    exec(textwrap.dedent(text), vars(connection))
+    setattr(connection.Connection, name, vars(connection)[name])
+for name in "end", "receive_datagram", "answer_in_loop", "observe_lag":
+    setattr(stats.Stats, name, lambda *_: None)
+"""
 _NO_TRIM = "import calcd.daemon.memory as m; m.trim = lambda: None"
 
 
@@ -122,6 +135,30 @@ def workers(bench: Bench) -> Iterator[Row]:
     }
     measured = bench.by_turns(waits)
     yield Row("a line of 1 ms", "us", measured["worker"], "the daemon", measured["daemon"], 1.15)
+
+
+def counting(bench: Bench) -> Iterator[Row]:
+    """What it costs to count for STATS and metrics: CPU time of the daemon for an answer."""
+    for what, scheme, load in (
+        ("one client, 1,000 deep", "tcp", (1, 1000)),
+        ("8 clients, one at a time", "tcp", (8, 1)),
+        ("connect, ask, close, 16 at once", "tcp", (16, 0)),
+        ("UDP: 8 clients, one at a time", "udp", (8, 1)),
+    ):
+
+        def cpu_time(scheme: str, load: tuple[int, int], before: str) -> float:
+            with bench.calcd("counting", scheme=scheme, before=before) as calcd:
+                target = str(calcd.port) if scheme == "tcp" else f"{scheme}:{calcd.port}"
+                began = programs.cpu_seconds(calcd.process)
+                answers = bench.ask(Contestant("calcd", sums.calcd, target), *load).answers
+                return (programs.cpu_seconds(calcd.process) - began) / answers * 1e6
+
+        turns = {
+            "with": partial(cpu_time, scheme, load, ""),
+            "without": partial(cpu_time, scheme, load, _NO_COUNTING),
+        }
+        measured = bench.by_turns(turns)
+        yield Row(f"CPU time, {what}", "us", measured["with"], "without", measured["without"])
 
 
 _PRECISE = ("--precision", "1000")

@@ -239,6 +239,12 @@ def _wait_for(log: Path, pattern: bytes, process: subprocess.Popen[bytes]) -> by
     return found[1]
 
 
+def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """Give the CPU time that a process's threads have used, in seconds; those that ended, not."""
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
 def resident(process: subprocess.Popen[bytes]) -> int:
     """Give a process's resident memory in bytes."""
     with suppress(OSError):

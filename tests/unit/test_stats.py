@@ -123,10 +123,11 @@ def test_no_counter_falls_while_connections_come_and_go(connect: Open) -> None:
     assert [found[name] for name in names] == [10, 200, 190, 400, 200]
 
 
-def test_errors_of_an_answer_are_counted_by_code() -> None:
+@pytest.mark.parametrize("way", ["answer_datagram", "answer_in_loop"])
+def test_errors_of_an_answer_are_counted_by_code(way: str) -> None:
     stats = Stats(list)
     stats.receive_datagram(40)
-    stats.answer_datagram(5, b"4\nERR SYNTAX x\r\nERR NOT-OVER-UDP y\nERR SYNTAX z\n1\n")
+    getattr(stats, way)(5, b"4\nERR SYNTAX x\r\nERR NOT-OVER-UDP y\nERR SYNTAX z\n1\n")
     found = numbers(stats)
     assert (found["requests"], found["errors"], found["errors.SYNTAX"]) == (5, 3, 2)
     assert (found["datagrams"], found["received_bytes"], found["sent_bytes"]) == (1, 40, 50)
