@@ -2,10 +2,12 @@
 
 import grp
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,16 @@ from calcd.daemon.detach import find_account
 def test_start_returns_when_the_next_client_is_answered(background: Background) -> None:
     background.serve()
     assert background.ask(b"SOMA 2 2\n") == b"4\n"
+
+
+def test_metrics_are_served_in_the_background(background: Background) -> None:
+    background.serve("--metrics", "http://127.0.0.1:0")
+    found = re.search(
+        r"listening on http://127\.0\.0\.1:(\d+) for", background.log_file.read_text()
+    )
+    assert found
+    with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/metrics", timeout=TIMEOUT) as answer:
+        assert b"\ncalcd_connections_open 0.0\n" in answer.read()
 
 
 def test_pipeline_ends_with_the_start(background: Background) -> None:

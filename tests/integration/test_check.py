@@ -65,6 +65,15 @@ def test_a_user_who_exists_is_right() -> None:
     assert_right("--user", pwd.getpwuid(os.getuid()).pw_name)
 
 
+def test_a_port_for_metrics_is_tried() -> None:
+    assert_right("--metrics", "http://127.0.0.1:0", "--reuse-port", "yes")
+    (told,) = faults("--metrics", "http://192.0.2.1:9112")
+    assert told == (
+        "--metrics: cannot listen on http://192.0.2.1:9112: Cannot assign requested address: "
+        "this machine has no such address"
+    )
+
+
 def test_all_errors_are_reported(tmp_path: Path) -> None:
     told = faults(
         *("-l", f"unix://{tmp_path}/none/sock", "--log-to", f"{tmp_path}/none/log"),

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,33 @@ def test_where_each_setting_is_set_can_be_looked_up(file: Path) -> None:
     }
 
 
+def test_metrics_may_have_several_urls() -> None:
+    settings = read_settings(None, {"metrics": "http://localhost:9112\n http://[::1]:9113"})
+    assert [str(each) for each in settings.metrics] == [
+        "http://localhost:9112",
+        "http://[::1]:9113",
+    ]
+    assert read_settings(None, {"metrics": ""}).metrics == ()
+    with pytest.raises(SettingsError) as raised:
+        read_settings(None, {"metrics": "localhost:9112"})
+    assert str(raised.value) == (
+        "--metrics: 'localhost:9112': expected http://HOST:PORT, with [] round an IPv6 address, "
+        "and without a path"
+    )
+
+
+def test_metrics_need_their_library_and_nothing_of_it_is_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    assert read_settings(None, {}).metrics == ()
+    with pytest.raises(SettingsError) as raised:
+        read_settings(None, {"metrics": "http://localhost:9112"})
+    (error,) = raised.value.errors
+    assert (error.setting, error.source) == ("metrics", "--metrics")
+    assert "pip install '.[metrics]'" in error.hint
+
+
 def test_some_settings_need_a_restart() -> None:
     old = read_settings(None, {})
     new = read_settings(
@@ -128,6 +156,7 @@ def test_some_settings_need_a_restart() -> None:
         {
             "listen": "tcp://localhost:1",
             "reuse_port": "yes",
+            "metrics": "http://localhost:1",
             "pidfile": "/a",
             "user": "a",
             "group": "b",
@@ -135,7 +164,8 @@ def test_some_settings_need_a_restart() -> None:
             "log_to": "/c",
         },
     )
-    assert need_restart(old, new) == ["listen", "reuse_port", "pidfile", "user", "group"]
+    names = ["listen", "reuse_port", "metrics", "pidfile", "user", "group"]
+    assert need_restart(old, new) == names
     assert need_restart(old, old) == []
 
 
