@@ -200,7 +200,7 @@ class Daemon:
 
         def on_tick(connections: int) -> None:
             sys.setswitchinterval(switch_interval(connections))
-            watchdog.on_tick(connections, server.stats.requests)
+            watchdog.on_tick(connections, server.stats.count_requests)
             RATE_LIMIT.report()
             trimmer.on_tick(connections)
             if credentials := self._credentials:
@@ -296,10 +296,12 @@ class Daemon:
         seconds = server.settings.drain_timeout
         log.info("stopping: %s, done in %g s at most", received.name, seconds)
         notifier.send("STOPPING=1")
-        cut = server.drain(seconds)
+        cut, answered = server.drain(seconds)
         server.server_close()
         RATE_LIMIT.report(now=True)
-        log.log(logging.WARNING if cut else logging.INFO, "stopped: %d connections cut", cut)
+        level = logging.WARNING if cut else logging.INFO
+        message = "stopped: %d connections cut, %d requests answered during the drain"
+        log.log(level, message, cut, answered)
 
 
 def _open_log(settings: Settings, user: str = "") -> None:

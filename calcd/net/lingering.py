@@ -11,6 +11,7 @@ import threading
 from contextlib import suppress
 from time import monotonic
 
+from calcd.net.deadline import Deadline
 from calcd.net.sockopt import bytes_unacked
 
 LINGER_TIMEOUT = 1.0  # seconds without a byte, once all replies are acknowledged
@@ -29,7 +30,7 @@ class LingeringCloser(threading.Thread):
         self.limit: float = LIMIT
         self._changed = threading.Condition()
         self._coming: list[socket.socket] = []
-        self._end_at: float | None = None  # the stop's deadline, once there is one
+        self._deadline: Deadline | None = None  # the stop's, once there is one
         self._ended = False
         # The thread's own: since when the client has taken no more replies, when it last sent
         # something, and how many bytes it has not acknowledged.
@@ -56,10 +57,10 @@ class LingeringCloser(threading.Thread):
             self._coming.append(connection)
             self._changed.notify()
 
-    def finish(self, seconds: float) -> None:
-        """Close the last connections, within ``seconds``, and end the thread."""
+    def finish(self, deadline: Deadline) -> None:
+        """Close the last connections, until ``deadline``, and end the thread."""
         with self._changed:
-            self._end_at = monotonic() + seconds
+            self._deadline = deadline
             self._changed.notify()
         self.join()
 
@@ -68,7 +69,7 @@ class LingeringCloser(threading.Thread):
         next_check = 0.0
         while not self._is_over():
             with self._changed:
-                if not self._coming and (self._lingering or self._end_at is None):
+                if not self._coming and (self._lingering or self._deadline is None):
                     wait = max(0, next_check - monotonic()) if self._lingering else None
                     self._changed.wait(wait)
                 coming, self._coming = self._coming, []
@@ -85,9 +86,9 @@ class LingeringCloser(threading.Thread):
 
     def _is_over(self) -> bool:
         with self._changed:
-            if self._end_at is not None:
+            if self._deadline is not None:
                 left = self._lingering or self._coming
-                self._ended = not left or monotonic() >= self._end_at
+                self._ended = not left or not self._deadline.left()
             return self._ended
 
     def _check(self, connection: socket.socket, now: float) -> None:

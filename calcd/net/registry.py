@@ -4,9 +4,9 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from time import monotonic
 
 from calcd.net.connection import Connection
+from calcd.net.deadline import Deadline
 
 # Threads that are woken together. Thousands at once fight for the GIL for longer than they have
 # work to do: 9,000 took 12 s at once, and 4 s in groups.
@@ -52,21 +52,21 @@ class Registry:
         self._on_remove()
 
     def drain(
-        self, deadline: float, wait: Callable[[float], object], wake: Callable[[], None]
+        self, deadline: Deadline, wait: Callable[[float], object], wake: Callable[[], None]
     ) -> list[Connection]:
         """Wake all connections, wait for their end until ``deadline``, and cut the rest.
 
-        ``deadline`` is in seconds of ``monotonic``. ``wait`` waits for so many seconds, or until
-        another thread has called ``wake``. Return the connections that were cut.
+        ``wait`` waits for so many seconds, or until another thread has called ``wake``, as it must
+        if the deadline is brought forward. Return the connections that were cut.
         """
         self._on_remove = wake
-        half = monotonic() + (deadline - monotonic()) / 2  # the rest is for busy connections
+        half = Deadline(deadline.left() / 2)  # the rest is for busy connections
         woken: set[socket.socket] = set()
         for stop_fd in self._stop_fds:
             os.eventfd_write(stop_fd, 1)
             woken |= {sock for sock in self._sockets() if self.stop_fd(sock) == stop_fd}
             if len(woken) >= _GROUP:
-                self._wait_for(woken, min(monotonic() + _GROUP_PAUSE, half), wait)
+                self._wait_for(woken, Deadline(min(_GROUP_PAUSE, half.left())), wait)
                 woken.clear()
         self._wait_for(self._sockets(), deadline, wait)
         cut = [each for sock in self._sockets() if (each := self.get(sock))]
@@ -85,10 +85,10 @@ class Registry:
             return {sock for sock in self._connections if sock.fileno() >= 0}
 
     def _wait_for(
-        self, sockets: set[socket.socket], deadline: float, wait: Callable[[float], object]
+        self, sockets: set[socket.socket], deadline: Deadline, wait: Callable[[float], object]
     ) -> None:
         """Wait until these connections have ended, or ``deadline``."""
-        while (left := deadline - monotonic()) > 0:
+        while left := deadline.left():
             with self._lock:
                 if self._connections.keys().isdisjoint(sockets):
                     return

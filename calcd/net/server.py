@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from calcd.config.settings import Settings
 from calcd.core.budget import CALL_LIMIT
@@ -32,6 +32,7 @@ from calcd.net.clients import (
     refuse,
 )
 from calcd.net.connection import Connection, Wait
+from calcd.net.deadline import Deadline
 from calcd.net.limits import ConnectionLimiter, RefusedError
 from calcd.net.lingering import LingeringCloser
 from calcd.net.listeners import BACKLOG, Listener
@@ -62,6 +63,13 @@ _TICK = 0.05  # seconds between two rounds of housekeeping
 _LOOP_READ = 1 << 14  # bytes of one read: small, so that one client does not delay the others
 _LAST_THREADS = 1.0  # seconds that threads have to end when their connections are gone
 _LINGER_AT_STOP = 0.25  # seconds: idle clients must not hold up the stop
+
+
+class Drained(NamedTuple):
+    """What a drain has done: connections that it cut, and requests that it answered."""
+
+    cut: int
+    answered: int
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -114,6 +122,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._loop_ended.set()
         self._stop_lock = threading.Lock()  # any thread may call drain and server_close
         self._draining = False
+        self._drain_deadline = Deadline()
         self._lingering.start()
 
     def fileno(self) -> int:
@@ -440,17 +449,18 @@ class Server(socketserver.ThreadingTCPServer):
 
     # The stop
 
-    def drain(self, seconds: float) -> int:
+    def drain(self, seconds: float) -> Drained:
         """Stop accepting, answer everything that has arrived, close everything.
 
-        Return how many connections were cut because they were not done in ``seconds``. Not to be
-        called from the serving loop's thread. A second call does nothing.
+        Cut the connections that are not done in ``seconds``, or when ``end_drain`` is called. Not
+        to be called from the serving loop's thread. A second call does nothing.
         """
         with self._stop_lock:
             if self._draining:
-                return 0
+                return Drained(0, 0)
+            self._drain_deadline = deadline = Deadline(seconds)
+            before = self.stats.count_requests()
             self._draining = True
-            deadline = monotonic() + seconds
             # No new client comes, so none has to make way for the next one that lingers.
             self._lingering.timeout, self._lingering.limit = _LINGER_AT_STOP, math.inf
             self.shutdown()
@@ -464,18 +474,26 @@ class Server(socketserver.ThreadingTCPServer):
             for connection in cut:
                 if connection.waits_for_job:
                     self.shutdown_request(connection.sock)
-            self._lingering.finish(deadline - monotonic())
+            self._lingering.finish(deadline)
             self._threads.end(_LAST_THREADS)
-            return len(cut)
+            return Drained(len(cut), self.stats.count_requests() - before)
 
-    def _accept_backlog(self, deadline: float) -> None:
+    def end_drain(self) -> None:
+        """Let a drain that is under way, or comes, cut its connections at once.
+
+        May be called from any thread.
+        """
+        self._drain_deadline.pass_now()
+        self._wake()
+
+    def _accept_backlog(self, deadline: Deadline) -> None:
         """Accept the clients that the kernel has connected already, and then no more.
 
         A close would reset them. Those of an inherited listener wait for the next instance instead.
         """
         self._acceptor.leave(inherited=True)
         for _ in range(BACKLOG):
-            if not self._serve_ready(0) or self._acceptor.no_room or monotonic() > deadline:
+            if not (self._serve_ready(0) and deadline.left()) or self._acceptor.no_room:
                 break
         self._acceptor.leave(inherited=False)
 

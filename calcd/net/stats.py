@@ -173,10 +173,12 @@ class Stats:
                 self._last_until = monotonic() + (thread_time() - begin) / _SHARE
             return self._last
 
-    def requests(self) -> int:
-        """Return how many requests were replied to until now, or a little before."""
-        series = self.read()["requests"]
-        return 0 if isinstance(series, Histogram) else int(series[""])
+    def count_requests(self) -> int:
+        """Return how many requests were replied to until now."""
+        with self._lock:
+            open_now = self._open()
+            ended = self._traffic.requests + self._loop_traffic.requests
+        return ended + sum(each.counters.requests for each in open_now)
 
     def fields(self) -> Iterator[tuple[str, int | float]]:
         """Yield names and numbers, as STATS has them.
@@ -193,10 +195,13 @@ class Stats:
                 if label and number:
                     yield f"{name}.{label}", number
 
+    def _open(self) -> list[Connection]:
+        return [each for each in self._connections() if not each.is_counted]
+
     def _count(self) -> Iterator[tuple[str, Series | Histogram]]:
         with self._lock:
             # At one moment: a connection is either in the totals, or among the open ones.
-            open_now = [each for each in self._connections() if not each.is_counted]
+            open_now = self._open()
             traffic, ended = _Traffic(), self._ended.copy()
             for part in self._traffic, self._loop_traffic:
                 traffic.include(part)

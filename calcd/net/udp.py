@@ -16,6 +16,7 @@ from calcd.core.datagram import DatagramSession
 from calcd.core.job import Outcome
 from calcd.core.messages import LANGUAGES
 from calcd.net.clients import host_of, name_of, new_arithmetic, request_loggers
+from calcd.net.deadline import Deadline
 from calcd.net.listeners import Listener
 from calcd.net.semaphore import FairSemaphore
 from calcd.net.sockopt import PKTINFO_SPACE, Ancillary, reply_pktinfo
@@ -194,13 +195,12 @@ class Datagrams:
         for reason, (count, last) in dropped.items():
             log.warning("%d datagrams dropped: %s (last from %s)", count, reason, last)
 
-    def finish(self, deadline: float, wait: Callable[[float], object] = sleep) -> None:
+    def finish(self, deadline: Deadline, wait: Callable[[float], object] = sleep) -> None:
         """Wait for the answers that are under way, and report the last drops.
 
-        ``deadline`` is in seconds of ``monotonic``; ``wait`` waits for so many seconds, and may
-        serve workers meanwhile.
+        ``wait`` waits for so many seconds, and may serve workers meanwhile.
         """
-        while self._under_way.total() and monotonic() < deadline:
+        while self._under_way.total() and deadline.left():
             wait(_FINISH_CHECK)
         self.report_dropped(at_once=True)
 

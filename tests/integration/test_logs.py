@@ -514,7 +514,7 @@ def test_a_syslog_that_recovers_gets_every_line(tmp_path: Path) -> None:
         is_answered(tmp_path, 200)
         stopped = pool.submit(daemon.stop)
         lines = [listener.recv(1000).decode()]
-        while not lines[-1].endswith("stopped: 0 connections cut"):
+        while "stopped: 0 connections cut" not in lines[-1]:
             lines.append(listener.recv(1000).decode())
         assert stopped.result(TIMEOUT) == 0
     assert sum(" ended: requests=1 " in line for line in lines) == 200
@@ -616,7 +616,7 @@ def test_a_reload_leaves_a_stalled_log(tmp_path: Path, path: Path) -> None:
         wait_until(lambda: " ended: " in path.read_text(), "the connection's line")
         assert descriptors_of(daemon, fifo) == []
         assert daemon.stop() == 0
-    assert path.read_text().endswith("info: stopped: 0 connections cut\n")
+    assert path.read_text().splitlines()[-1].count("info: stopped: 0 connections cut, ") == 1
 
 
 def descriptors_of(daemon: Daemon, path: Path) -> list[str]:

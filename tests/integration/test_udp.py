@@ -30,6 +30,7 @@ from listening import failure, listening, needs_ipv6
 
 from calcd.config.settings import Settings
 from calcd.core.datagram import MAX_SIZE, DatagramSession
+from calcd.net.deadline import Deadline
 from calcd.net.listeners import Listener
 from calcd.net.semaphore import FairSemaphore
 from calcd.net.stats import Stats
@@ -413,7 +414,7 @@ def test_a_bug_costs_an_answer_and_is_logged(
         with ask(listener, asked) as client:
             port = client.getsockname()[1]
         assert answering.serve(listener, DEFAULTS)
-        answering.finish(time.monotonic() + TIMEOUT)
+        answering.finish(Deadline(TIMEOUT))
     (record,) = caplog.records
     assert (record.levelno, record.exc_info is not None) == (logging.ERROR, True)
     assert record.getMessage() == f"datagram 127.0.0.1:{port}: a bug lost its answer"
@@ -450,7 +451,7 @@ def test_what_the_serving_loop_has_begun_a_thread_goes_on_with(
     with serving() as (answering, listener), ask(listener, b"POW 2 0.5\n" * 30) as client:
         assert answering.serve(listener, DEFAULTS)
         assert client.recv(2000).count(b"1.414213562373095") == 30
-        answering.finish(time.monotonic() + TIMEOUT)
+        answering.finish(Deadline(TIMEOUT))
     assert begun == [threading.current_thread()]
 
 
@@ -472,7 +473,7 @@ def test_no_more_than_some_large_ones_are_answered_at_once(
             pass
         free.set()
         assert [client.recv(2000) for client in clients[:8]] == [b"PONG\n" * 200] * 8
-        answering.finish(time.monotonic() + TIMEOUT)
+        answering.finish(Deadline(TIMEOUT))
     (told,) = caplog.messages
     assert told.startswith("2 datagrams dropped: too many large ones at once (last from ")
 
@@ -495,7 +496,7 @@ def test_without_a_thread_what_asks_much_is_dropped(
         for _ in range(10):  # more than there are places: each is given back
             ask(listener, b"X" * 1000).close()
             answering.serve(listener, DEFAULTS)
-        answering.finish(time.monotonic() + TIMEOUT)
+        answering.finish(Deadline(TIMEOUT))
     (told,) = caplog.messages
     assert told.startswith(f"10 datagrams dropped: {reason} (last from ")
 

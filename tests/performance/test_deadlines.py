@@ -28,6 +28,7 @@ from load_client import LoadClient, run_clients
 from service import Report
 
 from calcd.client import cli, completion, promptsession
+from calcd.net.deadline import Deadline
 from calcd.net.lingering import LingeringCloser
 
 pytestmark = pytest.mark.speed
@@ -298,7 +299,7 @@ def test_a_lingering_close_ends_soon_after_its_client_has_closed() -> None:
         closer.close(server)
         began = time.monotonic()
         client.close()
-        closer.finish(TIMEOUT)
+        closer.finish(Deadline(TIMEOUT))
         took.append(time.monotonic() - began)
         assert server.fileno() == -1
     assert median(took) < 0.2
@@ -327,5 +328,5 @@ def test_a_lingering_close_ends_in_its_time(sends: bool, monkeypatch: pytest.Mon
         closer.close(server)
         wait_until(closed_on_us, "the server to close")
         took = time.monotonic() - began
-    closer.finish(TIMEOUT)
+    closer.finish(Deadline(TIMEOUT))
     assert 0.9 * most < took < most + 1.5

@@ -96,7 +96,7 @@ def test_workers_run_in_the_sandbox_with_a_lower_priority(
     assert machine.ask(line).startswith("89.19")
     (worker,) = machine.run(f"cat /proc/{pid}/task/*/children").split()
     machine.run(f"systemctl stop {UNIT}")
-    assert service.said("^stopped: 0 connections cut$")
+    assert service.said("^stopped: 0 connections cut, ")
     machine.run(f"test ! -e /proc/{pid}; test ! -e /proc/{worker}")
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 from helpers import TIMEOUT, read_all, wait_until
 
+from calcd.net.deadline import Deadline
 from calcd.net.lingering import LingeringCloser
 
 
@@ -17,7 +18,7 @@ def closer() -> Iterator[LingeringCloser]:
     thread = LingeringCloser()
     thread.start()
     yield thread
-    thread.finish(5)
+    thread.finish(Deadline(5))
 
 
 def connected() -> tuple[socket.socket, socket.socket]:
@@ -103,7 +104,7 @@ def test_the_oldest_makes_way(closer: LingeringCloser) -> None:
 def test_a_connection_that_comes_too_late_is_closed_at_once() -> None:
     ended = LingeringCloser()
     ended.start()
-    ended.finish(1)
+    ended.finish(Deadline(1))
     client, server = connected()
     with client:
         ended.close(server)
@@ -143,7 +144,7 @@ def test_the_end_is_seen_whenever_it_is_told() -> None:
     for _ in range(200):
         short = LingeringCloser()
         short.start()
-        short.finish(TIMEOUT)
+        short.finish(Deadline(TIMEOUT))
         assert not short.is_alive()
 
 
@@ -158,7 +159,7 @@ def test_it_sleeps_until_there_is_something_to_do(monkeypatch: pytest.MonkeyPatc
     client, server = connected()
 
     def stop() -> None:
-        closer._end_at = clock[0] + 10
+        closer._deadline = Deadline(10)
 
     events = [  # what happens during each wait
         lambda: closer.close(server),
@@ -179,6 +180,7 @@ def test_it_sleeps_until_there_is_something_to_do(monkeypatch: pytest.MonkeyPatc
         return clock[0]
 
     monkeypatch.setattr("calcd.net.lingering.monotonic", now)
+    monkeypatch.setattr("calcd.net.deadline.monotonic", now)
     monkeypatch.setattr("calcd.net.lingering._CHECK", 0.25)
     monkeypatch.setattr(closer._changed, "wait", wait)
     closer.run()

@@ -5,14 +5,15 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from time import monotonic
 from typing import Any, cast
 
 import pytest
 from helpers import TIMEOUT
 
+from calcd.net import deadline as deadline_module
 from calcd.net import registry as module
 from calcd.net.connection import Connection
+from calcd.net.deadline import Deadline
 from calcd.net.registry import Registry
 
 NOW = 1000.0  # what the clock of a test says
@@ -30,14 +31,14 @@ class Open:
 
 
 class Group(Registry):
-    """A registry of two groups that takes down what a drain waits for, and until when."""
+    """A registry of two groups that takes down what a drain waits for, and how many seconds."""
 
     def __init__(self) -> None:
         super().__init__(2 * module._GROUP)
         self.waits: list[tuple[set[socket.socket], float]] = []
 
-    def _wait_for(self, sockets: set[socket.socket], deadline: float, _: Any) -> None:
-        self.waits.append((set(sockets), deadline))
+    def _wait_for(self, sockets: set[socket.socket], deadline: Deadline, _: Any) -> None:
+        self.waits.append((set(sockets), deadline.left()))
 
 
 def no_wait(_: float = 0) -> None:
@@ -83,7 +84,7 @@ def test_a_drain_wakes_all_and_waits_until_they_are_removed(opened: list[Open]) 
         for thread in threads:
             thread.start()
         changed = threading.Semaphore(0)
-        deadline = monotonic() + TIMEOUT
+        deadline = Deadline(TIMEOUT)
 
         def wait(seconds: float) -> None:
             changed.acquire(timeout=seconds)
@@ -95,14 +96,11 @@ def test_a_drain_wakes_all_and_waits_until_they_are_removed(opened: list[Open]) 
         assert not any(each.was_cut for each in opened)
 
 
-def test_a_drain_whose_time_is_over_cuts_without_waiting(
-    opened: list[Open], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_drain_whose_time_is_over_cuts_without_waiting(opened: list[Open]) -> None:
     with closing(registered(Registry(0), opened)) as registry:
         registry.remove(opened[0].sock)
         opened[1].sock.close()  # as good as removed
-        monkeypatch.setattr(module, "monotonic", lambda: NOW)
-        cut = registry.drain(NOW - 1, no_wait, lambda: None)
+        cut = registry.drain(Deadline(0), no_wait, lambda: None)
         assert {each.sock for each in cut} == {each.sock for each in opened[2:]}
         assert [each.was_cut for each in opened] == [False, False, True, True]
 
@@ -114,15 +112,15 @@ def test_each_full_group_has_a_pause_of_at_most_half_the_time(
     with closing(Group()) as registry:
         registered(registry, opened)
         monkeypatch.setattr(module, "_GROUP", 1)
-        monkeypatch.setattr(module, "monotonic", lambda: NOW)
-        assert len(registry.drain(NOW + seconds, no_wait, lambda: None)) == 4
+        monkeypatch.setattr(deadline_module, "monotonic", lambda: NOW)
+        assert len(registry.drain(Deadline(seconds), no_wait, lambda: None)) == 4
         groups = [
             {each.sock for each in opened if registry.stop_fd(each.sock) == fd}
             for fd in registry._stop_fds
         ]
         everyone = {each.sock for each in opened}
         assert [sockets for sockets, _ in registry.waits] == [*filter(None, groups), everyone]
-        *pauses, last = [until - NOW for _, until in registry.waits]
+        *pauses, last = [left for _, left in registry.waits]
         assert pauses == [pytest.approx(pause)] * len(pauses)
         assert last == pytest.approx(seconds)
         assert all(is_woken(fd) for fd in registry._stop_fds)
@@ -134,7 +132,7 @@ def test_groups_that_are_not_full_are_woken_together(
     with closing(Group()) as registry:
         registered(registry, opened)
         monkeypatch.setattr(module, "_GROUP", len(opened))
-        registry.drain(monotonic(), no_wait, lambda: None)
+        registry.drain(Deadline(0), no_wait, lambda: None)
         everyone = {each.sock for each in opened}
         assert [sockets for sockets, _ in registry.waits] == [everyone, everyone]
 
@@ -151,3 +149,16 @@ def test_a_connection_is_found_by_its_socket_until_it_is_removed(opened: list[Op
 def test_it_may_be_closed_twice() -> None:
     with closing(Registry(0)) as registry:
         registry.close()
+
+
+def test_a_drain_ends_when_its_deadline_is_brought_forward(opened: list[Open]) -> None:
+    with closing(registered(Registry(0), opened)) as registry:
+        deadline, waits = Deadline(TIMEOUT), 0
+
+        def wait(_: float) -> None:
+            nonlocal waits
+            waits += 1
+            deadline.pass_now()
+
+        assert len(registry.drain(deadline, wait, lambda: None)) == len(opened)
+        assert waits == 1
