@@ -1,6 +1,7 @@
 """Errors in the settings, and in the things that settings name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from calcd.core.errors import MAX_SHOWN, printable
 
@@ -38,6 +39,19 @@ class SettingsError(Exception):
     def __init__(self, errors: Sequence[ConfigError]) -> None:
         super().__init__("; ".join(map(str, errors)))
         self.errors = errors
+
+
+@contextmanager
+def wrong_settings(sources: Mapping[str, str]) -> Iterator[None]:
+    """Turn a ``ConfigError`` of the block into a ``SettingsError`` with its source.
+
+    For settings that no restart can make right. ``sources`` is a table of settings' sources.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        error.locate(sources)
+        raise SettingsError([error]) from None
 
 
 def _shown(name: str) -> str:

@@ -18,11 +18,6 @@ SECTION = "calcd"
 DEFAULT_FILE = "/etc/calcd/calcd.conf"
 BACKGROUND_PIDFILE = "/run/calcd/calcd.pid"
 METRICS_PACKAGE = "prometheus_client"
-# What is wrong without it, and what to do.
-MISSING_PACKAGE = (
-    f"metrics need the Python package {METRICS_PACKAGE}, which is not installed",
-    "pip install '.[metrics]' installs it, or leave metrics empty",
-)
 
 _NEEDS = (  # settings that mean nothing without another one
     ("tls_key", "tls_certificate"),
@@ -245,7 +240,16 @@ def _without_package(values: Mapping[str, Any]) -> list[ConfigError]:
     """Return an error if the values need a package that is not installed."""
     if not values.get("metrics") or is_installed(METRICS_PACKAGE):
         return []
-    return [ConfigError(*MISSING_PACKAGE, setting="metrics")]
+    return [missing_package()]
+
+
+def missing_package() -> ConfigError:
+    """Return the error of metrics without the package that they need."""
+    return ConfigError(
+        f"metrics need the Python package {METRICS_PACKAGE}, which is not installed",
+        "pip install '.[metrics]' installs it, or leave metrics empty",
+        setting="metrics",
+    )
 
 
 def is_installed(package: str) -> bool:

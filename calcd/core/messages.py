@@ -212,6 +212,9 @@ _PORTUGUESE = {
     "your address": "do seu endereço",
     "your /64 network": "da sua rede /64",
     "the server's machine has no thread left": "a máquina do servidor não tem mais threads",
+    "the server cannot start: ask again later": (
+        "o servidor não consegue iniciar: pergunte de novo mais tarde"
+    ),
     # operations that errors suggest
     "ADD": "SOMA",
     "POW": "POT",

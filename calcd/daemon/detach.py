@@ -42,10 +42,13 @@ class StartupPipe:
         os.close(self.fd)
         self.fd = -1
 
-    def fail(self, reason: str) -> None:
-        """Pass on why the start failed. The process waits on, until this one has ended."""
+    def fail(self, reason: str, status: int) -> None:
+        """Pass on why the start failed, and the exit status of one digit.
+
+        The process waits on, until this one has ended.
+        """
         with suppress(OSError):  # the waiting process is gone
-            os.write(self.fd, f"1{reason}".encode())
+            os.write(self.fd, f"{status}{reason}".encode())
 
 
 def fork_and_wait() -> StartupPipe:

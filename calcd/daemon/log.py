@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 
+from calcd.config.errors import SettingsError
 from calcd.daemon.logsinks import FileSink, SyslogSink, is_writable, open_file
 from calcd.daemon.logwriter import LogWriter
 from calcd.daemon.ratelimit import RATE_LIMIT
@@ -74,13 +75,28 @@ def print_error(sentence: str) -> None:
 
     Give up if stderr takes nothing within a second.
     """
+    _print(sentence, syslog.LOG_ERR)
+
+
+def print_warning(sentence: str) -> None:
+    """Print a line as ``print_error`` does, of less importance."""
+    _print(f"warning: {sentence}", syslog.LOG_WARNING)
+
+
+def _print(sentence: str, priority: int) -> None:
     with suppress(OSError):
         fd = sys.stderr.fileno()
-        head = f"<{syslog.LOG_ERR}>" if _is_journal(fd) else "calcd: "
+        head = f"<{priority}>" if _is_journal(fd) else "calcd: "
         line = f"{head}{_printable(sentence)}".encode()
         if is_writable(fd, _TIMEOUT):
             # A pipe that is writable has room for PIPE_BUF bytes, and maybe for no more.
             os.write(fd, line[: select.PIPE_BUF - 1] + b"\n")
+
+
+def print_errors(error: SettingsError) -> None:
+    """Print a line on stderr for each of the errors."""
+    for each in error.errors:
+        print_error(str(each))
 
 
 def syslog_answers() -> bool:

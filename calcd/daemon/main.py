@@ -7,29 +7,39 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import calcd
-from calcd.config.errors import ConfigError, SettingsError
+from calcd.config.errors import ConfigError, SettingsError, wrong_settings
 from calcd.config.settings import (
-    BACKGROUND_PIDFILE,
     METRICS_PACKAGE,
-    MISSING_PACKAGE,
     Settings,
     is_installed,
-    need_restart,
+    missing_package,
     read_settings,
 )
-from calcd.daemon import actions
+from calcd.daemon import actions, signals
+from calcd.daemon.answers import Answer, Answerer
+from calcd.daemon.check import check
 from calcd.daemon.cli import CommandLine, parse
 from calcd.daemon.counts import DaemonCounts
-from calcd.daemon.detach import StartupPipe, detach, find_account, fork_and_wait
-from calcd.daemon.log import SYSLOG, close_log, flush_log, open_log, print_error, syslog_answers
-from calcd.daemon.logsinks import NoReaderError
+from calcd.daemon.detach import Account, StartupPipe, detach, find_account, fork_and_wait
+from calcd.daemon.effect import effect_warnings, in_force
+from calcd.daemon.log import (
+    SYSLOG,
+    close_log,
+    flush_log,
+    print_error,
+    print_errors,
+    syslog_answers,
+)
 from calcd.daemon.memory import MemoryTrimmer, limit_arenas
 from calcd.daemon.pidfile import Pidfile
 from calcd.daemon.ratelimit import RATE_LIMIT
+from calcd.daemon.refusal import refuse_clients
+from calcd.daemon.reload import load_tls, open_settings_log, reload, reopen_log
+from calcd.daemon.signals import Received
 from calcd.daemon.systemd import Notifier, Watchdog
 from calcd.net.limits import raise_descriptor_limit
 from calcd.net.listeners import Listener, inherited, listen, warn_if_public
@@ -47,29 +57,50 @@ _SWITCH_INTERVAL = 0.00002  # of the GIL, in seconds
 _FEW_CONNECTIONS = 50
 _SWITCH_INTERVAL_GROWTH = 0.0001  # for each connection more than a few
 _POLL_INTERVAL = 0.5  # seconds between rounds of the serving loop without clients
+# Seconds after the signal that begins a stop, in which others are taken for the same: timeout(1)
+# signals its child, and then the process group of both.
+_SAME_STOP = 0.5
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run calcd with a command line, by default the process's; return the exit status."""
     _open_standard_streams()
-    command_line = parse(arguments)
+    try:
+        listeners = inherited()  # before any fork: LISTEN_PID is this process
+    except ConfigError as error:
+        print_error(str(error))
+        return COULD_NOT_RUN
+    try:
+        command_line = parse(arguments)
+    except SystemExit as ended:
+        if ended.code:  # wrong usage
+            refuse_clients(listeners)
+        raise
     try:
         if command_line.action:
-            return _act(command_line, command_line.action)
-        settings = read_settings(command_line.file, command_line.options, command_line.background)
-        if not command_line.check:
-            return Daemon(command_line, settings).run()
-        if errors := actions.configuration_errors(settings, command_line.background):
-            raise SettingsError(errors)
-        for warning in actions.configuration_warnings(settings):
-            print_error(f"warning: {warning}")
-        print("calcd: the settings are right")
-        return DONE
+            return actions.run(command_line.action, command_line.file, command_line.options)
+        if command_line.check:
+            return check(command_line)
+        return _run_daemon(command_line, listeners)
     except SettingsError as error:
-        _print_errors(error)
+        print_errors(error)
         return WRONG_SETTINGS
     except KeyboardInterrupt:  # during -s, -t, or a start that has taken nothing yet
         return COULD_NOT_RUN
+
+
+def _run_daemon(command_line: CommandLine, listeners: list[Listener]) -> int:
+    """Run the daemon, with the sockets that systemd holds, if any; return the exit status."""
+    try:
+        settings = read_settings(command_line.file, command_line.options, command_line.background)
+    except SettingsError as error:
+        print_errors(error)
+        status = WRONG_SETTINGS
+    else:
+        status = Daemon(command_line, settings, listeners).run()
+    # Those that are open were never served: the start has failed.
+    refuse_clients([each for each in listeners if each.socket.fileno() >= 0])
+    return status
 
 
 def switch_interval(connections: int) -> float:
@@ -90,49 +121,42 @@ def _open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(null, "r+", closefd=False))
 
 
-def _act(command_line: CommandLine, action: str) -> int:
-    try:
-        settings = read_settings(command_line.file, command_line.options)
-    except SettingsError as error:
-        # A wrong setting must not keep an operator from stopping the daemon.
-        pidfile = actions.known_pidfile(command_line.file, command_line.options)
-        if action == "reload" or pidfile is None:
-            raise
-        _print_errors(error)
-        settings = Settings(pidfile=pidfile)
-    return actions.act(action, settings.pidfile or BACKGROUND_PIDFILE, settings.drain_timeout)
-
-
-def _print_errors(error: SettingsError) -> None:
-    for each in error.errors:
-        print_error(str(each))
-
-
 class Daemon:
-    """A daemon that starts, serves until it is told to stop, and shuts down."""
+    """A daemon that starts, serves until it is told to stop, and shuts down.
 
-    def __init__(self, command_line: CommandLine, settings: Settings) -> None:
+    ``listeners`` are those for sockets from systemd; if there is none, it makes its own.
+    """
+
+    def __init__(
+        self, command_line: CommandLine, settings: Settings, listeners: Sequence[Listener] = ()
+    ) -> None:
         self._command_line = command_line
         self._settings = settings
+        self._listeners = [each for each in listeners if not each.endpoint.http]
+        self._metrics = [each for each in listeners if each.endpoint.http]
         self._startup_pipe: StartupPipe | None = None  # with -d
-        self._signals = _signals(command_line.background)
+        self._signals = signals.signals_to_wait_for(command_line.background)
+        self._signal_thread = signals.SignalThread(self._signals)  # during the drain
         self._loop_died = False
         self._credentials: Credentials | None = None  # of TLS endpoints, if there are any
         self._counts = DaemonCounts()
-        self._metrics: list[Listener] = []  # where metrics are served
 
     def run(self) -> int:
         """Run to the end; return the exit status."""
         limit_arenas()  # before the first thread
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the kernel reaps workers itself
+        status = COULD_NOT_RUN
         try:
             with ExitStack() as at_end:
-                listeners = self._start(at_end)
+                self._start(at_end)
                 notifier = at_end.enter_context(closing(Notifier()))
-                server = self._serve(listeners, notifier, at_end)
-                received = self._reload_until_told_to_stop(server, listeners, notifier)
-                self._shut_down(server, notifier, received)
+                answerer = at_end.enter_context(closing(Answerer()))
+                server = self._serve(notifier, at_end)
+                stop = self._handle_signals(server, notifier, answerer)
+                self._shut_down(server, notifier, answerer, stop)
             return COULD_NOT_RUN if self._loop_died else DONE
+        except SettingsError as error:
+            failure, status = str(error), WRONG_SETTINGS
         except ConfigError as error:
             error.locate(self._settings.sources)
             failure = str(error)
@@ -141,60 +165,69 @@ class Daemon:
             failure = f"ended by a bug, {error!r}: its log may say more"
         finally:
             close_log()
-        # By now everything is released.
+        # By now everything is released, but for sockets from systemd that were never served.
         if self._startup_pipe:
-            self._startup_pipe.fail(failure)
+            self._startup_pipe.fail(failure, status)
         else:
             print_error(failure)
-        return COULD_NOT_RUN
+        return status
 
-    def _start(self, at_end: ExitStack) -> list[Listener]:
+    def _start(self, at_end: ExitStack) -> None:
         """Take pidfile and sockets, detach with -d, and open the log."""
         settings, background = self._settings, self._command_line.background
         notes: list[str] = []
-        handed_over = inherited()  # before any fork: LISTEN_PID is this process
-        listeners = [each for each in handed_over if not each.endpoint.http]
-        self._metrics = [each for each in handed_over if each.endpoint.http]
-        if self._metrics and not is_installed(METRICS_PACKAGE):
-            raise ConfigError(*MISSING_PACKAGE)
         if background:
             self._startup_pipe = fork_and_wait()
         # Signals are blocked from here on, so that none ends the process before its cleanup.
-        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
-        account = find_account(settings.user, settings.group) if background else None
+        signals.block(self._signals)
+        account = self._find_account()
         pidfile = Pidfile(settings.pidfile, account) if settings.pidfile else None
         if pidfile:
             at_end.callback(pidfile.remove)
-        if not listeners:
-            listeners, notes = listen(settings.listen, settings.reuse_port)
+        if self._metrics and not is_installed(METRICS_PACKAGE):
+            raise SettingsError([missing_package()])
+        if not self._listeners:
+            self._listeners, notes = listen(settings.listen, settings.reuse_port)
         if not self._metrics:  # each process has its own: no port is shared
             self._metrics, more_notes = listen(settings.metrics)
             notes += more_notes
-        for listener in (*listeners, *self._metrics):
-            at_end.callback(listener.close)
-        self._credentials = _load_credentials(listeners, settings)
+        for listener in self._all_listeners:
+            if not listener.inherited:
+                at_end.callback(listener.close)
+        self._credentials = self._load_tls()
         if self._startup_pipe:
-            keep = [
-                self._startup_pipe.fd,
-                *(each.socket.fileno() for each in (*listeners, *self._metrics)),
-            ]
+            descriptors = [listener.socket.fileno() for listener in self._all_listeners]
+            keep = [self._startup_pipe.fd, *descriptors]
             detach([*keep, pidfile.fd] if pidfile else keep, account)
-        elif settings.user or settings.group:
-            notes.append("user and group have no effect without -d")
         if pidfile:
             pidfile.write()
-        _open_log(settings, account.name if account else "")
+        open_settings_log(settings, account.name if account else "")
         log.info("calcd %s starts, pid %d", calcd.__version__, os.getpid())
-        for note in notes:
+        for note in (*notes, *effect_warnings(settings, self._all_listeners, background)):
             log.warning("%s", note)
-        warn_if_public([*listeners, *self._metrics], settings)
+        warn_if_public(self._all_listeners, settings)
         warn_without_workers(settings)
         if self._credentials:
             self._counts.certificate_expiry = self._credentials.expiry
             self._credentials.report()
-        return listeners
 
-    def _serve(self, listeners: list[Listener], notifier: Notifier, at_end: ExitStack) -> Server:
+    @property
+    def _all_listeners(self) -> list[Listener]:
+        return [*self._listeners, *self._metrics]
+
+    def _find_account(self) -> Account | None:
+        """Find whom to become, with -d; raise ``SettingsError``."""
+        if not self._command_line.background:
+            return None
+        with wrong_settings(self._settings.sources):
+            return find_account(self._settings.user, self._settings.group)
+
+    def _load_tls(self) -> "Credentials | None":
+        """Load what TLS endpoints need; raise ``SettingsError``."""
+        with wrong_settings(self._settings.sources):
+            return load_tls(self._listeners, self._settings)
+
+    def _serve(self, notifier: Notifier, at_end: ExitStack) -> Server:
         """Start the serving loop; tell systemd and the process that waits for the start."""
         watchdog, trimmer = Watchdog(notifier), MemoryTrimmer()
 
@@ -206,8 +239,9 @@ class Daemon:
             if credentials := self._credentials:
                 credentials.on_tick()
 
+        settings = in_force(self._settings, self._all_listeners, self._command_line.background)
         tls = self._credentials.context if self._credentials else None
-        server = Server(listeners, raise_descriptor_limit(self._settings), on_tick, tls)
+        server = Server(self._listeners, raise_descriptor_limit(settings), on_tick, tls)
         server.stats.include(self._counts.read)
         if self._metrics:
             from calcd.daemon.metricsserver import MetricsServer  # it imports much
@@ -215,14 +249,14 @@ class Daemon:
             at_end.enter_context(closing(MetricsServer(self._metrics, server.stats)))
         log.info("settings in force: %s", server.settings)
         poll = min(_POLL_INTERVAL, watchdog.interval)
+        self._signal_thread.start()
         # A daemon thread: after a bug in this one, it must not serve on alone.
         threading.Thread(
             target=self._loop, args=(server, poll), name="serving", daemon=True
         ).start()
-        for listener in (*listeners, *self._metrics):
-            purpose = " for metrics" if listener.endpoint.http else ""
+        for listener in self._all_listeners:
             origin = ", from systemd in place of the setting" if listener.inherited else ""
-            log.info("listening on %s%s%s", listener.endpoint, purpose, origin)
+            log.info("listening on %s%s", listener.endpoint, origin)
         flush_log()  # scripts look for these lines once the daemon is ready
         notifier.send("READY=1")
         if self._startup_pipe:
@@ -239,64 +273,53 @@ class Daemon:
             self._loop_died = True
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def _reload_until_told_to_stop(
-        self, server: Server, listeners: list[Listener], notifier: Notifier
+    # Signals
+
+    def _handle_signals(
+        self, server: Server, notifier: Notifier, answerer: Answerer
     ) -> signal.Signals:
-        """Reload at each SIGHUP; return the first other signal."""
-        while (received := signal.sigwait(self._signals)) == signal.SIGHUP:
-            log.info("reloading: SIGHUP")
-            notifier.reloading()
-            self._reload(server, listeners)
-            flush_log()
-            notifier.send("READY=1")
-        return signal.Signals(received)
+        """Do what signals ask for; return the first that asks for a stop."""
+        while (received := signals.wait(self._signals)).signal not in signals.STOPS:
+            if received.signal == signals.RELOAD:
+                log.info("reloading: SIGHUP")
+                notifier.reloading()
+                answer = self._reload(server)
+                flush_log()
+                notifier.send("READY=1")
+            else:
+                answer = _reopen_or_show(received, server)
+            answerer.send(received.sender, answer)
+        return received.signal
 
-    def _reload(self, server: Server, listeners: list[Listener]) -> None:
-        """Read the settings again, and reopen the log. If one is wrong, keep the old settings."""
-        old, line = server.settings, self._command_line
-        new = old
-        credentials = None  # of TLS endpoints that were loaded anew
-        errors: Sequence[ConfigError] = ()
-        try:
-            new = read_settings(line.file, line.options, line.background)
-            credentials = _load_credentials(listeners, new)
-            _open_log(new)
-        except SettingsError as error:
-            errors = error.errors
-        except ConfigError as error:
-            error.locate(new.sources)
-            errors = [error]
-        self._counts.reloaded(is_success=not errors)
-        for each in errors:
-            log.error("reload: %s", each)
-        if errors:
-            log.error("reload: the settings stay as they were")
-            new, credentials = old, None
-            try:
-                _open_log(old)
-            except ConfigError as error:  # the log stays where it is, maybe a deleted file
-                print_error(str(error))
-        if credentials:
-            server.tls = credentials.context
-            credentials.report(self._credentials)
-            self._credentials = credentials
-            self._counts.certificate_expiry = credentials.expiry
-        fixed = need_restart(old, new)
-        if fixed:
-            log.warning("reload: a restart is needed to change %s", ", ".join(fixed))
-        kept = {name: getattr(old, name) for name in fixed}
-        server.settings = raise_descriptor_limit(replace(new, **kept))
-        log.info("settings in force: %s", server.settings)
-        warn_if_public(listeners, server.settings, old)
-        if server.settings.workers != old.workers:
-            warn_without_workers(server.settings)
+    def _reload(self, server: Server) -> Answer:
+        listeners, previous = self._all_listeners, self._credentials
+        answer, self._credentials = reload(server, listeners, self._command_line, previous)
+        self._counts.reloaded(answer.done)
+        if self._credentials:
+            self._counts.certificate_expiry = self._credentials.expiry
+        return answer
 
-    def _shut_down(self, server: Server, notifier: Notifier, received: signal.Signals) -> None:
-        # Further signals are ignored: the drain has a time limit, and some senders repeat them.
-        seconds = server.settings.drain_timeout
-        log.info("stopping: %s, done in %g s at most", received.name, seconds)
+    def _shut_down(
+        self, server: Server, notifier: Notifier, answerer: Answerer, stop: signal.Signals
+    ) -> None:
+        """Drain the connections; a second signal that asks for a stop ends that at once."""
+        seconds, began = server.settings.drain_timeout, monotonic()
+        log.info("stopping: %s, done in %g s at most", stop.name, seconds)
         notifier.send("STOPPING=1")
+
+        def handle(received: Received) -> None:
+            answer = Answer(False, ["calcd is stopping"])
+            if received.signal not in signals.STOPS:
+                if received.signal != signals.RELOAD:
+                    answer = _reopen_or_show(received, server)
+                answerer.send(received.sender, answer)
+            elif monotonic() >= began + _SAME_STOP:
+                log.warning("stopping at once: a second signal, %s", received.signal.name)
+                server.end_drain()
+
+        self._signal_thread.begin(handle)
         cut, answered = server.drain(seconds)
+        self._signal_thread.end()
         server.server_close()
         RATE_LIMIT.report(now=True)
         level = logging.WARNING if cut else logging.INFO
@@ -304,35 +327,14 @@ class Daemon:
         log.log(level, message, cut, answered)
 
 
-def _open_log(settings: Settings, user: str = "") -> None:
-    try:
-        open_log(settings.log_to, settings.log_level)
-    except OSError as error:
-        as_user = f" as {user}" if user else ""
-        start_reader = "start its reader first, or " if isinstance(error, NoReaderError) else ""
-        raise ConfigError(
-            f"cannot write the log {settings.log_to}{as_user}: {error.strerror}",
-            f"{start_reader}name another with --log-to",
-            setting="log_to",
-        ) from None
-
-
-def _load_credentials(listeners: list[Listener], settings: Settings) -> "Credentials | None":
-    """Load certificate and key if there is a TLS endpoint; else do not even import ssl."""
-    if not any(listener.endpoint.tls for listener in listeners):
-        return None
-    from calcd.net.credentials import load_credentials
-
-    return load_credentials(settings)
-
-
-def _signals(background: bool) -> set[signal.Signals]:
-    """Return the signals to wait for.
-
-    In the foreground, a signal that was ignored at the start stays ignored: a shell starts a
-    background job with SIGINT ignored, and nohup ignores SIGHUP. With -d the daemon has a session
-    of its own, and gets only signals that are sent to it.
-    """
-    may_be_ignored = set() if background else {signal.SIGINT, signal.SIGHUP}
-    ignored = {each for each in may_be_ignored if signal.getsignal(each) == signal.SIG_IGN}
-    return {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} - ignored
+def _reopen_or_show(received: Received, server: Server) -> Answer:
+    """Open the log again, or log the settings in force, as a signal asks for."""
+    if received.signal == signals.REOPEN:
+        answer = reopen_log(server.settings)
+        log.info("SIGUSR1: the log is open%s", " again" if answer.done else "")
+    else:
+        # At a level that is logged, whatever log_level is: this is how to ask for it.
+        log.log(log.getEffectiveLevel(), "SIGUSR2: settings in force: %s", server.settings)
+        answer = Answer(True)
+    flush_log()
+    return answer

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from certificates import stored
 from helpers import TIMEOUT, Daemons, clean_environment
 
 from calcd.config.settings import read_settings
@@ -40,19 +42,25 @@ def check(*options: str) -> subprocess.CompletedProcess[str]:
 def faults(*options: str) -> list[str]:
     """Return the errors of calcd -t, without the program's name."""
     ended = check(*options)
-    assert (ended.returncode, ended.stdout) == (2, ""), ended
+    assert ended.returncode == 2, ended
+    assert re.fullmatch(r"calcd: reads .*\n", ended.stdout)
     lines = ended.stderr.splitlines()
     assert all(line.startswith("calcd: ") for line in lines), lines
     return [line.removeprefix("calcd: ") for line in lines]
 
 
-def assert_right(*options: str) -> None:
+def warnings(*options: str) -> list[str]:
+    """Return what calcd -t warns of, with settings that are right."""
     ended = check(*options)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (
-        0,
-        "calcd: the settings are right\n",
-        "",
-    )
+    assert ended.returncode == 0, ended
+    assert re.fullmatch(r"calcd: reads .*\ncalcd: the settings are right\n", ended.stdout)
+    lines = ended.stderr.splitlines()
+    assert all(line.startswith("calcd: warning: ") for line in lines), lines
+    return [line.removeprefix("calcd: warning: ") for line in lines]
+
+
+def assert_right(*options: str) -> None:
+    assert warnings(*options) == []
 
 
 def test_right_settings_are_accepted(tmp_path: Path) -> None:
@@ -62,7 +70,8 @@ def test_right_settings_are_accepted(tmp_path: Path) -> None:
 
 
 def test_a_user_who_exists_is_right() -> None:
-    assert_right("--user", pwd.getpwuid(os.getuid()).pw_name)
+    told = warnings("--user", pwd.getpwuid(os.getuid()).pw_name)
+    assert told == ["--user: has no effect without -d"]
 
 
 def test_a_port_for_metrics_is_tried() -> None:
@@ -280,7 +289,25 @@ def test_an_error_has_the_line_of_its_setting(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another")
 def test_the_log_is_checked_as_the_user_that_the_daemon_becomes(tmp_path: Path) -> None:
     options = ("--log-to", f"{tmp_path}/calcd.log", "--user", "nobody")
-    assert_right(*options)
+    warnings(*options)
     assert faults("-d", "--pidfile", f"{tmp_path}/pid", *options) == [
         f"--log-to: '{tmp_path}/calcd.log' cannot be written: choose another path or user"
     ]
+
+
+def test_it_names_what_it_reads(tmp_path: Path) -> None:
+    file, pair = tmp_path / "calcd.conf", stored("server").in_one_file(tmp_path)
+    file.write_text(f"[calcd]\ntls_certificate = {pair}\nidle_timeout = 3\n")
+    ended = check("-c", str(file), "-l", "tls://127.0.0.1:0", "--max-line", "100")
+    assert ended.returncode == 0, ended
+    assert ended.stdout.splitlines() == [
+        f"calcd: reads {file}, and the options --listen --max-line",
+        f"calcd: reads {pair}, the tls_certificate",
+        "calcd: the settings are right",
+    ]
+    default = check()
+    missing = not Path("/etc/calcd/calcd.conf").exists()
+    first = "reads no file, as there is no" if missing else "reads"
+    assert default.stdout.startswith(
+        f"calcd: {first} /etc/calcd/calcd.conf, and the options --listen\n"
+    )

@@ -211,7 +211,7 @@ def test_a_log_whose_directory_is_gone_is_told_at_the_reload(
     assert ask(b"SOMA 2 2\n") == b"4\n"
     directory.rmdir()
     daemon.process.send_signal(signal.SIGHUP)
-    daemon.logs(f"calcd: log_to: cannot write the log {log}: No such file or directory")
+    daemon.logs(f"calcd: --log-to: cannot write the log {log}: No such file or directory")
     assert ask(b"SOMA 2 2\n") == b"4\n"
     directory.mkdir()
     daemon.process.send_signal(signal.SIGHUP)

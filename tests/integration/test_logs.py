@@ -118,7 +118,7 @@ def test_in_the_journal_each_line_has_its_priority_and_no_time(
     daemon.logs("ended:")
     lines = daemon.log.splitlines()
     assert lines[0].startswith("<6>calcd ")
-    assert "<4>user and group have no effect without -d" in lines
+    assert "<4>--user: has no effect without -d" in lines
     assert [line for line in lines if re.fullmatch(r"<7>connection \S+: 'SOMA 2 2' -> '4'", line)]
     assert all(re.match(r"<[2-7]>\S", line) for line in lines)
 
@@ -906,10 +906,12 @@ def test_a_reload_reports_settings_that_need_a_restart(
         *("listen = tcp://127.0.0.1:1", "reuse_port = yes", f"pidfile = {tmp_path}/pid"),
         *("user = nobody", "group = nogroup", "precision = 3"),
     )
-    (line,) = configured.daemon.logs(" warning: ")
-    assert line.endswith(
-        "reload: a restart is needed to change listen, reuse_port, pidfile, user, group"
-    )
+    told = [line.partition(" warning: ")[2] for line in configured.daemon.logs(" warning: ", 3)]
+    assert told == [
+        f"reload: {configured.file}:5: user: has no effect without -d",
+        f"reload: {configured.file}:6: group: has no effect without -d",
+        "reload: a restart is needed to change listen, reuse_port, pidfile",
+    ]
     in_force = configured.daemon.logs("settings in force", 2)[1]
     assert "listen=tcp://127.0.0.1:0 " in in_force
     assert " reuse_port=no " in in_force

@@ -22,9 +22,10 @@ from background_daemon import Background
 from helpers import TIMEOUT, clean_environment, wait_until
 
 from calcd.config.errors import ConfigError
-from calcd.daemon import actions, pidfile
+from calcd.daemon import actions, pidfile, units
 from calcd.daemon.detach import Account
 from calcd.daemon.pidfile import Pidfile, find_holder
+from calcd.daemon.units import Unit
 
 root_only = pytest.mark.skipif(os.getuid() != 0, reason="only root can start processes of others")
 USER = pwd.getpwnam("daemon") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
@@ -69,7 +70,7 @@ def other(code: str = "", *arguments: object) -> Iterator[Other]:
     """Start another process that runs ``code`` before it waits."""
     program = f"""
 import ctypes, fcntl, os, signal, sys
-signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGTERM])
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1])
 {code}
 print(flush=True)
 input()
@@ -330,7 +331,7 @@ def test_file_that_calcd_does_not_create_is_refused(
     told = f"calcd: pidfile: '{background.pidfile}' cannot be used: {reason}"
     assert capfd.readouterr().err.count(told) == len(actions.ACTIONS)
     for start in background.start(), background.run("-t"):
-        assert (start.returncode, start.stdout) == (2 if "-t" in start.args else 1, "")
+        assert start.returncode == (2 if "-t" in start.args else 1)
         assert f"calcd: --pidfile: '{background.pidfile}' cannot be used: {reason}" in start.stderr
         assert start.stderr.count("\n") == 1
     assert victim.read_text() == f"{named.pid}"
@@ -452,6 +453,72 @@ def test_nothing_runs(action: str, background: Background) -> None:
     assert err == f"calcd: not running: no process holds {background.pidfile}\n"
 
 
+SERVICE = Unit("calcd.service", "active", "running", 213, "connections open: 0", (), ())
+SOCKET = Unit("calcd.socket", "active", "running", 0, "", (), ())
+
+
+@pytest.mark.parametrize(
+    ("action", "command"),
+    [
+        ("stop", "systemctl stop"),
+        ("reload", "systemctl reload"),
+        ("reopen", "systemctl kill --kill-whom=main --signal=USR1"),
+    ],
+)
+def test_who_asks_for_a_service_of_systemd_is_told_the_command(
+    action: str, command: str, path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert actions.act(action, str(path), 5, lambda: [SERVICE, SOCKET]) == 1
+    not_running = f"calcd: not running: no process holds {path}\n"
+    assert capfd.readouterr() == (
+        "",
+        f"{not_running}calcd: systemd runs calcd: use {command} calcd.service\n",
+    )
+    assert actions.act(action, str(path), 5, lambda: [SOCKET]) == 1
+    assert capfd.readouterr() == ("", not_running)
+
+
+def test_status_knows_what_systemd_runs(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert actions.act("status", str(path), 5, lambda: [SERVICE, SOCKET]) == 0
+    told = (
+        "calcd: calcd.service: active (running), pid 213: connections open: 0\n"
+        "calcd: calcd.socket: active (running)\n"
+    )
+    assert capfd.readouterr() == (told, "")
+    assert actions.act("status", str(path), 5, lambda: [SOCKET]) == 1
+    assert capfd.readouterr() == (
+        "calcd: calcd.socket: active (running)\n",
+        f"calcd: not running: no process holds {path}\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "names"),
+    [
+        ("printf 'Id=calcd.service\\nLoadState=loaded\\nMainPID=7\\n'", ["calcd.service"]),
+        ("printf 'Id=calcd.service\\nLoadState=not-found\\n'", []),
+        ("echo 'Failed to connect to bus' >&2; exit 1", []),
+        ("exec sleep 1000", []),
+        (None, []),
+    ],
+    ids=["runs", "not installed", "no bus", "hangs", "no systemctl"],
+)
+def test_systemd_is_asked_where_it_runs(
+    script: str | None, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if script:
+        program = tmp_path / "systemctl"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    path = os.environ["PATH"] if script else ""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{path}")
+    monkeypatch.setattr(units, "_TIMEOUT", 0.3 if script and "sleep" in script else TIMEOUT)
+    monkeypatch.setattr(units, "_BOOTED", str(tmp_path / "none"))
+    assert units.loaded_units() == []
+    monkeypatch.setattr(units, "_BOOTED", str(tmp_path))
+    assert [unit.name for unit in units.loaded_units()] == names
+
+
 @pytest.mark.parametrize("action", ["stop", "reload"])
 def test_pid_of_another_is_not_signalled(
     action: str, path: Path, capfd: pytest.CaptureFixture[str]
@@ -466,7 +533,8 @@ def test_pid_of_another_is_not_signalled(
 
 
 @pytest.mark.parametrize(
-    ("action", "sent"), [("status", []), ("reload", ["SIGHUP"]), ("stop", ["SIGTERM"])]
+    ("action", "sent"),
+    [("status", []), ("reload", ["SIGHUP"]), ("reopen", ["SIGUSR1"]), ("stop", ["SIGTERM"])],
 )
 def test_holder_is_signalled_whatever_pid_its_user_writes(
     action: str,
@@ -476,8 +544,9 @@ def test_holder_is_signalled_whatever_pid_its_user_writes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(actions, "_STOP_MARGIN", 0.05)  # the holder does not end by it
+    monkeypatch.setattr(actions, "_ANSWER_TIMEOUT", 0.05)  # nor does it answer
     with other() as victim, forger(path, victim.pid) as user:
-        assert actions.act(action, str(path), 0) == (1 if action == "stop" else 0)
+        assert actions.act(action, str(path), 0) == (0 if action == "status" else 1)
         assert (victim.signals(), user.signals()) == ([], sent)
     told = f"calcd: {path} says {victim.pid}, but pid {user.pid} holds it: "
     assert told + f"{action} is for pid {user.pid}\n" in capfd.readouterr().err
@@ -571,7 +640,7 @@ signal.pidfd_send_signal = gone
 """
 
 
-@pytest.mark.parametrize("action", ["reload", "stop"])
+@pytest.mark.parametrize("action", ["reload", "reopen", "stop"])
 def test_an_action_for_a_process_that_has_just_gone_fails(
     action: str, background: Background
 ) -> None:

@@ -1,6 +1,7 @@
 """Signals: stop, reload, and ignored signals."""
 
 import os
+import re
 import selectors
 import signal
 import socket
@@ -15,7 +16,19 @@ from pathlib import Path
 
 import pytest
 from background_daemon import Background
-from helpers import TIMEOUT, Daemon, Daemons, bytes_unacked, read_all, wait_until
+from helpers import (
+    TIMEOUT,
+    Daemon,
+    Daemons,
+    bytes_unacked,
+    connect_with_little_room,
+    read_all,
+    run_calcd,
+    wait_until,
+)
+from helpers import (
+    ask as ask_all,
+)
 
 
 @dataclass
@@ -123,13 +136,16 @@ def test_clients_not_accepted_yet_are_answered(start: Start) -> None:
     assert daemon.stops_within(TIMEOUT)
 
 
-def test_request_without_a_newline_is_answered(start: Start) -> None:
+def test_requests_without_a_newline_are_answered_and_counted(start: Start) -> None:
     daemon = start("--message-wait", "60")
-    with daemon.connect() as client:
-        client.sendall(b"SOMA 2 2")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(daemon.connect()) for _ in range(3)]
+        for client in clients:
+            client.sendall(b"SOMA 2 2")
         daemon.signal(signal.SIGTERM)
-        assert read_all(client) == b"4\n"
+        assert [read_all(client) for client in clients] == [b"4\n"] * 3
     assert daemon.stops_within(TIMEOUT)
+    assert "stopped: 0 connections cut, 3 requests answered during the drain" in daemon.read_log()
 
 
 def test_client_that_keeps_sending_sees_whole_replies_and_an_end(start: Start) -> None:
@@ -206,19 +222,82 @@ def test_client_that_asks_on_before_it_reads_loses_no_reply(start_daemon: Daemon
     assert daemon.process.wait(TIMEOUT) == 0
 
 
-def test_more_signals_do_not_change_a_stop(start_daemon: Daemons) -> None:
-    # timeout(1) alone sends SIGTERM twice, and who has to wait has drain_timeout.
-    daemon = start_daemon("--drain-timeout", "60")
+def test_two_stops_that_come_together_are_one(start: Start) -> None:
+    """timeout(1) alone sends SIGTERM twice."""
+    daemon = start("--drain-timeout", "60")
     with daemon.connect() as client:
         send_until_nobody_reads(client)
-        daemon.process.terminate()
-        daemon.logs("stopping: SIGTERM")
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            daemon.process.send_signal(signum)
+        with daemon.held():
+            daemon.signal(signal.SIGTERM, signal.SIGINT)
         replies = read_all(client)
     assert replies == LONG_REPLY * (len(replies) // len(LONG_REPLY)) != b""
-    assert daemon.process.wait(TIMEOUT) == 0
-    assert daemon.logs("stopped: 0 connections cut")
+    assert daemon.stops_within(TIMEOUT)
+    assert "stopping: SIGINT" in daemon.read_log()
+    assert "stopped: 0 connections cut" in daemon.read_log()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_stop_ends_the_drain_at_once(signum: int, start: Start) -> None:
+    daemon = start("--drain-timeout", "3600")
+    with daemon.connect() as client:
+        send_until_nobody_reads(client)
+        daemon.signal(signal.SIGTERM)
+        wait_until(lambda: "stopping: SIGTERM" in daemon.read_log(), "the stop")
+
+        def has_stopped() -> bool:
+            with suppress(ProcessLookupError):
+                daemon.signal(signum)
+            return daemon.has_stopped()
+
+        wait_until(has_stopped, "the stop")
+    told = f"stopping at once: a second signal, {signal.Signals(signum).name}"
+    assert told in daemon.read_log()
+    assert re.search(r"warning: stopped: 1 connections cut, \d+ requests", daemon.read_log())
+
+
+def test_a_second_stop_does_not_wait_for_a_client_that_lingers(start_daemon: Daemons) -> None:
+    """Its replies are sent, but it takes none of them."""
+    daemon = start_daemon("--drain-timeout", "3600")
+    with connect_with_little_room((daemon.host, daemon.port)) as client:
+        client.sendall(40 * LONG_REQUEST)
+        wait_until(lambda: not bytes_unacked(client), "the requests to arrive")
+        daemon.process.terminate()
+        daemon.logs(" how=stopped")
+
+        def has_stopped() -> bool:
+            daemon.process.send_signal(signal.SIGTERM)
+            return daemon.process.poll() is not None
+
+        wait_until(has_stopped, "the stop")
+    assert daemon.process.returncode == 0
+    daemon.logs("stopped: 0 connections cut")
+
+
+def test_signals_of_no_stop_do_not_change_a_stop(start: Start) -> None:
+    daemon = start("--drain-timeout", "60")
+    with daemon.connect() as client:
+        send_until_nobody_reads(client)
+        daemon.signal(signal.SIGTERM)
+        wait_until(lambda: "stopping: SIGTERM" in daemon.read_log(), "the stop")
+        daemon.signal(signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+        wait_until(lambda: "SIGUSR2: settings in force" in daemon.read_log(), "the answer")
+        replies = read_all(client)
+    assert replies == LONG_REPLY * (len(replies) // len(LONG_REPLY)) != b""
+    assert daemon.stops_within(TIMEOUT)
+    assert "reloading" not in daemon.read_log()
+    assert "stopped: 0 connections cut" in daemon.read_log()
+
+
+def test_a_reload_during_a_stop_fails(background: Background) -> None:
+    background.serve("--drain-timeout", "60")
+    with background.connect() as client:
+        send_until_nobody_reads(client)
+        os.kill(background.pid, signal.SIGTERM)
+        wait_until(lambda: "stopping: SIGTERM" in background.log, "the stop")
+        assert background.act("reload") == (1, "", "calcd: calcd is stopping\n")
+        assert background.act("reopen") == (0, "", "")
+        read_all(client)
+    wait_until(lambda: not background.processes(), "the stop")
 
 
 def test_stop_during_the_start_releases_everything(background: Background) -> None:
@@ -261,6 +340,69 @@ def test_many_reloads_disturb_no_client(background: Background) -> None:
     assert background.act("stop") == (0, "", "")
 
 
+def test_sigusr1_opens_the_log_again(start_daemon: Daemons, tmp_path: Path) -> None:
+    log, file = tmp_path / "calcd.log", tmp_path / "calcd.conf"
+    file.write_text(f"[calcd]\nlisten = tcp://127.0.0.1:0\nlog_to = {log}\nprecision = 3\n")
+    daemon = start_daemon("-c", str(file))
+    url = re.findall(r"listening on tcp://(\S+):(\d+)", log.read_text())[0]
+    log.rename(tmp_path / "old.log")
+    file.write_text("[calcd]\nprecision = none\n")  # which it does not read
+    daemon.process.send_signal(signal.SIGUSR1)
+    wait_until(log.exists, "the new log")
+    with socket.create_connection((url[0], int(url[1])), TIMEOUT) as client:
+        assert ask(client, b"DIV 1 3\n") == b"0.333\n"
+    wait_until(lambda: " ended: requests=1 " in log.read_text(), "the connection's line")
+    assert "SIGUSR1: the log is open again" in log.read_text()
+    assert " ended: " not in (tmp_path / "old.log").read_text()
+
+
+def test_a_log_that_cannot_be_opened_again_stays(background: Background) -> None:
+    directory = background.directory / "logs"
+    directory.mkdir()
+    log = directory / "calcd.log"
+    with background.command("-d", "-l", "tcp://127.0.0.1:0", "--log-to", log) as start:
+        assert start.wait(TIMEOUT) == 0
+    moved = directory.rename(background.directory / "moved") / "calcd.log"
+    status, _, told = background.act("reopen")
+    assert status == 1
+    assert told == (
+        f"calcd: --log-to: cannot write the log {log}: No such file or directory: "
+        "name another with --log-to\n"
+    )
+    assert f"error: the log stays as it was: --log-to: cannot write the log {log}" in (
+        moved.read_text()
+    )
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_sigusr2_logs_the_settings_in_force_at_any_level(level: str, start_daemon: Daemons) -> None:
+    daemon = start_daemon("--log-level", level)
+    daemon.process.send_signal(signal.SIGUSR2)
+    daemon.logs(f" {level}: SIGUSR2: settings in force: listen=.* log_level={level} ")
+    assert daemon.stop() == 0
+
+
+def test_workers_take_no_signals_of_the_daemon(start: Start) -> None:
+    """A Ctrl-C, a hangup or a systemctl kill signals all processes, and a drain needs the jobs."""
+    daemon = start("--precision", "1000")
+    with daemon.connect() as client:
+        assert ask_all(client, b"EXP 0.1234\n").startswith(b"1.1313")
+        (worker,) = [
+            int(child)
+            for task in Path(f"/proc/{daemon.pid}/task").iterdir()
+            for child in (task / "children").read_text().split()
+        ]
+        names = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2")
+        for name in names:
+            os.kill(worker, signal.Signals[name])
+        found = re.search(r"^SigBlk:\s*(\w+)$", Path(f"/proc/{worker}/status").read_text(), re.M)
+        assert found
+        blocked = {each.name for each in signal.Signals if int(found[1], 16) >> each - 1 & 1}
+        assert blocked == {*names}
+        assert ask_all(client, b"EXP 0.1234\n").startswith(b"1.1313")
+        assert Path(f"/proc/{worker}").exists()
+
+
 # Ignored signals
 
 
@@ -290,6 +432,16 @@ def test_nohup_ignores_sighup(tmp_path: Path) -> None:
         daemon.process.send_signal(signal.SIGHUP)
         assert daemon.stop(signal.SIGTERM) == 0
         assert len(daemon.logs("settings in force")) == 1
+
+
+def test_a_reload_of_a_daemon_that_ignores_sighup_fails(tmp_path: Path) -> None:
+    with ignoring(signal.SIGHUP, tmp_path) as daemon:
+        pid = str(daemon.process.pid)
+        done = run_calcd("-s", "reload", MAINPID=pid, INVOCATION_ID="test")
+        assert done.returncode == 1
+        assert done.stderr == (
+            f"calcd: pid {pid} does not take SIGHUP: it was started to ignore it, or is older\n"
+        )
 
 
 def test_with_d_no_signal_is_ignored(background: Background) -> None:

@@ -95,7 +95,7 @@ def test_a_start_with_a_wrong_certificate_ends_before_it_serves() -> None:
     key = stored("other").key
     options = ("-l", "tls://127.0.0.1:0", "--tls-certificate", str(stored("server").cert))
     ended = run_calcd(*options, "--tls-key", str(key))
-    assert (ended.returncode, ended.stdout) == (1, "")
+    assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == (
         f"calcd: --tls-key: '{key}' does not have the key that the certificate "
         "was made for: name that key's file\n"

@@ -309,6 +309,108 @@ def test_child_processes_do_not_inherit_the_sockets(monkeypatch: pytest.MonkeyPa
     assert not [name for name in os.environ if name.startswith("LISTEN_")]
 
 
+def test_the_settings_in_force_are_those_of_the_sockets(
+    start_daemon: Daemons, hand_over: HandOver, tmp_path: Path
+) -> None:
+    file = tmp_path / "calcd.conf"
+    file.write_text("[calcd]\nlisten = tcp://localhost:1\nreuse_port = yes\n")
+    daemon = start_daemon("-c", str(file), python=hand_over("tcp()"))
+    (line,) = daemon.logs("settings in force")
+    assert f"listen={daemon.endpoints[0]} " in line
+    assert " reuse_port=no " in line
+    replaced = (
+        "has no effect: the sockets that systemd holds take its place: change them in the socket "
+        "unit"
+    )
+    assert daemon.logs(f"warning: {file}:2: listen: {replaced}$")
+    assert daemon.logs(f"warning: {file}:3: reuse_port: {replaced}$")
+    file.write_text("[calcd]\nlisten = tcp://localhost:2\n")
+    daemon.process.send_signal(signal.SIGHUP)
+    assert (
+        daemon.logs("settings in force", 2)[1].partition("settings")[2]
+        == (line.partition("settings")[2])
+    )
+    assert daemon.logs(f"warning: reload: {file}:2: listen: {replaced}$")
+    assert "a restart is needed" not in daemon.log
+
+
+# A start that fails
+
+# Makes a socket with a client that waits in its queue; the test is its only user.
+WITH_CLIENT = """\
+(lambda server: (
+    globals().update(client=socket.create_connection(server.getsockname())),
+    os.set_inheritable(client.fileno(), True),
+    print(client.fileno(), server.getsockname()[1], flush=True),
+    server,
+)[-1])(tcp())"""
+
+
+def start_to_fail(program: str, *options: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [program, "-m", "calcd", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "reason"),
+    [
+        (("--max-line", "long"), 2, "--max-line: 'long'"),
+        (("--max-lin", "5"), 2, "unrecognized arguments"),
+        (("-c", "/none/calcd.conf"), 2, "/none/calcd.conf: No such file"),
+        (("--log-to", "/proc/nowhere"), 1, "cannot write the log"),
+    ],
+)
+def test_clients_of_a_start_that_fails_are_told(
+    hand_over: HandOver, options: tuple[str, ...], status: int, reason: str
+) -> None:
+    program = hand_over(WITH_CLIENT)
+    with start_to_fail(program, *options) as failing:
+        assert failing.stdout
+        port = int(failing.stdout.readline().split()[1])
+        for _ in range(2):  # it goes on after the first
+            with socket.create_connection(("127.0.0.1", port), TIMEOUT) as client:
+                assert request_all(client, b"PING\n") == (
+                    b"ERR BUSY the server cannot start: ask again later\n"
+                )
+        _, told = failing.communicate(timeout=TIMEOUT)
+    first, last = told.decode().splitlines()
+    assert reason in first
+    assert last == "calcd: 3 clients got ERR BUSY, as calcd cannot start"
+    assert failing.returncode == status
+
+
+def test_a_start_that_fails_ends_at_once_without_a_client_or_at_sigterm(
+    hand_over: HandOver,
+) -> None:
+    slow = "import calcd.daemon.refusal\ncalcd.daemon.refusal._STAY = 3600\n"
+    slow += "import sys, calcd.daemon.main\nsys.exit(calcd.daemon.main.main())"
+    with subprocess.Popen(
+        [hand_over("tcp()", "udp()"), "-c", slow, "--max-line", "long"],
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+    ) as failing:
+        _, told = failing.communicate(timeout=TIMEOUT)
+        assert (told.count(b"\n"), failing.returncode) == (1, 2), told
+    with subprocess.Popen(
+        [hand_over(WITH_CLIENT), "-c", slow, "--max-line", "long"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=clean_environment(),
+    ) as failing:
+        assert failing.stdout
+        port = int(failing.stdout.readline().split()[1])
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as client:
+            assert request_all(client, b"PING\n").startswith(b"ERR BUSY ")
+        failing.terminate()
+        _, told = failing.communicate(timeout=TIMEOUT)
+        assert b"2 clients got ERR BUSY" in told
+        assert failing.returncode == 2
+
+
 # States
 
 

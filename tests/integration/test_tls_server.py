@@ -474,9 +474,10 @@ def test_a_key_that_only_root_can_read_is_named_at_the_reload_and_the_old_one_st
     of_user.serve("-l", "tls://127.0.0.1:0", "--user", USER.pw_name, *files)
     port = int(of_user.log.split("listening on tls://127.0.0.1:")[1].split()[0])
     assert is_served(port, certificates, certificates.client)
-    assert of_user.act("reload") == (0, "", "")
-    wait_until(lambda: "reload: " in of_user.log, "what the reload says")
-    wait_until(lambda: "the settings stay as they were" in of_user.log, "the end of the reload")
+    status, _, said = of_user.act("reload")
+    assert status == 1
+    assert said.startswith("calcd: --tls-key: ")
+    assert "reload: the settings stay as they were" in of_user.log
     (told,) = [line for line in of_user.log.splitlines() if "error: reload: --tls" in line]
     assert all(words in told for words in ("--tls-key", str(key), "Permission denied")), told
     assert is_served(port, certificates, certificates.client)

@@ -21,13 +21,13 @@ _numbers = count()
 
 # Code for ``Background.command``: the daemon waits for a file before it opens its log.
 _WAITS_FOR_A_FILE = """
-import calcd.daemon.main, os, time
-real = calcd.daemon.main.open_log
+import calcd.daemon.reload, os, time
+real = calcd.daemon.reload.open_log
 def open_log(*arguments):
     while not os.path.exists({!r}):
         time.sleep(0.005)
     real(*arguments)
-calcd.daemon.main.open_log = open_log
+calcd.daemon.reload.open_log = open_log
 """
 
 
