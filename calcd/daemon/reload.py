@@ -32,8 +32,9 @@ def reload(
     """Read the settings and certificates again, and open the log again.
 
     ``listeners`` are all, also those of metrics; ``credentials`` are in force. If anything is
-    wrong, the old settings stay in force. Return whether the new ones are in force, and what is wrong with
-    them, or what of them needs a restart or has no effect; and the credentials in force then.
+    wrong, the old settings stay in force. Return whether the new ones are in force, and what is
+    wrong with them, or what of them needs a restart or has no effect; and the credentials that are
+    in force then.
     """
     old, background = server.settings, command_line.background
     try:

@@ -25,6 +25,7 @@ SERVICE = ROOT / "systemd" / "calcd.service"
 SOCKET = ROOT / "systemd" / "calcd.socket"
 METRICS_SOCKET = ROOT / "systemd" / "calcd-metrics.socket"
 TEMPLATES = [ROOT / "systemd" / name for name in ("calcd@.service", "calcd@.socket")]
+UDP, UDP_TEMPLATE = (ROOT / "systemd" / name for name in ("calcd-udp.socket", "calcd-udp@.socket"))
 
 TIMEOUT = 20  # seconds; for a machine that is busy: nothing here takes one
 
@@ -57,11 +58,13 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @needs("systemd-analyze")
 def test_verify_prints_nothing(tmp_path: Path) -> None:
     # verify rejects a program that is not installed, so check copies that run another one.
-    for unit in SERVICE, SOCKET, METRICS_SOCKET, *TEMPLATES:
+    for unit in SERVICE, SOCKET, UDP, METRICS_SOCKET, *TEMPLATES, UDP_TEMPLATE:
         text = re.sub(r"^(Exec\w+=)calcd\b", rf"\1{sys.executable}", unit.read_text(), flags=re.M)
         (tmp_path / unit.name).write_text(text)
-    names = [SERVICE.name, SOCKET.name, METRICS_SOCKET.name, "calcd@1.service", "calcd@1.socket"]
-    done = analyze("verify", *(tmp_path / name for name in names))
+    names = [SERVICE.name, SOCKET.name, UDP.name, METRICS_SOCKET.name]
+    names += ["calcd@1.service", "calcd@1.socket", "calcd-udp@1.socket"]
+    # Whether the manual pages are installed says nothing about the units.
+    done = analyze("verify", "--man=no", *(tmp_path / name for name in names))
     # The exit status is 0 for a misspelt directive too: check the output.
     assert (done.stdout, done.returncode) == ("", 0)
 
@@ -75,18 +78,35 @@ def test_exposure() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "start"), [(SERVICE, "\n# --- The sandbox ---\n"), (SOCKET, "\n[Socket]\n")]
+    ("unit", "start"),
+    [
+        (SERVICE, "\n# --- The sandbox ---\n"),
+        (SOCKET, "\n[Socket]\n"),
+        (UDP, "\n[Socket]\n"),
+        (UDP_TEMPLATE, "\n[Socket]\n"),
+    ],
 )
 def test_every_group_of_lines_is_explained(unit: Path, start: str) -> None:
     """Blank lines part the groups; each begins with the comment that says what it is for."""
     explained = unit.read_text().partition(start)[2].partition("\n[Install]")[0]
     groups = explained.strip().split("\n\n")
-    assert len(groups) > 5
+    assert len(groups) >= 5
     assert [group for group in groups if not group.startswith("#")] == []
 
 
 def test_instances_are_as_the_one() -> None:
     assert [unit.read_text() for unit in TEMPLATES] == [SERVICE.read_text(), SOCKET.read_text()]
+    # Nothing in a unit's name tells calcd-udp.socket which service it is for.
+    ours, theirs = (unit.read_text().partition("\n[Unit]\n")[2] for unit in (UDP, UDP_TEMPLATE))
+    assert theirs.replace("calcd@%i", "calcd") == ours != theirs
+
+
+def test_descriptions_name_the_instance_and_the_manual() -> None:
+    for unit in (SERVICE, SOCKET, *TEMPLATES):
+        assert "%N" in values(unit, "Description")[0]
+    assert "%i" in values(UDP_TEMPLATE, "Description")[0]
+    for unit in (SERVICE, SOCKET, *TEMPLATES, UDP, UDP_TEMPLATE):
+        assert "man:calcd(8)" in values(unit, "Documentation")[0].split()
 
 
 # The units and the daemon
@@ -105,6 +125,19 @@ def test_socket_holds_the_default_endpoint() -> None:
     assert endpoint == Endpoint(host="localhost", port=endpoint.port)
     addresses = [f"127.0.0.1:{endpoint.port}", f"[::1]:{endpoint.port}"]
     assert values(SOCKET, "ListenStream") == addresses
+    assert values(UDP, "ListenDatagram") == addresses
+
+
+def test_no_socket_of_udp_has_an_option_of_tcp() -> None:
+    for unit in UDP, UDP_TEMPLATE:
+        set_there = [line.partition("=")[0] for line in unit.read_text().splitlines()]
+        assert not {"ListenStream", "NoDelay", "KeepAlive", "Backlog"} & {*set_there}
+    assert values(SOCKET, "ListenDatagram") == []
+
+
+def test_the_command_of_the_reload_is_that_of_the_start() -> None:
+    (start,), (reload,) = values(SERVICE, "ExecStart"), values(SERVICE, "ExecReload")
+    assert reload == f"{start} -s reload"
 
 
 def test_a_stop_is_not_cut_short() -> None:

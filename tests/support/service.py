@@ -45,7 +45,8 @@ class Service:
         self._machine = machine
         machine.run(
             "systemctl stop 'calcd*.socket' 'calcd*.service';"
-            "cd /etc/systemd/system; rm -rf calcd*.d sockets.target.wants/calcd@*; cd -;"
+            "cd /etc/systemd/system; rm -rf calcd*.d calcd*.wants;"
+            "rm -f *.wants/calcd@* *.wants/calcd-udp* *.wants/calcd-metrics*; cd -;"
             f"install -m644 etc/calcd.conf {SETTINGS};"
             "systemctl daemon-reload; systemctl reset-failed; systemctl start calcd.socket"
         )
@@ -60,9 +61,17 @@ class Service:
 
     def set(self, line: str) -> None:
         """Put a line into the file of settings, and reload."""
+        self.write(line)
+        self._machine.run("systemctl reload calcd")
+
+    def write(self, line: str) -> None:
+        """Put a line into the file of settings."""
         with (self._machine.files / SETTINGS[1:]).open("a") as file:
             file.write(f"{line}\n")
-        self._machine.run("systemctl reload calcd")
+
+    def unwrite(self) -> None:
+        """Take the last line from the file of settings."""
+        self._machine.run(f"sed -i '$d' {SETTINGS}")
 
     @property
     def pid(self) -> int:

@@ -89,6 +89,65 @@ def test_each_has_its_own_watchdog_and_limits(
     assert result.cut <= CLIENTS
 
 
+def test_all_are_reloaded_by_one_command(
+    machine: SystemdContainer, service: Service, instances: Journal, report: Report
+) -> None:
+    assert instances
+    with machine.load(CLIENTS) as result:
+        wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
+        before = pids(machine)
+        service.write("precision = 40")
+        machine.run(commands("reload-all"))
+        service.write("max_line = long")
+        machine.run(commands("reload-all"), 1)
+    report(result)
+    assert pids(machine) == before
+    assert (result.refused, result.wrong, result.cut, result.lost) == (0, 0, 0, 0)
+    for unit in ONE, OTHER:
+        said = [text for _, text in instances.of(unit)]
+        assert sum(" precision=40 " in text for text in said) == 2
+        assert said.count("reload: the settings stay as they were") == 1
+
+
+def test_one_that_does_not_take_the_settings_fails_the_command(
+    machine: SystemdContainer, service: Service, instances: Journal
+) -> None:
+    assert instances
+    directory = machine.files / f"etc/systemd/system/{ONE}.d"
+    directory.mkdir()
+    (directory / "test.conf").write_text(
+        "[Service]\nExecStart=\nExecStart=/opt/calcd/bin/calcd -c /etc/calcd/one.conf\n"
+    )
+    file = machine.files / "etc/calcd/one.conf"
+    file.write_text("[calcd]\n")
+    machine.run(f"systemctl daemon-reload; systemctl start {ONE} {OTHER}")
+    service.write("precision = 5")
+    file.write_text("[calcd]\nprecision = none\n")
+    assert f"Job for {ONE} failed" in machine.run(commands("reload-all"), 1)
+    assert any(" precision=5 " in text for _, text in instances.of(OTHER))
+    file.write_text("[calcd]\nprecision = 6\n")
+    machine.run(commands("reload-all"))
+    assert any(" precision=6 " in text for _, text in instances.of(ONE))
+
+
+@pytest.mark.usefixtures("instances")
+def test_what_is_said_of_them(machine: SystemdContainer) -> None:
+    machine.run(f"systemctl start {ONE}; systemctl stop {OTHER}")
+    told = machine.run("/opt/calcd/bin/calcd -s status").splitlines()
+    assert "calcd: calcd.service: inactive (dead)" in told
+    assert any(
+        re.fullmatch(r"calcd: calcd@1\.service: active \(running\), pid \d+.*", line)
+        for line in told
+    )
+    assert "calcd: calcd@2.socket: active (listening)" in told
+    assert machine.show(ONE, "Description") == ["Exact decimal arithmetic over TCP (calcd@1)"]
+    told = machine.run("/opt/calcd/bin/calcd -s reload", 1).splitlines()
+    assert told[-1] == "calcd: systemd runs calcd: use systemctl reload calcd@1.service"
+    machine.run(f"systemctl stop {ONE}")
+    told = machine.run("/opt/calcd/bin/calcd -s status", 1).splitlines()
+    assert told[-1] == "calcd: not running: no process holds /run/calcd/calcd.pid"
+
+
 def test_without_systemd(start_daemon: Daemons, report: Report) -> None:
     def one_more(port: int) -> Daemon:
         return start_daemon("-l", f"tcp://127.0.0.1:{port}", "--reuse-port", "yes")

@@ -7,8 +7,9 @@ requests is a line in the summary of the test run.
 import re
 import time
 
+import pytest
 from helpers import wait_until
-from service import ERROR, INFO, UNIT, Report, Service
+from service import ERROR, INFO, UNIT, WARNING, Report, Service
 from systemd_container import SETTINGS, SystemdContainer, commands
 
 CLIENTS = 4
@@ -74,16 +75,53 @@ def test_a_reload(machine: SystemdContainer, service: Service, report: Report) -
     before, third = service.pid, "0." + 40 * "3"
     with machine.load(CLIENTS) as result:
         service.set("precision = 40")
-        wait_until(lambda: machine.ask("DIV 1 3") == third, "the new settings")
-        service.set("max_line = long")
-        service.wait_for("^reload: the settings stay as they were$")
         assert machine.ask("DIV 1 3") == third
+        service.write("max_line = long")
+        machine.run("systemctl reload calcd", 1)
+        assert machine.ask("DIV 1 3") == third
+        service.unwrite()
+        service.unwrite()
+        service.set("precision = 41")
+        assert machine.ask("DIV 1 3") == third + "3"
     report(result)
     assert service.pid == before
     assert result.answered
     assert (result.refused, result.wrong, result.cut, result.lost) == (0, 0, 0, 0)
-    wrong = rf"^reload: {SETTINGS}:\d+: max_line: 'long'"
-    assert service.said(wrong) == [ERROR]
+    wrong = rf"{SETTINGS}:\d+: max_line: 'long'"
+    # The daemon says it, and so does the command, for systemctl status.
+    assert service.said(f"^reload: {wrong}") == service.said(f"^{wrong}") == [ERROR]
+    assert service.said("^reload: the settings stay as they were$") == [ERROR]
+
+
+def test_a_reload_knows_the_options_of_the_service(
+    machine: SystemdContainer, service: Service
+) -> None:
+    """The daemon itself reads the settings: the command of the reload has none of its options."""
+    service.change("ExecStart=", "ExecStart=/opt/calcd/bin/calcd -c /etc/calcd/other.conf")
+    other = machine.files / "etc/calcd/other.conf"
+    other.write_text("[calcd]\nprecision = 3\n")
+    assert machine.ask("DIV 1 3") == "0.333"
+    other.write_text("[calcd]\nprecision = 4\nlisten = tcp://localhost:1\n")
+    service.write("max_line = long")  # in a file that this service does not read
+    machine.run("systemctl reload calcd")
+    assert machine.ask("DIV 1 3") == "0.3333"
+    # No restart is asked for what a restart does not change.
+    told = " /etc/calcd/other.conf:3: listen: has no effect: "
+    assert service.said(f"^reload:{told}") == service.said(f"^warning:{told}") == [WARNING]
+    assert not service.said("a restart is needed")
+    other.write_text("[calcd]\nprecision = none\n")
+    machine.run("systemctl reload calcd", 1)
+    assert machine.ask("DIV 1 3") == "0.3333"
+    service.unwrite()
+    told = machine.run("/opt/calcd/bin/calcd -t")
+    assert "no effect" not in told
+    told = machine.run("/opt/calcd/bin/calcd -t -c /etc/calcd/other.conf", 2)
+    assert "calcd: /etc/calcd/other.conf:2: precision: 'none'" in told
+    other.write_text("[calcd]\nlisten = tcp://localhost:1\n")
+    told = machine.run("/opt/calcd/bin/calcd -t -c /etc/calcd/other.conf")
+    assert "listen: has no effect: " in told
+    assert "change them in calcd.socket" in told
+    assert "calcd.service has options that this test does not see: -c /etc/calcd/other.conf" in told
 
 
 def test_new_limits_hold_at_once_and_cut_nobody(
@@ -158,9 +196,9 @@ def test_a_stop_answers_what_has_arrived(machine: SystemdContainer, service: Ser
 
 
 def test_a_crash_loop(machine: SystemdContainer, service: Service, report: Report) -> None:
-    """It ends, says why, and its clients are refused until it is mended."""
+    """It ends, and its clients are refused until it is mended."""
     machine.ask("PING")
-    service.change("RestartSec=0", "ExecStart=", "ExecStart=calcd --log-to /proc/nowhere")
+    service.change("RestartSec=0", "ExecStart=", "ExecStart=/bin/false")
     with machine.load(CLIENTS) as result:
         machine.run("systemctl kill --kill-whom=main --signal=KILL calcd")
         wait_until(lambda: service.show("ActiveState") == "failed", "the start limit")
@@ -173,8 +211,52 @@ def test_a_crash_loop(machine: SystemdContainer, service: Service, report: Repor
     report(result)
     assert result.refused
     assert (result.wrong, result.lost) == (0, 0)
-    assert set(service.said(": cannot write the log /proc/nowhere: ")) == {ERROR}
     assert "calcd.service: Start request repeated too quickly." in service.journal.about(UNIT)
+
+
+def test_a_restart_with_wrong_settings(
+    machine: SystemdContainer, service: Service, report: Report
+) -> None:
+    """Its clients are told BUSY, for longer than the start limit takes; the mended file is read."""
+    machine.ask("PING")
+    began = time.monotonic()
+    with machine.load(CLIENTS) as result:
+        service.write("max_line = long")
+        machine.run("systemctl restart calcd", 1)
+        assert machine.ask("PING").startswith("ERR BUSY the server cannot start: ask again later")
+        state = 'Status: "cannot start: clients get ERR BUSY"'
+        wait_until(lambda: state in machine.run("systemctl status calcd", None), "the status")
+        # Without a pause, StartLimitBurst=15 would be reached within some seconds.
+        wait_until(lambda: time.monotonic() > began + 12, "twelve seconds to pass")
+        service.unwrite()
+        wait_until(lambda: machine.ask("PING") == "PONG", "the next start")
+    report(result)
+    assert machine.show("calcd.socket", "ActiveState", "Result") == ["active", "success"]
+    assert result.refused
+    assert (result.wrong, result.reset, result.lost) == (0, 0, 0)
+    starts = [text for text in service.journal.about(UNIT) if text.startswith("Starting ")]
+    assert 4 <= len(starts) <= 10
+    assert set(service.said(rf"^{SETTINGS}:\d+: max_line: 'long'")) == {ERROR}
+    assert set(service.said(r"^\d+ clients got ERR BUSY, as calcd cannot start$")) == {ERROR}
+
+
+@pytest.mark.parametrize("option", ["--tls-certificate=/etc/calcd/none.pem", "--max-lin=5"])
+def test_a_wrong_certificate_or_option_is_told_to_clients(
+    machine: SystemdContainer, service: Service, option: str
+) -> None:
+    service.change("ExecStart=", f"ExecStart=/opt/calcd/bin/calcd {option}")
+    ask, told = "/opt/calcd/bin/calcc -w 20 -e PING 2>&1", "ERR BUSY the server cannot start"
+    if "tls" in option:
+        directory = machine.files / "etc/systemd/system/calcd.socket.d"
+        directory.mkdir()
+        (directory / "test.conf").write_text("[Socket]\nFileDescriptorName=tls\n")
+        machine.run("systemctl daemon-reload; systemctl restart calcd.socket")
+        ask, told = "openssl s_client -connect 127.0.0.1:12000 2>&1", "alert internal error"
+    for _ in range(3):
+        assert told in machine.run(ask, None)
+    wait_until(lambda: service.show("ActiveState") == "failed", "the end")
+    assert machine.show(UNIT, "ExecMainStatus", "NRestarts") == ["2", "0"]
+    assert machine.show("calcd.socket", "ActiveState") == ["active"]
 
 
 def test_wrong_settings_are_told_once(machine: SystemdContainer, service: Service) -> None:
@@ -186,6 +268,45 @@ def test_wrong_settings_are_told_once(machine: SystemdContainer, service: Servic
     machine.run(f"sed -i '$d' {SETTINGS}")
     machine.run(commands("mended"))
     assert machine.ask("SOMA 2 2") == "4"
+
+
+def test_udp_has_a_socket_unit_of_its_own(
+    machine: SystemdContainer, service: Service, report: Report
+) -> None:
+    ask = "/opt/calcd/bin/calcc -w 20 -e 'SOMA 2 2' udp://localhost:12000"
+    with machine.load(CLIENTS) as result:
+        machine.run(commands("udp"))
+        assert machine.run(ask) == "4\n"
+        machine.run("systemctl restart calcd.service")
+        assert machine.run(ask) == "4\n"
+    report(result)
+    assert (result.refused, result.wrong, result.reset, result.lost) == (0, 0, 0, 0)
+    assert service.said("^listening on udp://127.0.0.1:12000, from systemd") == [INFO] * 2
+    assert "TCP_NODELAY" not in machine.run("journalctl -b --no-pager")
+    # A datagram starts the service, and so does a client.
+    machine.run("systemctl stop calcd.service")
+    assert machine.run(ask) == "4\n"
+    # Where it cannot start, datagrams have no reply, and do not close the port.
+    service.write("max_line = long")
+    machine.run("systemctl restart calcd.service", None)
+    machine.run(f"for try in 1 2 3 4 5; do {ask.replace('20', '0.2')} && exit 1; done; true")
+    units = ("calcd.socket", "calcd-udp.socket")
+    assert [machine.show(unit, "ActiveState") for unit in units] == [["active"]] * 2
+    service.unwrite()
+    wait_until(lambda: machine.run(ask, None) == "4\n", "the next start")
+
+
+def test_signals_to_all_of_its_processes(machine: SystemdContainer, service: Service) -> None:
+    """``systemctl kill`` signals the workers, too."""
+    line = "= " + "+".join(40 * ["exp(0.1234)+ln(3)"])  # for a worker
+    machine.ask(line)
+    before, workers = service.pid, f"cat /proc/{service.pid}/task/*/children"
+    worker = machine.run(workers)
+    assert worker.strip()
+    machine.run("systemctl kill --signal=USR1 calcd; systemctl kill --signal=USR2 calcd")
+    service.wait_for("^SIGUSR1: the log is open again$")
+    service.wait_for("^SIGUSR2: settings in force: .* log_level=info ")
+    assert (service.pid, machine.run(workers)) == (before, worker)
 
 
 def test_an_uninstallation(machine: SystemdContainer, service: Service) -> None:
