@@ -166,10 +166,10 @@ def test_tls_passes_through_haproxy(
     files = ("--tls-certificate", str(pair.cert), "--tls-key", str(pair.key))
     daemon = start_daemon("-l", "tls://127.0.0.1:0", *files, *FROM_PROXY)
     trusted = ssl.create_default_context(cafile=certificates.authority.cert)
-    # Its checks are plain lines behind a header, and not TLS.
-    server = f"{PROXY}:{daemon.port_of('tls')} {sender}"
+    checks = "check inter 100 check-ssl verify none"  # clients speak TLS, so checks must too
+    server = f"{PROXY}:{daemon.port_of('tls')} {sender} {checks}"
     with (
-        running(tmp_path, server, checks=False) as haproxy,
+        running(tmp_path, server) as haproxy,
         trusted.wrap_socket(haproxy.connect(), server_hostname="localhost") as client,
     ):
         client.sendall(b"SOMA 2 2\nQUIT\n")
