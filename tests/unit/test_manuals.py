@@ -40,7 +40,7 @@ def test_calcd_has_each_option() -> None:
     named = {name for names in daemon_options() for name in names}
     assert flags(heads) == named - settings | {"--listen"}
     listed = DAEMON.section("DESCRIPTION").partition("It overrides the file:\n")[2]
-    assert settings <= flags(listed.partition(".Pp\n")[0])
+    assert flags(listed.partition(".Pp\n")[0]) == settings
 
 
 def test_an_option_is_told_with_both_of_its_names() -> None:
@@ -69,7 +69,7 @@ def test_the_synopsis_of_calcc_is_its_usage() -> None:
 def test_calcd_has_each_action() -> None:
     (item,) = [item for item in DAEMON.items("Fl") if "--signal" in flags(item.head)]
     told = [each.head.removeprefix("Cm ") for each in DAEMON.items("Cm", item.text)]
-    assert set(ACTIONS) <= set(told)
+    assert told == list(ACTIONS)
     assert f"Fl s Cm {' | '.join(told)}\n" in DAEMON.section("SYNOPSIS")
 
 
@@ -78,7 +78,7 @@ def test_calcd_has_each_signal() -> None:
     told = {name for row in rows for name in row.split(", ")}
     items = DAEMON.items("Dv", DAEMON.section("Signals"))
     assert {"SIGTERM", "SIGHUP"} <= told
-    assert told <= {name for item in items for name in re.findall(r"SIG\w+", item.head)}
+    assert {name for item in items for name in re.findall(r"SIG\w+", item.head)} == told
 
 
 @pytest.mark.parametrize("row", SETTINGS, ids=lambda row: row.name)
@@ -90,8 +90,9 @@ def test_a_setting_is_told_with_its_default(row: Field[Any]) -> None:
     assert ("\nA change needs a restart.\n" in item.text) == row.metadata["restart"]
 
 
-def test_no_setting_is_told_twice() -> None:
-    assert len(BY_NAME) == len(SETTINGS_PAGE.items("Cm"))
+def test_each_setting_is_told_once() -> None:
+    told = [item.head.split()[1] for item in SETTINGS_PAGE.items("Cm")]
+    assert sorted(told) == sorted(row.name for row in SETTINGS)
 
 
 @pytest.mark.parametrize(("name", "words"), choices().items())
@@ -143,6 +144,14 @@ def test_the_variables_are_those_that_the_code_reads(page: Page, packages: list[
 def test_the_files_are_those_of_the_code() -> None:
     files = [item.head for item in DAEMON.items("Pa", DAEMON.section("FILES"))]
     assert {f"Pa {DEFAULT_FILE}", f"Pa {BACKGROUND_PIDFILE}"} <= set(files)
+
+
+def test_the_units_are_those_that_there_are() -> None:
+    sources = "".join(path.read_text() for path in PAGES)
+    named = re.findall(r"^\.Pa (calcd[\w@-]*\.(?:service|socket|target))$", sources, re.MULTILINE)
+    assert {path.name for path in (ROOT / "systemd").glob("calcd[.@]*")} <= set(named)
+    for name in named:
+        assert (ROOT / "systemd" / name).exists(), name
 
 
 def test_the_endpoints_are_those_of_the_protocol() -> None:
