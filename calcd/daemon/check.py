@@ -31,7 +31,8 @@ def check(command_line: CommandLine) -> int:
     except SettingsError as error:
         print_errors(error)
         return WRONG
-    for warning in configuration_warnings(settings, command_line, loaded_units()):
+    warnings = configuration_warnings(settings, command_line, loaded_units())
+    for warning in (*warnings, *_certificate_warnings(settings)):
         print_warning(warning)
     print("calcd: the settings are right")
     return RIGHT
@@ -63,16 +64,20 @@ def configuration_warnings(
     # Whether a socket unit is for TLS, this test does not see.
     tls = True if sockets else None
     warnings = without_effect(settings, command_line.background, holders, metrics_holders, tls)
-    if settings.tls_certificate:
-        from calcd.net.credentials import load_credentials  # ssl is slow to import
-
-        warnings += load_credentials(settings).warnings()
     warnings += [
         f"{service.name} has options that this test does not see: {' '.join(service.arguments)}"
         for service in services
         if service.arguments and not command_line.options
     ]
     return warnings
+
+
+def _certificate_warnings(settings: Settings) -> list[str]:
+    if not settings.tls_certificate:
+        return []
+    from calcd.net.credentials import load_credentials  # ssl is slow to import
+
+    return load_credentials(settings).warnings()
 
 
 def _services_of(file: str | None, units: Iterable[Unit]) -> list[Unit]:

@@ -116,8 +116,8 @@ class Stats:
             if connection.tls and not connection.is_established and connection.received:
                 self._failed_handshakes += 1
 
-    def refuse(self, reason: str, code: str | None = None) -> None:
-        """Count a client that got an error in place of being served.
+    def refuse(self, reason: str, code: str = "") -> None:
+        """Count a client that got an error in place of being served, for one of ``REFUSALS``.
 
         ``code`` is that of the error, unless the connection's session counts it.
         """
