@@ -61,6 +61,7 @@ class DatagramSession:
             )
         self._context = interpreter.context
         self._session = Session(interpreter, max_line)
+        self.counters = interpreter.counters
         self.budget = arithmetic.budget
         self._size = len(data)
         self._input = [] if is_answer(data) else [b"", data]  # reads, the next one last
@@ -77,11 +78,6 @@ class DatagramSession:
     def job(self) -> Job | None:
         """An expensive line, if that is next."""
         return self._session.job
-
-    @property
-    def requests(self) -> int:
-        """How many requests have been replied to."""
-        return self._session.counters.requests
 
     def complete(self, outcome: Outcome) -> None:
         """Take the outcome of the job, and process more; raise ``BudgetExceeded`` as ``resume``."""

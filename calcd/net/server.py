@@ -281,7 +281,7 @@ class Server(socketserver.ThreadingTCPServer):
         """Serve a client in a thread from now on, or have its job done, or close its connection."""
         sock = connection.sock
         if wait is None:
-            self.shutdown_request(sock)
+            self._close(connection)
             return
         if connection.job and wait is _JOB:
             self._submit(connection, connection.job)
@@ -430,18 +430,23 @@ class Server(socketserver.ThreadingTCPServer):
         self.shutdown_request(request)
 
     def shutdown_request(self, request: Any) -> None:
+        """Close without a reset what was accepted, whether it was served or refused."""
+        if connection := self.registry.get(request):
+            self._close(connection)
+        else:
+            self._lingering.close(request)
+
+    def _close(self, connection: Connection) -> None:
         """Log a connection's end, release its slot, and close it without a reset."""
-        connection = self.registry.get(request)
-        if connection is not None:
-            try:
-                connection.log_end()
-            except Exception:
-                self.handle_error(request, connection.address)
-            self.stats.end(connection)
-            # Before the close: a client that sees its connection end may come again at once.
-            self.limiter.release(connection.host, self.settings)
-        self._lingering.close(request, connection is not None and connection.closed_by_client)
-        self.registry.remove(request)  # the last thing: a drain waits for it
+        try:
+            connection.log_end()
+        except Exception:
+            self.handle_error(connection.sock, connection.address)
+        self.stats.end(connection)
+        # Before the close: a client that sees its connection end may come again at once.
+        self.limiter.release(connection.host, self.settings)
+        self._lingering.close(connection.sock, connection.closed_by_client)
+        self.registry.remove(connection.sock)  # the last thing: a drain waits for it
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log a bug that ended a connection; called where it is caught."""

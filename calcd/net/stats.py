@@ -44,22 +44,26 @@ Series = Mapping[str, int | float]
 Counted = Mapping[str, Series | Histogram]  # by name
 
 
-@dataclass
-class _Traffic:
+@dataclass(slots=True)
+class Traffic:
     """What has come in and gone out; of TLS the encrypted bytes."""
 
+    datagrams: int = 0
     requests: int = 0
     received: int = 0
     sent: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
-    def include(self, other: "_Traffic") -> None:
+    def include(self, other: "Traffic") -> None:
+        """Add another one."""
+        self.datagrams += other.datagrams
         self.requests += other.requests
         self.received += other.received
         self.sent += other.sent
         self.errors.update(other.errors.copy())  # a copy, as its thread may add to it
 
     def add(self, connection: Connection) -> None:
+        """Add what a connection has counted."""
         counters = connection.counters
         self.requests += counters.requests
         self.received += connection.received
@@ -71,31 +75,30 @@ class _Traffic:
         """Add an answer over UDP to so many requests."""
         self.requests += requests
         self.sent += len(answer)
-        if _R in answer and b"ERR " in answer:  # to look for the one byte takes a tenth of the time
+        if _R in answer and b"ERR " in answer:  # to look for a byte takes a tenth of the time
             lines = answer.decode("latin-1").split("\n")
             self.errors.update(code_of(line) for line in lines if line.startswith("ERR "))
 
 
 class Stats:
-    """Counts for a server. Methods may be called from any thread, but for those of the loop.
+    """Counts for a server. Methods may be called from any thread.
 
-    What others have counted, such as the daemon, is added by ``include``.
+    ``in_loop`` is for the datagrams of the serving loop, which alone adds to it. What others have
+    counted, such as the daemon, is added by ``include``.
     """
 
     def __init__(self, connections: Callable[[], Iterable[Connection]]) -> None:
         """Make the counters. ``connections`` returns those that are open, and maybe ended ones."""
         self._connections = connections
-        self._lock = threading.Lock()  # for all of the following, unless they are the loop's
-        self._traffic = _Traffic()  # of datagrams, and of connections that have ended
+        self.in_loop = Traffic()
+        self._lock = threading.Lock()  # for the following
+        self._traffic = Traffic()  # of datagrams, and of connections that have ended
         self._ended: Counter[tuple[str, str]] = Counter()  # connections by transport and reason
         self._refused: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._failed_handshakes = 0
         self._lags = [0] * (len(LAG_BOUNDS) + 1)
         self._lag_total = 0.0
-        # The serving loop's own:
-        self._datagrams = 0
-        self._loop_traffic = _Traffic()
         self._sources: list[Callable[[], Counted]] = []
         self._reading = threading.Lock()  # for the next two
         self._last: Counted = {}
@@ -128,19 +131,10 @@ class Stats:
 
     # Datagrams
 
-    def receive_datagram(self, size: int) -> None:
-        """Count a datagram, of so many bytes; to be called by the serving loop alone."""
-        self._datagrams += 1
-        self._loop_traffic.received += size
-
-    def answer_datagram(self, requests: int, answer: bytes) -> None:
-        """Count the requests of a datagram and the errors in its answer."""
+    def add_answer(self, requests: int, answer: bytes) -> None:
+        """Count the answer of a thread to a datagram of so many requests."""
         with self._lock:
             self._traffic.add_answer(requests, answer)
-
-    def answer_in_loop(self, requests: int, answer: bytes) -> None:
-        """Do the same without the lock, for the serving loop alone."""
-        self._loop_traffic.add_answer(requests, answer)
 
     def drop_datagram(self, reason: str) -> None:
         """Count a datagram that gets no answer, for one of the reasons in ``DROPS``."""
@@ -177,7 +171,7 @@ class Stats:
         """Return how many requests were replied to until now."""
         with self._lock:
             open_now = self._open()
-            ended = self._traffic.requests + self._loop_traffic.requests
+            ended = self._traffic.requests + self.in_loop.requests
         return ended + sum(each.counters.requests for each in open_now)
 
     def fields(self) -> Iterator[tuple[str, int | float]]:
@@ -202,8 +196,8 @@ class Stats:
         with self._lock:
             # At one moment: a connection is either in the totals, or among the open ones.
             open_now = self._open()
-            traffic, ended = _Traffic(), self._ended.copy()
-            for part in self._traffic, self._loop_traffic:
+            traffic, ended = Traffic(), self._ended.copy()
+            for part in self._traffic, self.in_loop:
                 traffic.include(part)
             refused, dropped = self._refused.copy(), self._dropped.copy()
             failed_handshakes = self._failed_handshakes
@@ -223,7 +217,7 @@ class Stats:
         yield "errors", _from_0(CODES, traffic.errors)
         yield "received_bytes", {"": traffic.received}
         yield "sent_bytes", {"": traffic.sent}
-        yield "datagrams", {"": self._datagrams}
+        yield "datagrams", {"": traffic.datagrams}
         yield "datagrams_dropped", _from_0(DROPS, dropped)
         yield "tls_handshakes_failed", {"": failed_handshakes}
         yield "loop_lag_seconds", lag

@@ -20,7 +20,7 @@ from calcd.net.deadline import Deadline
 from calcd.net.listeners import Listener
 from calcd.net.semaphore import FairSemaphore
 from calcd.net.sockopt import PKTINFO_SPACE, Ancillary, reply_pktinfo
-from calcd.net.stats import Stats
+from calcd.net.stats import Stats, Traffic
 from calcd.net.workers import Submit
 
 log = logging.getLogger(__name__)
@@ -72,13 +72,15 @@ class Datagrams:
     def serve(self, listener: Listener, settings: Settings) -> bool:
         """Answer what has arrived, for 0.2 ms; return whether there was anything."""
         until, sock, came = monotonic() + _SLICE, listener.socket, False
+        traffic = self._stats.in_loop
         while monotonic() < until:
             try:
                 size, ancillary, _, sender = sock.recvmsg_into((self._buffer,), PKTINFO_SPACE)
             except OSError:  # there is nothing more
                 break
             came = True
-            self._stats.receive_datagram(size)
+            traffic.datagrams += 1
+            traffic.received += size
             data = self._buffer[:size].tobytes()
             send = partial(_send, sock, ancillary, sender)
             self._try(sender, partial(self._answer, data, sender, settings, send))
@@ -114,7 +116,7 @@ class Datagrams:
     def _go_on(self, session: DatagramSession, sender: Any, send: Callable[[bytes], None]) -> None:
         """Go on with a datagram in the serving loop."""
         if not session.pending:
-            self._reply(session, send, self._stats.answer_in_loop)
+            self._reply(session, send, self._stats.in_loop)
         elif session.job:
             self._finish(session, sender, send)
         else:
@@ -126,7 +128,7 @@ class Datagrams:
             with self._turns:
                 session.resume(TURN_LIMIT)
         if not session.job:
-            self._reply(session, send, self._stats.answer_datagram)
+            self._reply(session, send, self._stats)
             return
         self._take("expensive")
 
@@ -147,10 +149,10 @@ class Datagrams:
         self,
         session: DatagramSession,
         send: Callable[[bytes], None],
-        count: Callable[[int, bytes], None],
+        counted_by: Stats | Traffic,
     ) -> None:
         if answer := session.answer:
-            count(session.requests, answer)
+            counted_by.add_answer(session.counters.requests, answer)
             send(answer)
 
     def _hand_over(self, sender: Any, job: Callable[[], None]) -> None:

@@ -93,7 +93,7 @@ def test_no_server_answers_what_another_has_counted() -> None:
     session.resume()
     told = "requests=3 errors=1 errors.SYNTAX=1 loop_lag_seconds_sum=0.125"
     assert session.answer == f"version={calcd.__version__} {told}\n".encode()
-    assert session.requests == 1
+    assert session.counters.requests == 1
     assert reply_to(session.answer) == b""
     # Alone it would be an error over TCP: nobody who asks for something loses an answer.
     assert reply_to(b"PING\n" + session.answer).startswith(b"PONG\nERR SYNTAX ")

@@ -123,11 +123,13 @@ def test_no_counter_falls_while_connections_come_and_go(connect: Open) -> None:
     assert [found[name] for name in names] == [10, 200, 190, 400, 200]
 
 
-@pytest.mark.parametrize("way", ["answer_datagram", "answer_in_loop"])
-def test_errors_of_an_answer_are_counted_by_code(way: str) -> None:
+@pytest.mark.parametrize("in_loop", [True, False])
+def test_errors_of_an_answer_are_counted_by_code(in_loop: bool) -> None:
     stats = Stats(list)
-    stats.receive_datagram(40)
-    getattr(stats, way)(5, b"4\nERR SYNTAX x\r\nERR NOT-OVER-UDP y\nERR SYNTAX z\n1\n")
+    stats.in_loop.datagrams, stats.in_loop.received = 1, 40
+    (stats.in_loop if in_loop else stats).add_answer(
+        5, b"4\nERR SYNTAX x\r\nERR NOT-OVER-UDP y\nERR SYNTAX z\n1\n"
+    )
     found = numbers(stats)
     assert (found["requests"], found["errors"], found["errors.SYNTAX"]) == (5, 3, 2)
     assert (found["datagrams"], found["received_bytes"], found["sent_bytes"]) == (1, 40, 50)
