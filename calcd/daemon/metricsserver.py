@@ -1,10 +1,12 @@
 """Serves metrics over HTTP: few threads, short deadlines, and at a pace that costs little.
 
-Whoever can connect here is not trusted more than calcd's clients are: hostile ones may keep others
-from the metrics, but not calcd from its work.
+Clients of this port are not trusted more than calcd's own. Hostile ones can keep others from the
+metrics, but not calcd from its work.
 """
 
 import logging
+import os
+import select
 import socket
 import threading
 from collections.abc import Iterable, Sequence
@@ -45,9 +47,7 @@ class MetricsServer:
         library = make_wsgi_app(registry_of(stats.read), disable_compression=True)
         self._servers = [_HttpServer(listener, _application(library)) for listener in listeners]
         self._threads = [
-            threading.Thread(
-                target=server.serve_forever, args=(_CHECK,), name="metrics", daemon=True
-            )
+            threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
             for server in self._servers
         ]
         for thread in self._threads:
@@ -58,7 +58,7 @@ class MetricsServer:
         for server, thread in zip(self._servers, self._threads, strict=True):
             server.shutdown()
             thread.join()
-            server.cut(inf)
+            server.server_close()
 
 
 def _application(library: "WSGIApplication") -> "WSGIApplication":
@@ -120,11 +120,28 @@ class _HttpServer(ThreadingMixIn, WSGIServer):
         self._lock = threading.Lock()
         self._deadlines: dict[socket.socket, float] = {}
         self._closing = False
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
+
+    def serve_forever(self, poll_interval: float = _CHECK) -> None:
+        """Serve until ``shutdown``. socketserver's own wakes up though there are no clients."""
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        poll.register(self._wake_fd, select.POLLIN)
+        while not self._closing:
+            ready = poll.poll(poll_interval * 1000 if self._deadlines else None)
+            if self.fileno() in dict(ready):
+                self.handle_request()
+            self.cut(monotonic())
 
     def shutdown(self) -> None:
-        """End ``serve_forever``, and wait for that."""
+        """End ``serve_forever`` soon."""
         self._closing = True
-        super().shutdown()
+        os.eventfd_write(self._wake_fd, 1)
+
+    def server_close(self) -> None:
+        """Cut the clients; the listener stays open."""
+        self.cut(inf)
+        os.close(self._wake_fd)
 
     def cut(self, now: float) -> None:
         """Cut the clients whose deadline is over: a timeout for each read is no bound for all."""
@@ -135,9 +152,6 @@ class _HttpServer(ThreadingMixIn, WSGIServer):
                         request.shutdown(socket.SHUT_RDWR)
 
     # What socketserver calls
-
-    def service_actions(self) -> None:
-        self.cut(monotonic())
 
     def get_request(self) -> tuple[socket.socket, Any]:
         try:
