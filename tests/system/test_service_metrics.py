@@ -9,9 +9,9 @@ from systemd_container import SystemdContainer, commands
 SOCKET = "calcd-metrics.socket"
 
 
-def scrape(machine: SystemdContainer) -> dict[str, float]:
+def scrape(machine: SystemdContainer, port: int = 9112) -> dict[str, float]:
     """Return the samples without a label."""
-    text = machine.run("curl -sS --fail --max-time 20 http://localhost:9112/metrics")
+    text = machine.run(f"curl -sS --fail --max-time 20 http://localhost:{port}/metrics")
     return {
         name: float(number) for name, number in re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE)
     }
@@ -51,6 +51,36 @@ def test_they_are_scraped_in_the_sandbox(
         machine.run(
             f"systemctl disable --now {SOCKET}; rm -f /etc/systemd/system/{SOCKET};"
             "systemctl daemon-reload",
+            None,
+        )
+
+
+def test_each_instance_has_its_own(machine: SystemdContainer, service: Service) -> None:
+    assert service
+    try:
+        machine.run("/opt/calcd/bin/pip install -q '.[metrics]'", network=True)
+        machine.run(commands("instances"))
+        for number in (1, 2):
+            changes = f"s/calcd\\.service/calcd@{number}.service/; s/9112/{9200 + number}/"
+            unit = f"calcd-metrics@{number}.socket"
+            machine.run(
+                f"sed '{changes}' systemd/{SOCKET} >/etc/systemd/system/{unit};"
+                f"systemctl daemon-reload; systemctl enable {unit};"
+                f"systemctl restart calcd@{number}.service"
+            )
+        found = [scrape(machine, 9200 + number) for number in (1, 2)]
+        assert [each["calcd_requests_total"] for each in found] == [0, 0]
+        machine.ask("SOMA 2 2")
+        wait_until(
+            lambda: (
+                sum(scrape(machine, port)["calcd_requests_total"] for port in (9201, 9202)) == 1
+            ),
+            "the request, at one of them",
+        )
+    finally:
+        machine.run(
+            "systemctl disable --now calcd-metrics@1.socket calcd-metrics@2.socket;"
+            "rm -f /etc/systemd/system/calcd-metrics@*; systemctl daemon-reload",
             None,
         )
 
