@@ -255,8 +255,9 @@ class Daemon:
             target=self._loop, args=(server, poll), name="serving", daemon=True
         ).start()
         for listener in self._all_listeners:
+            purpose = " for metrics" if listener.endpoint.http else ""
             origin = ", from systemd in place of the setting" if listener.inherited else ""
-            log.info("listening on %s%s", listener.endpoint, origin)
+            log.info("listening on %s%s%s", listener.endpoint, purpose, origin)
         flush_log()  # scripts look for these lines once the daemon is ready
         notifier.send("READY=1")
         if self._startup_pipe:
