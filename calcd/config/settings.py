@@ -17,7 +17,7 @@ from calcd.core.messages import LANGUAGES
 SECTION = "calcd"
 DEFAULT_FILE = "/etc/calcd/calcd.conf"
 BACKGROUND_PIDFILE = "/run/calcd/calcd.pid"
-METRICS_PACKAGE = "prometheus_client"
+_METRICS_PACKAGE = "prometheus_client"
 
 _NEEDS = (  # settings that mean nothing without another one
     ("tls_key", "tls_certificate"),
@@ -197,7 +197,7 @@ def read_settings(
         reason = "'stderr': expected syslog or a path: with -d there is no stderr"
         errors.append(ConfigError(reason, setting="log_to"))
     sources = {row.name: row.source for row in rows}
-    if errors := errors or [*_incomplete(values), *_without_package(values)]:
+    if errors := errors or _incomplete(values):
         for each in errors:
             each.locate(sources)
         raise SettingsError(errors)
@@ -220,43 +220,35 @@ def read_rows(path: str | None, options: Mapping[str, str]) -> tuple[list[Row], 
 
 
 def _incomplete(values: Mapping[str, Any]) -> list[ConfigError]:
-    """Return an error for each value that needs another setting, if that is not set."""
+    """Return an error for each value that needs another setting or a package that is missing."""
     texts = [
         ("listen", str(endpoint), "tls_certificate")
         for endpoint in values.get("listen", ())
         if endpoint.tls
     ]
     texts += [(name, values.get(name, ""), needed) for name, needed in _NEEDS]
-    return [
+    errors = [
         ConfigError(
             f"{printable(text)}: expected {needed} to be set too, to a file's path", setting=name
         )
         for name, text, needed in texts
         if text and not values.get(needed)
     ]
+    package = missing_package() if values.get("metrics") else None
+    return [*errors, package] if package else errors
 
 
-def _without_package(values: Mapping[str, Any]) -> list[ConfigError]:
-    """Return an error if the values need a package that is not installed."""
-    if not values.get("metrics") or is_installed(METRICS_PACKAGE):
-        return []
-    return [missing_package()]
+def missing_package() -> ConfigError | None:
+    """Return an error if the package that metrics need is not installed; it is not imported."""
+    from importlib.util import find_spec  # most daemons serve no metrics
 
-
-def missing_package() -> ConfigError:
-    """Return the error of metrics without the package that they need."""
+    if find_spec(_METRICS_PACKAGE):
+        return None
     return ConfigError(
-        f"metrics need the Python package {METRICS_PACKAGE}, which is not installed",
+        f"metrics need the Python package {_METRICS_PACKAGE}, which is not installed",
         "pip install '.[metrics]' installs it, or leave metrics empty",
         setting="metrics",
     )
-
-
-def is_installed(package: str) -> bool:
-    """Return whether a package can be imported; it is not imported."""
-    from importlib.util import find_spec  # most daemons need none
-
-    return find_spec(package) is not None
 
 
 def need_restart(old: Settings, new: Settings) -> list[str]:

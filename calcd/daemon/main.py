@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING
 
 import calcd
 from calcd.config.errors import ConfigError, SettingsError, wrong_settings
-from calcd.config.settings import (
-    METRICS_PACKAGE,
-    Settings,
-    is_installed,
-    missing_package,
-    read_settings,
-)
+from calcd.config.settings import Settings, missing_package, read_settings
 from calcd.daemon import actions, signals
 from calcd.daemon.answers import Answer, Answerer
 from calcd.daemon.check import check
@@ -184,8 +178,8 @@ class Daemon:
         pidfile = Pidfile(settings.pidfile, account) if settings.pidfile else None
         if pidfile:
             at_end.callback(pidfile.remove)
-        if self._metrics and not is_installed(METRICS_PACKAGE):
-            raise SettingsError([missing_package()])
+        if self._metrics and (error := missing_package()):
+            raise SettingsError([error])
         if not self._listeners:
             self._listeners, notes = listen(settings.listen, settings.reuse_port)
         if not self._metrics:  # each process has its own: no port is shared
