@@ -84,6 +84,7 @@ def test_exposure() -> None:
         (SOCKET, "\n[Socket]\n"),
         (UDP, "\n[Socket]\n"),
         (UDP_TEMPLATE, "\n[Socket]\n"),
+        (METRICS_SOCKET, "\n[Socket]\n"),
     ],
 )
 def test_every_group_of_lines_is_explained(unit: Path, start: str) -> None:
@@ -105,7 +106,7 @@ def test_descriptions_name_the_instance_and_the_manual() -> None:
     for unit in (SERVICE, SOCKET, *TEMPLATES):
         assert "%N" in values(unit, "Description")[0]
     assert "%i" in values(UDP_TEMPLATE, "Description")[0]
-    for unit in (SERVICE, SOCKET, *TEMPLATES, UDP, UDP_TEMPLATE):
+    for unit in (ROOT / "systemd").iterdir():
         assert "man:calcd(8)" in values(unit, "Documentation")[0].split()
 
 
