@@ -63,7 +63,7 @@ OPTIONS = (
         "send this instead of standard input; errors go to standard error",
     ),
     ("-h", "--help", "", "print this help"),
-    ("-N", "--half-close", "", "ignored, as netcat's: the end of input always half-closes"),
+    ("-N", "--half-close", "", "no effect: the end of the input always half-closes"),
     ("-Q", "--quiet", "", "do not tell at the end of the input how many replies are errors"),
     ("-q", "--eof-timeout", "SECONDS", "timeout after the end of input; 0 or less: none"),
     ("-u", "--udp", "", "use UDP: one datagram for each request, sent up to three times"),

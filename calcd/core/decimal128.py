@@ -157,7 +157,7 @@ class Arithmetic:
             raise RequestError("INEXACT", template, self.precision) from None
         if self._is_plain and context.flags[decimal.Rounded]:
             result = self._unclamped.normalize(result)
-            # Else a number is written with the exponent that it has.
+            # What is written without E+ has the value and the exponent of the result already.
             if not result or "E+" in str(result):
                 return Decimal(self.text(result))
         return result

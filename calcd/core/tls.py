@@ -58,7 +58,7 @@ def _wrap(
     if context.verify_mode == ssl.CERT_NONE:
         return context.wrap_bio(incoming, outgoing, server_side=True)
     own = server_context()
-    # What is not changed with the context: without the flags, no revocation list would be asked.
+    # ``context =`` leaves these as they are: without the flags, no revocation list is looked at.
     own.verify_mode, own.verify_flags = context.verify_mode, context.verify_flags
     wrapped = own.wrap_bio(incoming, outgoing, server_side=True)
     wrapped.context = context

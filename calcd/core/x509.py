@@ -61,10 +61,10 @@ class Certificate:
 
 @dataclass(frozen=True)
 class RevocationList:
-    """A list of revoked certificates: the name of the authority that has issued them and it.
+    """A list of revoked certificates; ``issuer`` is the name of the authority that publishes it.
 
-    It is from ``begin``, and the next one is due at ``end``; None: it does not say (thisUpdate and
-    nextUpdate in RFC 5280).
+    It was made at ``begin``, and the next list is due at ``end`` (thisUpdate and nextUpdate in
+    RFC 5280); None: the list does not say.
     """
 
     issuer: str

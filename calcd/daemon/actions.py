@@ -234,7 +234,8 @@ def _ask(process: int, pid: int, signum: signal.Signals) -> None:
     """Send a daemon a signal, and wait for its answer; raise an error if it is not done."""
     if not _waits_for(pid, signum):
         raise ConfigError(
-            f"pid {pid} does not take {signum.name}: it was started to ignore it, or is older"
+            f"pid {pid} does not take {signum.name}: it was started with the signal ignored, or is "
+            "an older version of calcd"
         )
     answer = send_signal(process, pid, signum, _ANSWER_TIMEOUT)
     if answer is None:

@@ -16,6 +16,7 @@ _LISTS = "certificate revocation lists in PEM"
 _DER_START = b"\x30"  # the tag of what certificates, keys and revocation lists are
 _MAX_NAME = 100  # characters of a name that a log line shows
 _MAX_CHAIN = 3  # certificates of a client that a log line shows
+_MAX_SERIAL = 40  # hexadecimal digits, as RFC 5280 allows (section 4.1.2.2); forged ones have more
 _MAX_DESCRIPTION = 600  # characters of them all, escaped
 
 
@@ -84,7 +85,8 @@ def describe_chain(chain: Sequence[bytes]) -> str:
         except ValueError:
             return "its certificate cannot be read"
         dates = f"valid from {timestamp(last.begin)} to {timestamp(last.end)}"
-        signers.append(f"{show(last.subject)}, serial {printable(last.serial, 40)[1:-1]}, {dates}")
+        serial = last.serial[:_MAX_SERIAL] + "..." * (len(last.serial) > _MAX_SERIAL)
+        signers.append(f"{show(last.subject)}, serial {serial}, {dates}")
     if last is None:
         return "its certificate is not known"
     if last.issuer != last.subject:

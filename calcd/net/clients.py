@@ -110,9 +110,9 @@ def refuse(sock: socket.socket, error: RequestError, settings: Settings, tls: bo
 def refusal(error: RequestError, settings: Settings, tls: bool) -> bytes:
     """Return what tells a client that it is not served; before a handshake, an alert."""
     if tls:
-        from calcd.core.tls import refusal
+        from calcd.core.tls import refusal as alert
 
-        return refusal(error.code)
+        return alert(error.code)
     return f"{error.reply(LANGUAGES[settings.language].translate)}\n".encode()
 
 

@@ -1,4 +1,4 @@
-"""What TLS endpoints rest on: a context, and how long the files that it is from are valid."""
+"""The context of TLS endpoints, and until when the files that it was loaded from are valid."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ class Validity:
 
     @property
     def name(self) -> str:
-        """What it is, and whose."""
+        """The kind of the item, and the name of its holder or publisher."""
         if isinstance(self.item, Certificate):
             return f"the certificate {show(self.item.subject)}"
         return f"the revocation list of {show(self.item.issuer)}"

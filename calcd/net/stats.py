@@ -29,9 +29,9 @@ _ENDS = (*(each.value for each in CloseReason), *ENDS)
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many values are at most as high as each bound, and not the one before; and their sum.
+    """How many values there were from each bound to the next, and the sum of all values.
 
-    The last count is that of the values above all bounds.
+    A value that equals a bound counts as below it. The last count is of the values above all bounds.
     """
 
     bounds: tuple[float, ...]
@@ -75,7 +75,7 @@ class Traffic:
         """Add an answer over UDP to so many requests."""
         self.requests += requests
         self.sent += len(answer)
-        if _R in answer and b"ERR " in answer:  # to look for a byte takes a tenth of the time
+        if _R in answer and b"ERR " in answer:  # to search for one byte takes a tenth of the time
             lines = answer.decode("latin-1").split("\n")
             self.errors.update(code_of(line) for line in lines if line.startswith("ERR "))
 

@@ -496,7 +496,9 @@ def test_files_that_are_named_exist(document: Path) -> None:
     if document == DESIGN:
         named += [
             f"calcd/{name}"
-            for name in re.findall(r"`((?:net|daemon)/\w+\.py)`", DESIGN.read_text())
+            for name in re.findall(
+                r"`((?:core|config|net|daemon|client)/\w+\.py)`", DESIGN.read_text()
+            )
         ]
     for name in named:
         assert (ROOT / name).exists(), name

@@ -440,7 +440,8 @@ def test_a_reload_of_a_daemon_that_ignores_sighup_fails(tmp_path: Path) -> None:
         done = run_calcd("-s", "reload", MAINPID=pid, INVOCATION_ID="test")
         assert done.returncode == 1
         assert done.stderr == (
-            f"calcd: pid {pid} does not take SIGHUP: it was started to ignore it, or is older\n"
+            f"calcd: pid {pid} does not take SIGHUP: it was started with the signal ignored, or is "
+            "an older version of calcd\n"
         )
 
 
