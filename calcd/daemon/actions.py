@@ -1,13 +1,12 @@
-"""What calcd does instead of serving: test the configuration (-t), act on the daemon (-s)."""
+"""Act on the daemon that runs (-s): stop it, let it reload or reopen its log, tell its status."""
 
 import os
 import re
 import select
 import signal
-import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from calcd.config.converters import absolute
@@ -15,12 +14,9 @@ from calcd.config.errors import ConfigError, SettingsError
 from calcd.config.settings import BACKGROUND_PIDFILE, SETTINGS, Settings, read_rows, read_settings
 from calcd.daemon import signals
 from calcd.daemon.answers import send_signal
-from calcd.daemon.detach import Account, daemon_context, find_account
 from calcd.daemon.log import print_error, print_errors, print_warning
-from calcd.daemon.logsinks import NoReaderError, open_file
 from calcd.daemon.pidfile import confirm_holder, find_holder
 from calcd.daemon.units import Unit, loaded_units
-from calcd.net import listeners
 
 ACTIONS = ("stop", "reload", "reopen", "status")
 _SIGNALS = {"reload": signals.RELOAD, "reopen": signals.REOPEN}
@@ -34,102 +30,6 @@ _PAUSE = 0.02  # seconds between two looks at the pidfile of a daemon that is st
 _ATTEMPTS = 50
 _STOP_MARGIN = 5.0  # seconds that -s stop waits beyond drain_timeout
 _ANSWER_TIMEOUT = 10.0  # seconds that -s reload and -s reopen wait for what comes of it
-
-# -t
-
-
-def configuration_errors(settings: Settings, background: bool = False) -> list[ConfigError]:
-    """Return what would keep the daemon from running on this machine, with valid settings.
-
-    ``background``: the settings are for -d.
-    """
-    errors: list[ConfigError] = []
-    account = None
-    if background:
-        with _collected(errors):
-            daemon_context()
-    for endpoint in (*settings.listen, *settings.metrics):
-        with _collected(errors):
-            listeners.check(endpoint, settings.reuse_port and not endpoint.http)
-    if settings.tls_certificate:
-        from calcd.net.credentials import load_credentials  # ssl is slow to import
-
-        with _collected(errors):
-            load_credentials(settings)
-    if settings.pidfile:
-        with _collected(errors):
-            _check_pidfile(settings.pidfile)
-    with _collected(errors):
-        account = find_account(settings.user, settings.group)
-    if settings.log_to not in ("stderr", "syslog"):
-        with _collected(errors):
-            _check_log(settings.log_to, account if background else None)
-    for error in errors:
-        error.locate(settings.sources)
-    return errors
-
-
-@contextmanager
-def _collected(errors: list[ConfigError]) -> Iterator[None]:
-    try:
-        yield
-    except ConfigError as error:
-        errors.append(error)
-
-
-def _check_pidfile(path: str) -> None:
-    directory = os.path.dirname(path)  # the daemon creates it if it is missing
-    _check_writable("pidfile", path if os.path.lexists(directory) else directory)
-    find_holder(path)
-
-
-def _check_log(path: str, account: Account | None) -> None:
-    _check_writable("log_to", path, account)
-    try:
-        if stat.S_ISFIFO(os.stat(path).st_mode):
-            # Only opening it tells whether a process reads it. A reader that waits for its first
-            # writer then meets an end of file, as it does at each restart of the daemon.
-            with _running_as(account):
-                os.close(open_file(path))
-    except FileNotFoundError:  # the daemon creates it
-        return
-    except OSError as error:  # such as a name that is too long
-        is_unread = isinstance(error, NoReaderError)
-        hint = "start its reader first" if is_unread else "choose another path"
-        raise ConfigError(f"'{path}': {error.strerror}", hint, setting="log_to") from None
-
-
-def _check_writable(setting: str, path: str, account: Account | None = None) -> None:
-    """Raise ``ConfigError`` if the daemon, as ``account`` if it becomes one, cannot write there."""
-    directory = os.path.dirname(path)
-    if os.path.isdir(path):
-        raise ConfigError(f"'{path}' is a directory", "name a file in it", setting=setting)
-    if not os.path.isdir(directory):
-        reason = f"'{path}': there is no directory {directory}"
-        raise ConfigError(reason, "make it first", setting=setting)
-    nearest = path if os.path.exists(path) else directory
-    with _running_as(account):
-        writable = os.access(nearest, os.W_OK, effective_ids=True)
-    if not writable:
-        hint = "choose another path or user"
-        raise ConfigError(f"'{path}' cannot be written", hint, setting=setting)
-
-
-@contextmanager
-def _running_as(account: Account | None) -> Iterator[None]:
-    """Change the effective user and group to ``account`` for a while, unless it is None."""
-    uid, gid = os.geteuid(), os.getegid()
-    if account:
-        os.setegid(account.gid)
-        os.seteuid(account.uid)
-    try:
-        yield
-    finally:
-        os.seteuid(uid)
-        os.setegid(gid)
-
-
-# -s
 
 
 def run(action: str, file: str | None, options: Mapping[str, str]) -> int:

@@ -1,16 +1,21 @@
 """Test the configuration (-t): say what was read, what is wrong and what has no effect."""
 
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from calcd.config.converters import absolute
-from calcd.config.errors import SettingsError
+from calcd.config.errors import ConfigError, SettingsError
 from calcd.config.settings import DEFAULT_FILE, SETTINGS, Settings, option, read_settings
-from calcd.daemon.actions import configuration_errors
 from calcd.daemon.cli import CommandLine
+from calcd.daemon.detach import Account, daemon_context, find_account
 from calcd.daemon.effect import without_effect
 from calcd.daemon.log import print_errors, print_warning
+from calcd.daemon.logsinks import NoReaderError, open_file
+from calcd.daemon.pidfile import find_holder
 from calcd.daemon.units import Unit, loaded_units
+from calcd.net import listeners
 
 RIGHT, WRONG = 0, 2  # exit statuses
 _METRICS = "metrics"  # a part of the names of socket units for metrics
@@ -44,6 +49,103 @@ def _what_is_read(command_line: CommandLine) -> str:
     of_file = f"reads no file, as there is no {file}" if is_missing else f"reads {file}"
     options = " ".join(map(option, command_line.options))
     return f"{of_file}, and {'the options ' + options if options else 'no options'}"
+
+
+# Errors
+
+
+def configuration_errors(settings: Settings, background: bool = False) -> list[ConfigError]:
+    """Return what would keep the daemon from running on this machine, with valid settings.
+
+    ``background``: the settings are for -d.
+    """
+    errors: list[ConfigError] = []
+    account = None
+    if background:
+        with _collected(errors):
+            daemon_context()
+    for endpoint in (*settings.listen, *settings.metrics):
+        with _collected(errors):
+            listeners.check(endpoint, settings.reuse_port and not endpoint.http)
+    if settings.tls_certificate:
+        from calcd.net.credentials import load_credentials  # ssl is slow to import
+
+        with _collected(errors):
+            load_credentials(settings)
+    if settings.pidfile:
+        with _collected(errors):
+            _check_pidfile(settings.pidfile)
+    with _collected(errors):
+        account = find_account(settings.user, settings.group)
+    if settings.log_to not in ("stderr", "syslog"):
+        with _collected(errors):
+            _check_log(settings.log_to, account if background else None)
+    for error in errors:
+        error.locate(settings.sources)
+    return errors
+
+
+@contextmanager
+def _collected(errors: list[ConfigError]) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        errors.append(error)
+
+
+def _check_pidfile(path: str) -> None:
+    directory = os.path.dirname(path)  # the daemon creates it if it is missing
+    _check_writable("pidfile", path if os.path.lexists(directory) else directory)
+    find_holder(path)
+
+
+def _check_log(path: str, account: Account | None) -> None:
+    _check_writable("log_to", path, account)
+    try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):
+            # Only opening it tells whether a process reads it. A reader that waits for its first
+            # writer then meets an end of file, as it does at each restart of the daemon.
+            with _running_as(account):
+                os.close(open_file(path))
+    except FileNotFoundError:  # the daemon creates it
+        return
+    except OSError as error:  # such as a name that is too long
+        is_unread = isinstance(error, NoReaderError)
+        hint = "start its reader first" if is_unread else "choose another path"
+        raise ConfigError(f"'{path}': {error.strerror}", hint, setting="log_to") from None
+
+
+def _check_writable(setting: str, path: str, account: Account | None = None) -> None:
+    """Raise ``ConfigError`` if the daemon, as ``account`` if it becomes one, cannot write there."""
+    directory = os.path.dirname(path)
+    if os.path.isdir(path):
+        raise ConfigError(f"'{path}' is a directory", "name a file in it", setting=setting)
+    if not os.path.isdir(directory):
+        reason = f"'{path}': there is no directory {directory}"
+        raise ConfigError(reason, "make it first", setting=setting)
+    nearest = path if os.path.exists(path) else directory
+    with _running_as(account):
+        writable = os.access(nearest, os.W_OK, effective_ids=True)
+    if not writable:
+        hint = "choose another path or user"
+        raise ConfigError(f"'{path}' cannot be written", hint, setting=setting)
+
+
+@contextmanager
+def _running_as(account: Account | None) -> Iterator[None]:
+    """Change the effective user and group to ``account`` for a while, unless it is None."""
+    uid, gid = os.geteuid(), os.getegid()
+    if account:
+        os.setegid(account.gid)
+        os.seteuid(account.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(uid)
+        os.setegid(gid)
+
+
+# Warnings
 
 
 def configuration_warnings(

@@ -14,7 +14,7 @@ from certificates import stored
 from helpers import TIMEOUT, Daemons, clean_environment
 
 from calcd.config.settings import read_settings
-from calcd.daemon.actions import configuration_errors
+from calcd.daemon.check import configuration_errors
 
 # Root can write to all files: the tests of files it cannot write give up that capability.
 _WITHOUT_OVERRIDE = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]

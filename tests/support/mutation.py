@@ -25,7 +25,11 @@ JUDGES = {
         "unit/test_session_commands.py",
     ),
     "calcd.net.certificates": ("unit/test_certificates.py",),
-    "calcd.net.clients": ("integration/test_logs.py", "integration/test_udp.py"),
+    "calcd.net.clients": (
+        "integration/test_logs.py",
+        "integration/test_proxy_protocol.py",
+        "integration/test_udp.py",
+    ),
     "calcd.net.connection": (
         "integration/test_server.py",
         "integration/test_stop.py",
@@ -34,6 +38,7 @@ JUDGES = {
     "calcd.net.limits": ("unit/test_limits.py", "integration/test_start.py"),
     "calcd.net.listeners": ("integration/test_listeners.py", "integration/test_systemd.py"),
     "calcd.net.server": (
+        "integration/test_proxy_protocol.py",
         "integration/test_server.py",
         "integration/test_stop.py",
         "integration/test_tls_server.py",

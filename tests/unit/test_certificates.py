@@ -15,7 +15,7 @@ from helpers import TIMEOUT
 
 from calcd.config.errors import ConfigError
 from calcd.config.settings import option, read_settings
-from calcd.daemon.actions import configuration_errors
+from calcd.daemon.check import configuration_errors
 from calcd.net.certificates import load_context
 
 pytestmark = pytest.mark.usefixtures("files")
