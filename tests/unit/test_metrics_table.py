@@ -1,6 +1,7 @@
 """The metrics as Prometheus's own library reads them."""
 
 import math
+import re
 import time
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import calcd
 from calcd.daemon.counts import DaemonCounts
 from calcd.daemon.metrics import METRICS, _Process, registry_of
 from calcd.net import stats as module
-from calcd.net.stats import Counted, Stats
+from calcd.net.connection import TRANSPORTS
+from calcd.net.stats import DROPS, REFUSALS, Counted, Stats
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -62,6 +64,20 @@ def test_the_metrics_are_those_of_the_table(stats: Stats) -> None:
         name = f"calcd_{row.name}{'_total' * row.is_counter}"
         label = f"`{row.label}` " if row.label else ""
         assert f"| `{name}` | {kind} | {label}| " in OPERATIONS.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("connections", TRANSPORTS),
+        ("connections_refused", REFUSALS),
+        ("datagrams_dropped", DROPS),
+        ("reloads", ("success", "failure")),
+    ],
+)
+def test_the_table_explains_each_label(name: str, labels: tuple[str, ...]) -> None:
+    (row,) = re.findall(rf"^\| `calcd_{name}_total` \|.*", OPERATIONS.read_text(), re.MULTILINE)
+    assert set(labels) <= set(re.findall("`([a-z-]+)`", row))
 
 
 def test_the_numbers_are_those_of_the_server(stats: Stats) -> None:
