@@ -1,7 +1,7 @@
 """Certificates and revocation lists (RFC 5280): whose they are, and when they are valid.
 
-OpenSSL verifies them. Python's ssl tells neither when a certificate of a file ends nor anything of
-a revocation list. So both are read here, as far as their dates.
+OpenSSL verifies them. Python's ssl tells neither when a certificate of a file expires nor anything
+of a revocation list. So both are read here, as far as their dates.
 """
 
 import codecs

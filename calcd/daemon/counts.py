@@ -11,7 +11,7 @@ _DIGITS = 3  # of a second, behind the point
 class DaemonCounts:
     """Counts for the daemon; to be changed by the main thread alone.
 
-    ``certificate_expiry`` is when the TLS certificate in force ends, as Unix time; None: no TLS.
+    ``certificate_expiry`` is when the TLS certificate in force expires, as Unix time; None: no TLS.
     """
 
     def __init__(self) -> None:

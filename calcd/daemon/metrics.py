@@ -52,7 +52,7 @@ METRICS = (
     Row("tls_handshakes_failed", "TLS connections that ended without a finished handshake."),
     Row(
         "tls_certificate_expiry_timestamp_seconds",
-        "When the TLS certificate in force ends, as Unix time.",
+        "When the TLS certificate in force expires, as Unix time.",
         is_counter=False,
     ),
     Row("loop_lag_seconds", "How late the serving loop comes round.", is_counter=False),

@@ -105,7 +105,7 @@ class Credentials:
 
     @property
     def expiry(self) -> float | None:
-        """When the first certificate of ours ends, in seconds of ``time``; None if not known."""
+        """When the first of our certificates expires, in seconds of ``time``; None if not known."""
         ends = (each.changes[2] for each in self._validities if each.setting == _OWN)
         return min(ends, default=None)
 
