@@ -31,7 +31,7 @@ _ENDS = (*(each.value for each in CloseReason), *ENDS)
 class Histogram:
     """How many values there were from each bound to the next, and the sum of all values.
 
-    A value that equals a bound counts as below it. The last count is of the values above all bounds.
+    A value that equals a bound counts as below it. The last count is of those above all bounds.
     """
 
     bounds: tuple[float, ...]
