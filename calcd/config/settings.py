@@ -133,7 +133,8 @@ class Settings:
     metrics: tuple[Endpoint, ...] = _setting(
         to.metrics_endpoints,
         "",
-        "http://HOST:PORT where Prometheus finds metrics, several separated by blanks; empty: none",
+        "http://HOST:PORT where Prometheus finds metrics, several separated by blanks; "
+        "empty: nowhere",
         restart=True,
     )
     pidfile: str = _setting(

@@ -127,7 +127,7 @@ class Daemon:
         self._command_line = command_line
         self._settings = settings
         self._listeners = [each for each in listeners if not each.endpoint.http]
-        self._metrics = [each for each in listeners if each.endpoint.http]
+        self._metrics_listeners = [each for each in listeners if each.endpoint.http]
         self._startup_pipe: StartupPipe | None = None  # with -d
         self._signals = signals.signals_to_wait_for(command_line.background)
         self._signal_thread = signals.SignalThread(self._signals)  # during the drain
@@ -178,12 +178,12 @@ class Daemon:
         pidfile = Pidfile(settings.pidfile, account) if settings.pidfile else None
         if pidfile:
             at_end.callback(pidfile.remove)
-        if self._metrics and (error := missing_package()):
+        if self._metrics_listeners and (error := missing_package()):
             raise SettingsError([error])
         if not self._listeners:
             self._listeners, notes = listen(settings.listen, settings.reuse_port)
-        if not self._metrics:  # each process has its own: no port is shared
-            self._metrics, more_notes = listen(settings.metrics)
+        if not self._metrics_listeners:  # each process has its own: no port is shared
+            self._metrics_listeners, more_notes = listen(settings.metrics)
             notes += more_notes
         for listener in self._all_listeners:
             if not listener.inherited:
@@ -207,7 +207,7 @@ class Daemon:
 
     @property
     def _all_listeners(self) -> list[Listener]:
-        return [*self._listeners, *self._metrics]
+        return [*self._listeners, *self._metrics_listeners]
 
     def _find_account(self) -> Account | None:
         """Find whom to become, with -d; raise ``SettingsError``."""
@@ -237,10 +237,10 @@ class Daemon:
         tls = self._credentials.context if self._credentials else None
         server = Server(self._listeners, raise_descriptor_limit(settings), on_tick, tls)
         server.stats.include(self._counts.read)
-        if self._metrics:
+        if self._metrics_listeners:
             from calcd.daemon.metricsserver import MetricsServer  # it imports much
 
-            at_end.enter_context(closing(MetricsServer(self._metrics, server.stats)))
+            at_end.enter_context(closing(MetricsServer(self._metrics_listeners, server.stats)))
         log.info("settings in force: %s", server.settings)
         poll = min(_POLL_INTERVAL, watchdog.interval)
         self._signal_thread.start()
