@@ -484,7 +484,7 @@ class Server(socketserver.ThreadingTCPServer):
             return Drained(len(cut), self.stats.count_requests() - before)
 
     def end_drain(self) -> None:
-        """Let a drain that is under way, or comes, cut its connections at once.
+        """Let a drain that is under way cut its connections at once; without one, do nothing.
 
         May be called from any thread.
         """
