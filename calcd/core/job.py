@@ -7,7 +7,7 @@ import json
 import math
 import re
 from decimal import Decimal
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from calcd.core.budget import Budget
 from calcd.core.commands import CommandContext
@@ -36,6 +36,7 @@ class State(NamedTuple):
     answer: str = ""
     variables: dict[str, str] = {}  # noqa: RUF012 (nothing changes it)
     more_variables: int = 0
+    stats: tuple[tuple[str, int | float], ...] = ()  # only for STATS
 
 
 class Job(NamedTuple):
@@ -52,7 +53,7 @@ class Job(NamedTuple):
     def from_json(cls, text: bytes) -> Self:
         """Return the job that ``to_json`` has written."""
         job = json.loads(text)
-        return cls(job["line"], State(**job["state"]))
+        return cls(job["line"], _state_from_json(job["state"]))
 
 
 class Outcome(NamedTuple):
@@ -79,7 +80,7 @@ class Outcome(NamedTuple):
         """Return the outcome that ``to_json`` has written."""
         outcome = json.loads(text)
         state = outcome.pop("state")
-        return cls(**outcome, state=state and State(**state))
+        return cls(**outcome, state=state and _state_from_json(state))
 
 
 def job_of(line: str, context: CommandContext) -> Job:
@@ -87,7 +88,11 @@ def job_of(line: str, context: CommandContext) -> Job:
     names = set(context.variables)
     if names and len(line) <= _MAX_SEARCHED:
         names.intersection_update(_WORD.findall(line.lower()))
-    return Job(line, _state_of(context, names))
+    state = _state_of(context, names)
+    # Blanks alone make it expensive.
+    if context.stats and line.strip(" \t").upper() == "STATS":
+        state = state._replace(stats=tuple(context.stats()))
+    return Job(line, state)
 
 
 def run(job: Job) -> Outcome:
@@ -96,7 +101,10 @@ def run(job: Job) -> Outcome:
     arithmetic = Arithmetic(*_arithmetic_of(state), Budget(math.inf))
     bugs: list[str] = []
     interpreter = Interpreter(
-        arithmetic, on_bug=lambda _: bugs.append(_traceback()), language=LANGUAGES[state.language]
+        arithmetic,
+        on_bug=lambda _: bugs.append(_traceback()),
+        language=LANGUAGES[state.language],
+        stats=lambda: state.stats,
     )
     context, counters = interpreter.context, interpreter.counters
     context.answer = Decimal(state.answer) if state.answer else None
@@ -153,6 +161,11 @@ def _state_of(context: CommandContext, names: set[str]) -> State:
         {name: str(value) for name, value in variables.items() if name in names},
         len(variables) - len(names) + context.more_variables,
     )
+
+
+def _state_from_json(members: dict[str, Any]) -> State:
+    state = State(**members)
+    return state._replace(stats=tuple((name, number) for name, number in state.stats))
 
 
 def _traceback() -> str:

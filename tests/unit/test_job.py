@@ -5,8 +5,9 @@ from decimal import Decimal
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from sessions import answered, new_session
+from sessions import answered, finished, new_session
 
+import calcd
 from calcd.core import job as module
 from calcd.core import session as session_module
 from calcd.core.closing import CloseReason
@@ -92,6 +93,18 @@ def test_a_job_has_the_variables_that_its_line_uses() -> None:
     assert (len(long.variables), long.more_variables) == (3, 0)
 
 
+@pytest.mark.parametrize("line", [b"STATS" + 8000 * b" ", 8000 * b" \t" + b"stats "])
+def test_stats_that_blanks_make_expensive_are_those_of_the_server(line: bytes) -> None:
+    counted = [("requests", 7), ("loop_lag_seconds_sum", 0.5)]
+    interpreter = Interpreter(Arithmetic(), stats=lambda: counted)
+    session = Session(interpreter, max_line=1 << 15)
+    assert session.receive(line + b"\n") == b""
+    assert session.job
+    told = f"version={calcd.__version__} requests=7 loop_lag_seconds_sum=0.5\n"
+    assert finished(session) == told.encode()
+    assert answered(session, b"SOMA 2 2\n") == b"4\n"
+
+
 def test_the_limit_of_variables_counts_those_that_a_job_does_not_have() -> None:
     full = all_jobs(new_session())
     full.interpreter.context.variables = {f"v{number}": Decimal(1) for number in range(99)}
@@ -102,7 +115,10 @@ def test_the_limit_of_variables_counts_those_that_a_job_does_not_have() -> None:
 
 
 def test_jobs_and_outcomes_are_one_line_of_ascii() -> None:
-    job = Job("UPPER \xff\n\x00'\"", State(9, "up", True, "plain", "pt", "1E+9", {"x": "-0.00"}, 7))
+    job = Job(
+        "UPPER \xff\n\x00'\"",
+        State(9, "up", True, "plain", "pt", "1E+9", {"x": "-0.00"}, 7, (("a", 1),)),
+    )
     outcome = Outcome(None, True, job.state, 3, True, "a\nb")
     for each in (job, outcome):
         text = each.to_json()
