@@ -463,7 +463,8 @@ class Server(socketserver.ThreadingTCPServer):
         with self._stop_lock:
             if self._draining:
                 return Drained(0, 0)
-            self._drain_deadline = deadline = Deadline(seconds)
+            deadline = self._drain_deadline
+            deadline.set(seconds)
             before = self.stats.count_requests()
             self._draining = True
             # No new client comes, so none has to make way for the next one that lingers.

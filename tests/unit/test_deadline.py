@@ -19,3 +19,10 @@ def test_it_comes_and_may_be_brought_forward(monkeypatch: pytest.MonkeyPatch) ->
     other.pass_now()
     assert other.left() == 0
     assert Deadline().left() > 1e9
+
+
+def test_one_that_has_passed_cannot_be_set_again() -> None:
+    deadline = Deadline()
+    deadline.pass_now()
+    deadline.set(5)
+    assert deadline.left() == 0
