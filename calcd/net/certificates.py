@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import NoReturn
 
@@ -67,12 +67,12 @@ def _load_revocation_lists(context: ssl.SSLContext, path: str) -> None:
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 
-def read_file(path: str) -> list[Certificate | RevocationList | None]:
-    """Return the certificates and revocation lists of a file in PEM; None for each broken one.
+def read_file(name: str, path: str) -> list[Certificate | RevocationList | None]:
+    """Return the certificates and revocation lists of a setting's file; None for each broken one.
 
-    Raise OSError.
+    Raise ``ConfigError``: the file may have been removed since the context was loaded.
     """
-    with open(path, "rb") as file:
+    with _explain(name, path, "PEM"), open(path, "rb") as file:
         return list(read_pem(file.read()))
 
 
@@ -134,7 +134,8 @@ def _explain(name: str, path: str, expected: str) -> Iterator[None]:
 
 def _without(expected: str, name: str, path: str) -> ConfigError:
     """Return the error of a setting's file that has nothing of what is expected."""
-    with open(path, "rb") as file:
+    is_der = False
+    with suppress(OSError), open(path, "rb") as file:  # it may be gone by now
         is_der = file.read(1) == _DER_START
     hint = "it is in DER: convert it to PEM with openssl" if is_der else "name a file that has"
     return ConfigError(f"'{path}' does not have {expected}", hint, setting=name)

@@ -174,7 +174,7 @@ def load_credentials(settings: Settings) -> Credentials:
     notes = []
     for setting in _EFFECTS:
         path = getattr(settings, setting)
-        items = read_file(path) if path else []
+        items = read_file(setting, path) if path else []
         # A file may have items of the other kind too: they have no effect.
         kind = RevocationList if setting == "tls_client_crl" else Certificate
         validities += [Validity(setting, path, each) for each in items if isinstance(each, kind)]

@@ -13,6 +13,7 @@ from certificates import STORED, stored
 from calcd.config.errors import ConfigError
 from calcd.config.settings import Settings
 from calcd.core.x509 import Certificate, RevocationList, read_pem
+from calcd.net import credentials as module
 from calcd.net.certificates import describe_chain, timestamp
 from calcd.net.credentials import Credentials, Validity, load_credentials
 
@@ -339,3 +340,15 @@ def test_a_chain_is_described_from_the_client_to_its_authority() -> None:
     assert describe_chain([]) == "its certificate is not known"
     assert describe_chain([b"\x30\0"]) == "its certificate cannot be read"
     assert describe_chain(9 * [client]).count("serial") == 3
+
+
+@pytest.mark.parametrize("name", ["tls_certificate", "tls_client_ca", "tls_client_crl"])
+def test_a_file_that_vanishes_while_it_is_read_is_an_error_of_its_setting(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tool that renews it may remove it first: the daemon goes on with the old one."""
+    context = load().context
+    monkeypatch.setattr(module, "load_context", lambda *_: context)
+    with pytest.raises(ConfigError, match="cannot be read: No such file") as told:
+        load(**{name: str(tmp_path / "renewed.pem")})
+    assert told.value.setting == name
