@@ -133,9 +133,10 @@ class Connection:
         return None
 
     @property
-    def is_established(self) -> bool:
-        """Whether there is no handshake to be done."""
-        return self._session.is_established
+    def has_failed_handshake(self) -> bool:
+        """Whether the client has sent something, and there is still a handshake to be done."""
+        # Not ``received``: a proxy's check of the port sends its header and no more.
+        return not self._session.is_established and self._session.has_received
 
     @property
     def end_reason(self) -> str:

@@ -116,7 +116,7 @@ class Stats:
             connection.is_counted = True
             self._traffic.add(connection)
             self._ended[connection.transport, connection.end_reason] += 1
-            if connection.tls and not connection.is_established and connection.received:
+            if connection.has_failed_handshake:
                 self._failed_handshakes += 1
 
     def refuse(self, reason: str, code: str = "") -> None:

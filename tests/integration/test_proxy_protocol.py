@@ -510,3 +510,17 @@ def test_a_handshake_behind_a_header_has_its_deadline(secure_connect: Secured) -
         connection.sendall(headers.line(CLIENT, 1))
         assert read_all(connection) == b""
     assert ended(daemon, f"{CLIENT}:1").endswith("how=handshake-timeout")
+
+
+def test_a_proxy_that_only_looks_whether_the_port_is_open_fails_no_handshake(
+    secure_connect: Secured,
+) -> None:
+    daemon, _ = secure_connect("-l", "tcp://127.0.0.1:0", "--log-level", "debug")
+    for number, more in enumerate((b"", b"\x16\x03\x01")):
+        with socket.create_connection(("127.0.0.1", daemon.port_of("tls")), TIMEOUT) as connection:
+            connection.sendall(headers.block(command=headers.LOCAL) + more)
+            connection.shutdown(socket.SHUT_WR)
+            read_all(connection)
+        daemon.logs(" ended: ", number + 1)
+    told = daemon.ask(b"PROXY UNKNOWN\r\nSTATS\n").split()
+    assert b"tls_handshakes_failed=1" in told
