@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
+from http.client import HTTPException
+from io import BufferedReader
 from math import inf
 from socketserver import BaseServer, ThreadingMixIn
 from time import monotonic, sleep
@@ -35,6 +37,7 @@ _CHECK = 0.5  # seconds between two looks for clients beyond the deadline
 # Seconds between two clients of a listener. An answer takes about 2 ms of CPU time, in which the
 # serving loop competes for the GIL.
 _PACE = 0.05
+_MAX_HEAD = 1 << 14  # bytes of a request's line and headers
 _PATH = "/metrics"
 
 
@@ -76,6 +79,8 @@ def _application(library: "WSGIApplication") -> "WSGIApplication":
         try:
             return library(environ, start_response)
         except Exception:
+            if environ.pop("HTTP_ACCEPT", None):  # such as a version that is no number
+                return answer(environ, start_response)
             log.exception("metrics: a bug lost an answer")
             return _plain(start_response, HTTPStatus.INTERNAL_SERVER_ERROR, "see calcd's log")
 
@@ -93,8 +98,33 @@ def _plain(
     return [f"{text}\n".encode()]
 
 
+class _Head(BufferedReader):
+    """Reads the lines of a request's head, of ``_MAX_HEAD`` bytes at most.
+
+    A first line that is longer is cut. Beyond that, reading raises ``HTTPException``, which is
+    answered by 431. The library bounds each line and their number, but 6 MB of them would take
+    300 MB of memory.
+    """
+
+    _left = _MAX_HEAD
+    _is_first = True
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        most = self._left + 1
+        line = super().readline(most if size is None or size < 0 else min(size, most))
+        self._left -= len(line)
+        is_first, self._is_first = self._is_first, False
+        if self._left < 0 and not is_first:
+            raise HTTPException(f"it has more than {_MAX_HEAD} bytes")
+        return line
+
+
 class _Handler(WSGIRequestHandler):
     """Answers one request of a connection, and logs at debug only."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = _Head(self.rfile.detach())
 
     def address_string(self) -> str:
         return str(self.client_address[0])

@@ -2,10 +2,10 @@
 
 A client that is refused, that sends nothing or that gets only errors could cause thousands of
 lines a second at little cost. So could a limit that is reached again and again, or a bug that a
-client triggers, with its traceback. All these lines come from loggers of ``calcd.net``, and each
-kind of line has a token bucket. A kind is a message before its values are filled in, so a flood
-of one kind does not suppress another. Suppressed lines are counted and reported, with the last
-of them as an example.
+client triggers, with its traceback. All these lines come from loggers of ``calcd.net`` and of the
+server for metrics, and each kind of line has a token bucket. A kind is a message before its values
+are filled in, so a flood of one kind does not suppress another. Suppressed lines are counted and
+reported, with the last of them as an example.
 
 Lines of served clients, of ``calcd.access``, are not limited: such a client has sent more bytes
 than its line has. At log level debug there is no rate limit.
@@ -21,7 +21,7 @@ BURST = 100  # lines: room for a normal event, such as many clients cut off at o
 RATE = 10  # lines a second: about 1 KB/s, or 100 MB a day
 REPORT_INTERVAL = 10.0  # seconds between two reports of suppressed lines
 
-_LIMITED = "calcd.net."  # names of loggers begin with this
+_LIMITED = ("calcd.net.", "calcd.daemon.metricsserver")  # names of loggers begin with one
 
 log = logging.getLogger(__name__)
 

@@ -327,6 +327,38 @@ def test_what_is_not_http_harms_nobody(start_daemon: Daemons) -> None:
     assert "\x1b" not in daemon.log
 
 
+def test_a_format_that_is_no_format_is_not_minded(start_daemon: Daemons) -> None:
+    daemon = start_daemon(*METRICS)
+    for accept in "text/plain;version=x", "application/openmetrics-text;version=1.x":
+        connection = http.client.HTTPConnection("127.0.0.1", daemon.port_of("http"))
+        connection.request("GET", "/metrics", headers={"Accept": accept})
+        answer = connection.getresponse()
+        assert (answer.status, b"calcd_build_info" in answer.read()) == (200, True)
+        connection.close()
+    assert "Traceback" not in daemon.log
+
+
+def test_a_request_with_a_long_head_takes_no_memory(start_daemon: Daemons) -> None:
+    daemon = start_daemon(*METRICS)
+    assert get(daemon)[0] == 200
+
+    def memory() -> int:
+        status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+        return int(re.findall(r"VmHWM:\s*(\d+)", status)[0])
+
+    before = memory()
+    parts = b"X: " + b"\r\xff" * 32_000 + b"\r\n"  # each CR begins a part of a header
+    for head in 99 * parts, b"X: " + b"y" * 20_000 + b"\r\n", 90 * (b"X: " + b"y" * 200 + b"\r\n"):
+        with (
+            socket.create_connection(("127.0.0.1", daemon.port_of("http")), TIMEOUT) as client,
+            suppress(ConnectionError),  # it was answered before all had come
+        ):
+            client.sendall(b"GET /metrics HTTP/1.1\r\n" + head + b"\r\n")
+            assert read_all(client).startswith(b"HTTP/1.0 431 ")
+    assert memory() - before < 20_000
+    assert "Traceback" not in daemon.log
+
+
 def test_a_stop_does_not_wait_for_slow_clients(start_daemon: Daemons) -> None:
     daemon = start_daemon(*METRICS)
     with slow_clients(daemon, 12):

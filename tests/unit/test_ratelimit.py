@@ -99,6 +99,11 @@ def test_a_flood_of_one_kind_suppresses_no_other(limit: RateLimit, lines: list[s
     ]
 
 
+def test_bugs_that_clients_of_the_metrics_trigger_are_suppressed_too(limit: RateLimit) -> None:
+    record = logging.makeLogRecord({"name": "calcd.daemon.metricsserver", "msg": "a bug"})
+    assert [limit.filter(record) for _ in range(BURST + 5)].count(True) == BURST
+
+
 def test_lines_of_the_daemon_and_of_served_clients_are_never_suppressed(lines: list[str]) -> None:
     for number in range(10 * BURST):
         own.info("line %d", number)
