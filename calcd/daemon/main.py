@@ -240,6 +240,8 @@ class Daemon:
         if self._metrics_listeners:
             from calcd.daemon.metricsserver import MetricsServer  # it imports much
 
+            for listener in self._metrics_listeners:  # also those from systemd, as the server does
+                at_end.callback(listener.close)
             at_end.enter_context(closing(MetricsServer(self._metrics_listeners, server.stats)))
         log.info("settings in force: %s", server.settings)
         poll = min(_POLL_INTERVAL, watchdog.interval)

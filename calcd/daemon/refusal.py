@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from time import monotonic
 
 from calcd.core.errors import RequestError
 from calcd.daemon import signals
@@ -23,6 +24,7 @@ from calcd.net.refusing import RefusingServer
 # operator may restart the service, too.
 _STAY = 3.0
 _DRAIN = 1.0  # seconds until the last clients have their error
+_DISCARD = 0.5  # seconds for the datagrams of a socket
 
 
 def refuse_clients(listeners: Sequence[Listener]) -> None:
@@ -73,6 +75,7 @@ def _refuse(listeners: Sequence[Listener]) -> int:
 
 
 def _discard(listener: Listener) -> None:
+    until = monotonic() + _DISCARD  # in a flood there is always one more
     with suppress(OSError):  # there is nothing more
-        while True:
+        while monotonic() < until:
             listener.socket.recv(1)

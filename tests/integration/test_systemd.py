@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import (
@@ -27,6 +28,7 @@ from listening import needs_ipv6
 
 from calcd.config.endpoints import parse_endpoint
 from calcd.config.settings import Settings
+from calcd.daemon import refusal
 from calcd.daemon.systemd import Notifier, Watchdog
 from calcd.net import listeners as module
 from calcd.net.clients import Address
@@ -409,6 +411,38 @@ def test_a_start_that_fails_ends_at_once_without_a_client_or_at_sigterm(
         _, told = failing.communicate(timeout=TIMEOUT)
         assert b"2 clients got ERR BUSY" in told
         assert failing.returncode == 2
+
+
+def test_a_stop_takes_no_client_that_waits_for_metrics_for_a_start_that_failed(
+    start_daemon: Daemons, hand_over: HandOver
+) -> None:
+    daemon = start_daemon(python=hand_over("tcp()", "tcp()", names="calcd.socket:metrics"))
+    with ExitStack() as waiting:
+        for _ in range(20):  # more than are answered at once
+            address = ("127.0.0.1", daemon.port_of("http"))
+            waiting.enter_context(socket.create_connection(address, TIMEOUT))
+        begin = time.monotonic()
+        daemon.process.terminate()
+        assert daemon.process.wait(TIMEOUT) == 0
+        assert time.monotonic() - begin < 2.5
+    assert not daemon.notified.has("STATUS=cannot start: clients get ERR BUSY")
+
+
+@pytest.mark.parametrize("flooded", [True, False])
+def test_datagrams_of_a_start_that_fails_are_discarded_for_a_while(
+    flooded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Socket:
+        left = 1000
+
+        def recv(self, _: int) -> bytes:
+            self.left -= not flooded
+            if not self.left:
+                raise BlockingIOError
+            return b"x"
+
+    monkeypatch.setattr(refusal, "_DISCARD", 0.05 if flooded else TIMEOUT)
+    refusal._discard(SimpleNamespace(socket=Socket()))  # type: ignore[arg-type]
 
 
 # States
