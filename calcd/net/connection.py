@@ -65,7 +65,8 @@ class Connection:
     seconds of ``monotonic``. ``idle_timeout`` is how long the client may take for the next request,
     in seconds; 0: no limit. ``host`` is what limits and queues count it as. ``transport`` is one of
     ``TRANSPORTS``. ``received`` and ``sent`` are in bytes. ``is_counted`` says that they and
-    ``counters``, the session's, are in the totals of ``Stats``.
+    ``counters``, the session's, are in the totals of ``Stats``. ``awaits_header``: the PROXY header
+    is not complete.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Connection:
         self.sock, self.address = sock, address
         self._session, self._settings = session, settings
         self.counters = session.counters
-        self._awaits_header, self._is_quiet = proxied, False
+        self.awaits_header, self._is_quiet = proxied, False
         self.host = "" if proxied else host_of(address)
         # A header is due like the rest of a line.
         self.idle_timeout = settings.line_timeout if proxied else settings.idle_timeout
@@ -178,7 +179,7 @@ class Connection:
         ``quiet``: the connection is not logged but at ``debug``.
         """
         self._session, self.counters, self._is_quiet = session, session.counters, quiet
-        self._awaits_header, self.idle_timeout = False, self._settings.idle_timeout
+        self.awaits_header, self.idle_timeout = False, self._settings.idle_timeout
 
     def expire(self) -> Wait | None:
         """End the connection because its ``idle_deadline`` is over; return what to wait for."""
@@ -380,7 +381,7 @@ class Connection:
         elif self._only_newline_missing():
             self._line_opened = 0.0  # the next line gets a new deadline, though this one had no end
             self._unsent = session.flush_partial_line()
-        elif session.has_partial_line or self._awaits_header:
+        elif session.has_partial_line or self.awaits_header:
             self._unsent = session.time_out()
         else:
             self._end = "idle-timeout"

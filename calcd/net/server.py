@@ -109,6 +109,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._on_tick = on_tick
         # By idle_timeout, as a reload may change it, and descriptor; the last to ask comes last.
         self._in_loop: dict[float, dict[int, Connection]] = {}
+        self._disordered: set[float] = set()  # those of them where that is not so
         self._active = False  # since the last tick the loop has served a client
         self._woken = 0.0  # when it last served somebody after more than a tick of nothing
         self._poll = select.epoll()
@@ -225,6 +226,8 @@ class Server(socketserver.ThreadingTCPServer):
         if stays and (not new or self._watch(connection)):
             fd = connection.sock.fileno()
             self._in_loop.setdefault(connection.idle_timeout, {})[fd] = connection
+            if connection.awaits_header and not new:  # a part of it moves no deadline
+                self._disordered.add(connection.idle_timeout)
         elif new:
             self._hand_over(connection, wait)
         else:
@@ -245,6 +248,10 @@ class Server(socketserver.ThreadingTCPServer):
         The first of those with the same timeout has been idle for longest.
         """
         next_deadline = math.inf
+        for timeout in self._disordered & self._in_loop.keys():
+            by_deadline = sorted(self._in_loop[timeout].items(), key=_idle_deadline)
+            self._in_loop[timeout] = dict(by_deadline)
+        self._disordered.clear()
         for timeout, clients in list(self._in_loop.items()):
             while clients:
                 fd, connection = next(iter(clients.items()))
@@ -511,6 +518,10 @@ class Server(socketserver.ThreadingTCPServer):
                 self._poll.close()
                 os.close(self._wake_fd)
                 self.registry.close()
+
+
+def _idle_deadline(client: tuple[int, Connection]) -> float:
+    return client[1].idle_deadline
 
 
 def _check_allowed(host: str, settings: Settings) -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -397,6 +398,18 @@ def test_a_header_that_drips_ends_too(start_daemon: Daemons) -> None:
             break
     assert told.startswith(b"ERR TIMEOUT ")
     assert daemon.logs("how=proxy-header-timeout")
+
+
+def test_a_part_of_a_header_puts_off_no_deadline(start_daemon: Daemons) -> None:
+    daemon = start_daemon(*FROM_HERE, "--line-timeout", "1.5")
+    begin = time.monotonic()
+    with daemon.connect() as first:
+        time.sleep(1.2)
+        with daemon.connect():  # it has until later
+            time.sleep(0.1)
+            first.sendall(b"PROXY ")
+            assert read_all(first).startswith(b"ERR TIMEOUT ")
+            assert time.monotonic() - begin < 2.2
 
 
 # The stop
