@@ -66,7 +66,8 @@ class Registry:
             os.eventfd_write(stop_fd, 1)
             woken |= {sock for sock in self._sockets() if self.stop_fd(sock) == stop_fd}
             if len(woken) >= _GROUP:
-                self._wait_for(woken, Deadline(min(_GROUP_PAUSE, half.left())), wait)
+                pause = min(_GROUP_PAUSE, half.left(), deadline.left())  # it may have passed by now
+                self._wait_for(woken, Deadline(pause), wait)
                 woken.clear()
         self._wait_for(self._sockets(), deadline, wait)
         cut = [each for sock in self._sockets() if (each := self.get(sock))]

@@ -162,3 +162,22 @@ def test_a_drain_ends_when_its_deadline_is_brought_forward(opened: list[Open]) -
 
         assert len(registry.drain(deadline, wait, lambda: None)) == len(opened)
         assert waits == 1
+
+
+def test_no_group_has_a_pause_once_the_deadline_was_brought_forward(
+    opened: list[Open], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_GROUP", 1)
+    deadline = Deadline(TIMEOUT)
+    with closing(Group()) as registry:
+        wait_for = registry._wait_for
+
+        def pass_now(*arguments: Any) -> None:
+            wait_for(*arguments)
+            deadline.pass_now()
+
+        monkeypatch.setattr(registry, "_wait_for", pass_now)
+        registered(registry, opened).drain(deadline, no_wait, lambda: None)
+        first, *others = [left for _, left in registry.waits]
+        assert first > 0
+        assert others == [0] * len(others) != []
