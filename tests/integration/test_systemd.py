@@ -421,10 +421,8 @@ def test_a_stop_takes_no_client_that_waits_for_metrics_for_a_start_that_failed(
         for _ in range(20):  # more than are answered at once
             address = ("127.0.0.1", daemon.port_of("http"))
             waiting.enter_context(socket.create_connection(address, TIMEOUT))
-        begin = time.monotonic()
         daemon.process.terminate()
         assert daemon.process.wait(TIMEOUT) == 0
-        assert time.monotonic() - begin < 2.5
     assert not daemon.notified.has("STATUS=cannot start: clients get ERR BUSY")
 
 
