@@ -18,7 +18,7 @@ from typing import Any
 from calcd.config.errors import ConfigError
 from calcd.daemon.log import print_error
 
-_UMASK = 0o022
+UMASK = 0o022
 
 
 class StartupPipe:
@@ -129,7 +129,7 @@ def detach(keep: Iterable[int], account: Account | None) -> None:
             files_preserve=list(keep),
             uid=account.uid if account else None,
             gid=account.gid if account else None,
-            umask=_UMASK,
+            umask=UMASK,
             signal_map={},
             detach_process=True,
         ).open()

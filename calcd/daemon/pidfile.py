@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from calcd.config.errors import ConfigError
-from calcd.daemon.detach import Account
+from calcd.daemon.detach import UMASK, Account
 
 _FLOCK = "hhqqi0q"  # struct flock: l_type, l_whence, l_start, l_len, l_pid
 _ATTEMPTS = 50  # to lock a file on which another process has a shared lock
@@ -32,16 +32,22 @@ class Pidfile:
         """Lock the pidfile; raise ``ConfigError`` if another process holds it.
 
         A missing directory is created (/run is empty after a boot), and given to ``account``,
-        which has to remove the file at the end.
+        which has to remove the file at the end. Everybody can read both, whatever the umask: other
+        users run "calcd -s status", and Unix sockets may be in the directory.
         """
         self.path = path
+        umask = os.umask(UMASK)  # no other thread runs yet
         try:
             _make_directory(os.path.dirname(path), account)
             self.fd = _lock(path)
         except OSError as error:
             as_root = "start calcd as root, or " if error.errno == errno.EACCES else ""
             hint = f"{as_root}name another with --pidfile"
+            if error.errno == errno.EROFS:
+                hint = "a service's sandbox has no files to write: systemd needs no pidfile"
             raise _error(f"'{path}' cannot be written: {error.strerror}", hint) from None
+        finally:
+            os.umask(umask)
 
     def write(self) -> None:
         """Write this process's pid, and take the record lock. Call this after all forks.

@@ -186,6 +186,12 @@ def test_it_has_a_session_directory_and_umask_of_its_own(background: Background)
     assert background.status("Umask") == ["0022"]
 
 
+def test_others_reach_its_files_whatever_the_umask(background: Background) -> None:
+    background.serve("-l", f"unix://{background.socket_file}", umask=0o077)
+    paths = (background.pidfile.parent, background.pidfile, background.socket_file)
+    assert [oct(path.stat().st_mode & 0o777) for path in paths] == ["0o755", "0o644", "0o666"]
+
+
 def test_reload_finds_what_relative_paths_meant_at_the_start(background: Background) -> None:
     config = background.directory / "calcd.conf"
     config.write_text("[calcd]\nlog_level = info\n")
