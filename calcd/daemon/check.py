@@ -4,10 +4,18 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from calcd.config.converters import absolute
 from calcd.config.errors import ConfigError, SettingsError
-from calcd.config.settings import DEFAULT_FILE, SETTINGS, Settings, option, read_settings
+from calcd.config.settings import (
+    DEFAULT_FILE,
+    SETTINGS,
+    Settings,
+    missing_package,
+    option,
+    read_settings,
+)
 from calcd.daemon.cli import CommandLine
 from calcd.daemon.detach import Account, daemon_context, find_account
 from calcd.daemon.effect import without_effect
@@ -31,12 +39,13 @@ def check(command_line: CommandLine) -> int:
         for name in _FILES:
             if path := getattr(settings, name):
                 print(f"calcd: reads {path}, the {name}", flush=True)
-        if errors := configuration_errors(settings, background):
+        units = loaded_units()
+        if errors := configuration_errors(_with_effect(settings, command_line, units), background):
             raise SettingsError(errors)
     except SettingsError as error:
         print_errors(error)
         return WRONG
-    warnings = configuration_warnings(settings, command_line, loaded_units())
+    warnings = configuration_warnings(settings, command_line, units)
     for warning in (*warnings, *_certificate_warnings(settings)):
         print_warning(warning)
     print("calcd: the settings are right")
@@ -156,10 +165,8 @@ def configuration_warnings(
     ``units`` are those that systemd has loaded: a service that reads the same file may hold the
     sockets, or have options that this test does not see.
     """
-    services = () if command_line.background else _services_of(command_line.file, units)
-    triggers = sorted({name for service in services for name in service.triggered_by})
-    metrics = [name for name in triggers if _METRICS in name]
-    sockets = [name for name in triggers if _METRICS not in name]
+    services = _services_of(command_line, units)
+    sockets, metrics = _sockets_of(services)
     holders, metrics_holders = (
         f"change them in {', '.join(names)}" if names else "" for names in (sockets, metrics)
     )
@@ -171,7 +178,21 @@ def configuration_warnings(
         for service in services
         if service.arguments and not command_line.options
     ]
+    if metrics and not is_installed(METRICS_PACKAGE):
+        warnings.append(
+            f"{', '.join(metrics)} keeps the service from starting: {missing_package()}"
+        )
     return warnings
+
+
+def _with_effect(settings: Settings, command_line: CommandLine, units: Iterable[Unit]) -> Settings:
+    """Return the settings without the endpoints that have no effect: they need not be right."""
+    sockets, metrics = _sockets_of(_services_of(command_line, units))
+    return replace(
+        settings,
+        listen=() if sockets else settings.listen,
+        metrics=() if metrics else settings.metrics,
+    )
 
 
 def _certificate_warnings(settings: Settings) -> list[str]:
@@ -182,9 +203,18 @@ def _certificate_warnings(settings: Settings) -> list[str]:
     return load_credentials(settings).warnings()
 
 
-def _services_of(file: str | None, units: Iterable[Unit]) -> list[Unit]:
-    """Return the services that read this file of settings; None: the default one."""
-    wanted = file or DEFAULT_FILE
+def _sockets_of(services: Iterable[Unit]) -> tuple[list[str], list[str]]:
+    """Return the names of the services' socket units: those for clients, and for metrics."""
+    names = sorted({name for service in services for name in service.triggered_by})
+    metrics = [name for name in names if _METRICS in name]
+    return [name for name in names if name not in metrics], metrics
+
+
+def _services_of(command_line: CommandLine, units: Iterable[Unit]) -> list[Unit]:
+    """Return the services that read the file of settings; with -d, none."""
+    if command_line.background:
+        return []
+    wanted = command_line.file or DEFAULT_FILE
     return [
         unit
         for unit in units
