@@ -46,10 +46,10 @@ def run(action: str, file: str | None, options: Mapping[str, str]) -> int:
     except SettingsError as error:
         # A wrong setting must not keep an operator from stopping the daemon.
         pidfile = known_pidfile(file, options)
-        if action == "reload" or pidfile is None:
+        if action == "reload" or (pidfile is None and action != "status"):
             raise
         print_errors(error)
-        settings = Settings(pidfile=pidfile)
+        settings = Settings(pidfile=pidfile or "")
     if settings.pidfile:
         return act(action, settings.pidfile, settings.drain_timeout)
     return act(action, BACKGROUND_PIDFILE, settings.drain_timeout, loaded_units)
@@ -178,9 +178,9 @@ def _wait_for_holder(pidfile: str) -> int:
 
 
 def known_pidfile(file: str | None, options: Mapping[str, str]) -> str | None:
-    """Return the pidfile of settings that are wrong elsewhere; None if it is not certain.
+    """Return the pidfile of settings that are wrong elsewhere; "" if they name none.
 
-    The arguments are those of ``read_settings``.
+    Return None if that is not certain. The arguments are those of ``read_settings``.
     """
     rows, errors = read_rows(file, options)
     texts = {row.name: row.text for row in rows}
@@ -188,4 +188,4 @@ def known_pidfile(file: str | None, options: Mapping[str, str]) -> str | None:
         return absolute(text)
     # A line that is wrong may have been meant to be the pidfile: do not stop a daemon by a guess.
     certain = not errors and texts.keys() <= {row.name for row in SETTINGS}
-    return BACKGROUND_PIDFILE if certain else None
+    return "" if certain else None

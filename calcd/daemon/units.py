@@ -28,8 +28,8 @@ class Unit:
 
     @property
     def is_running(self) -> bool:
-        """Whether a process of it runs."""
-        return self.pid != 0
+        """Whether a process of it serves or stops; one that is starting may never serve."""
+        return self.pid != 0 and self.active != "activating"
 
     def __str__(self) -> str:
         """Return its state in a line."""

@@ -697,10 +697,25 @@ def test_pidfile_that_cannot_be_known_is_not_guessed(wrong: Path, background: Ba
     assert background.processes() == []
 
 
+@pytest.mark.parametrize("line", ["max_line = long", "max_lin = 5", "max_line 5"])
+def test_wrong_settings_do_not_hide_what_systemd_runs(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "calcd.conf"
+    config.write_text(f"[calcd]\n{line}\n")
+    monkeypatch.setattr(actions, "BACKGROUND_PIDFILE", str(tmp_path / "calcd.pid"))
+    monkeypatch.setattr(actions, "loaded_units", lambda: [SERVICE])
+    assert actions.run("status", str(config), {}) == 0
+    output, errors = capfd.readouterr()
+    assert output.startswith("calcd: calcd.service: active (running), pid 213")
+    assert errors.startswith(f"calcd: {config}:2: ")
+    assert "not running" not in errors
+
+
 @pytest.mark.parametrize(
     ("line", "known"),
     [
-        ("max_line = long", "/run/calcd/calcd.pid"),
+        ("max_line = long", ""),
         ("pidfile = /run/other.pid", "/run/other.pid"),
         ("pidfiel = /run/other.pid", None),
         ("pidfile /run/other.pid", None),
