@@ -1,10 +1,12 @@
 """What systemd knows of calcd's units, as calcd reads it, and what -t makes of that."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from calcd.config.settings import DEFAULT_FILE, Settings, read_settings
+from calcd.daemon import check
 from calcd.daemon.check import configuration_warnings
 from calcd.daemon.cli import parse
 from calcd.daemon.units import Unit, parse_units
@@ -72,6 +74,15 @@ def test_a_unit_as_text() -> None:
     assert [unit.is_running for unit in (SERVICE, SOCKET, TLS)] == [True, False, False]
 
 
+def test_a_service_that_cannot_start_does_not_run() -> None:
+    told = "cannot start: clients get ERR BUSY"
+    unit = Unit("calcd.service", "activating", "start", 213, told, (), ("calcd.socket",))
+    assert str(unit) == f"calcd.service: activating (start), pid 213: {told}"
+    assert not unit.is_running
+    assert replace(unit, active="reloading").is_running
+    assert replace(unit, active="deactivating").is_running  # it drains
+
+
 def warnings(*arguments: str, units: Sequence[Unit] = (), **settings: str) -> list[str]:
     """Return what -t warns of, with these settings."""
     command_line = parse(["-t", *arguments])
@@ -90,6 +101,26 @@ def test_listen_beside_socket_units() -> None:
     ]
     assert warnings(listen="tcp://localhost:1", reuse_port="yes") == []
     assert warnings(units=units) == []
+
+
+def test_listen_beside_socket_units_need_not_be_right(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check, "loaded_units", lambda: [SERVICE, SOCKET])
+    arguments = ["-t", "-l", "unix:///no-such-directory/calcd.sock"]  # no machine has that
+    monkeypatch.setattr(check, "DEFAULT_FILE", "/dev/null")
+    assert check.check(parse(arguments)) == 0
+    assert f"--listen: {REPLACED} calcd-udp.socket, calcd.socket" in capfd.readouterr().err
+    assert check.check(parse([*arguments, "-d", "--pidfile", "/tmp/none.pid"])) == 2
+
+
+def test_a_socket_for_metrics_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = replace(SERVICE, triggered_by=("calcd-metrics.socket", "calcd.socket"))
+    assert warnings(units=[unit]) == []
+    monkeypatch.setattr(check, "is_installed", lambda _: False)
+    (told,) = warnings(units=[unit])
+    assert told.startswith("calcd-metrics.socket keeps the service from starting: metrics: metrics")
+    assert warnings(units=[SERVICE]) == []
 
 
 def test_options_that_the_test_does_not_see() -> None:
