@@ -43,8 +43,8 @@ class Pidfile:
         except OSError as error:
             as_root = "start calcd as root, or " if error.errno == errno.EACCES else ""
             hint = f"{as_root}name another with --pidfile"
-            if error.errno == errno.EROFS:
-                hint = "a service's sandbox has no files to write: systemd needs no pidfile"
+            if "NOTIFY_SOCKET" in os.environ:  # a service, whose sandbox has no files to write
+                hint = "leave pidfile empty: systemd needs no pidfile"
             raise _error(f"'{path}' cannot be written: {error.strerror}", hint) from None
         finally:
             os.umask(umask)

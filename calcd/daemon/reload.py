@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from errno import EROFS
 from typing import TYPE_CHECKING
 
 from calcd.config.errors import ConfigError, SettingsError, wrong_settings
@@ -100,12 +101,13 @@ def open_settings_log(settings: Settings, user: str = "") -> None:
         open_log(settings.log_to, settings.log_level)
     except OSError as error:
         as_user = f" as {user}" if user else ""
-        start_reader = "start its reader first, or " if isinstance(error, NoReaderError) else ""
-        raise ConfigError(
-            f"cannot write the log {settings.log_to}{as_user}: {error.strerror}",
-            f"{start_reader}name another with --log-to",
-            setting="log_to",
-        ) from None
+        hint = "name another with --log-to"
+        if isinstance(error, NoReaderError):
+            hint = f"start its reader first, or {hint}"
+        if error.errno == EROFS:
+            hint = "a service's sandbox has no files to write: leave log_to empty for the journal"
+        reason = f"cannot write the log {settings.log_to}{as_user}: {error.strerror}"
+        raise ConfigError(reason, hint, setting="log_to") from None
 
 
 def load_tls(listeners: Sequence[Listener], settings: Settings) -> "Credentials | None":

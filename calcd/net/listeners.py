@@ -31,6 +31,8 @@ _FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 _HINTS = {
     errno.EADDRINUSE: "stop the program that listens there, or choose another endpoint",
     errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.EAFNOSUPPORT: "a service's sandbox opens no ports: use a socket unit; else this machine "
+    "has no such addresses",
     errno.EACCES: "only root can use ports below 1024 and other users' directories",
     errno.ENOENT: "make its directory first",
     errno.EEXIST: "remove it or choose another path",

@@ -149,7 +149,9 @@ def test_a_literal_address_of_a_missing_family_is_an_error(
 ) -> None:
     monkeypatch.setattr(socket, "socket", WithoutIPv6)
     assert failure("tcp://[::1]:0") == (
-        "listen: cannot listen on tcp://[::1]:0: Address family not supported by protocol"
+        "listen: cannot listen on tcp://[::1]:0: Address family not supported by protocol: "
+        "a service's sandbox opens no ports: use a socket unit; else this machine has no such "
+        "addresses"
     )
 
 
