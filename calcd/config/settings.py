@@ -247,7 +247,8 @@ def missing_package() -> ConfigError | None:
         return None
     return ConfigError(
         f"metrics need the Python package {_METRICS_PACKAGE}, which is not installed",
-        "pip install '.[metrics]' installs it, or leave metrics empty",
+        "pip install '.[metrics]' or Debian's python3-prometheus-client brings it; else leave "
+        "metrics empty, and disable calcd-metrics.socket",
         setting="metrics",
     )
 

@@ -393,7 +393,8 @@ def test_without_the_library_the_setting_is_an_error(options: Sequence[str]) -> 
     assert ended.returncode == 2
     assert ended.stderr == (
         "calcd: --metrics: metrics need the Python package prometheus_client, which is not "
-        "installed: pip install '.[metrics]' installs it, or leave metrics empty\n"
+        "installed: pip install '.[metrics]' or Debian's python3-prometheus-client brings it; else "
+        "leave metrics empty, and disable calcd-metrics.socket\n"
     )
     assert run_without_the_library("-t", "-l", "tcp://127.0.0.1:0").returncode == 0
 
