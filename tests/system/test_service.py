@@ -198,7 +198,8 @@ def test_a_stop_answers_what_has_arrived(machine: SystemdContainer, service: Ser
 def test_a_crash_loop(machine: SystemdContainer, service: Service, report: Report) -> None:
     """It ends, and its clients are refused until it is mended."""
     machine.ask("PING")
-    service.change("RestartSec=0", "ExecStart=", "ExecStart=/bin/false")
+    crash = 'ExecStart=/bin/sh -c "kill -KILL $$$$"'
+    service.change("RestartSec=0", "ExecStart=", crash)
     with machine.load(CLIENTS) as result:
         machine.run("systemctl kill --kill-whom=main --signal=KILL calcd")
         wait_until(lambda: service.show("ActiveState") == "failed", "the start limit")
@@ -259,6 +260,30 @@ def test_a_wrong_certificate_or_option_is_told_to_clients(
     assert machine.show("calcd.socket", "ActiveState") == ["active"]
 
 
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("log_to = /var/log/calcd.log", "leave log_to empty for the journal"),
+        ("pidfile = /run/calcd.pid", "systemd needs no pidfile"),
+        ("metrics = http://localhost:9112", "opens no ports: use a socket unit"),
+    ],
+)
+def test_what_the_sandbox_forbids_does_not_close_the_port(
+    line: str, advice: str, machine: SystemdContainer, service: Service
+) -> None:
+    """calcd -t cannot see it. Restarts that nobody waits for would reach the start limit."""
+    if "metrics" in line:
+        machine.run("/opt/calcd/bin/pip install -q prometheus_client 2>&1", network=True)
+    service.write(line)
+    machine.run("systemctl restart calcd.service", 1)
+    assert service.said(advice) == [ERROR]
+    assert machine.show(UNIT, "ActiveState", "ExecMainStatus", "NRestarts") == ["failed", "1", "0"]
+    assert machine.show("calcd.socket", "ActiveState") == ["active"]
+    assert machine.ask("PING").startswith("ERR BUSY the server cannot start")
+    service.unwrite()
+    wait_until(lambda: machine.ask("PING") == "PONG", "the next start")
+
+
 def test_wrong_settings_are_told_once(machine: SystemdContainer, service: Service) -> None:
     with (machine.files / SETTINGS[1:]).open("a") as file:
         file.write("max_line = long\n")
@@ -313,9 +338,13 @@ def test_an_uninstallation(machine: SystemdContainer, service: Service) -> None:
     """It leaves no unit, no file and no port; afterwards calcd is installed anew."""
     assert machine.ask("SOMA 2 2") == "4"
     pid = service.pid
+    machine.run("systemd-run --quiet --unit=calcd-failed.service false")
+    state = "systemctl is-failed calcd-failed.service"
+    wait_until(lambda: machine.run(state, None) == "failed\n", "a service to fail")
     try:
         machine.run(commands("uninstall"))
         assert machine.run("systemctl list-unit-files 'calcd*' --no-legend", None) == ""
+        assert machine.run("systemctl list-units --all 'calcd*' --no-legend") == ""
         assert machine.run("ls -d /opt/calcd /etc/calcd /etc/systemd/system/calcd* 2>&1", 2)
         assert machine.run("find /usr/local /etc/fish -name '*calc[cd]*'") == ""
         assert not (machine.files / f"proc/{pid}").exists()
