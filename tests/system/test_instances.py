@@ -109,6 +109,23 @@ def test_all_are_reloaded_by_one_command(
         assert said.count("reload: the settings stay as they were") == 1
 
 
+def test_an_upgrade_restarts_the_instances_alone(
+    machine: SystemdContainer, instances: Journal, report: Report
+) -> None:
+    assert instances
+    *_, restart = commands("upgrade").splitlines()
+    with machine.load(CLIENTS) as result:
+        wait_until(lambda: "0" not in pids(machine), "both instances to be woken")
+        before = pids(machine)
+        machine.run(restart)
+        wait_until(lambda: "0" not in pids(machine), "both instances to be woken again")
+    report(result)
+    assert not set(before) & set(pids(machine))
+    for unit in "calcd.service", "calcd.socket":  # which the instances have taken the place of
+        assert machine.show(unit, "ActiveState") == ["inactive"]
+    assert (result.refused, result.wrong, result.reset, result.lost) == (0, 0, 0, 0)
+
+
 def test_one_that_does_not_take_the_settings_fails_the_command(
     machine: SystemdContainer, service: Service, instances: Journal
 ) -> None:
