@@ -178,10 +178,8 @@ def configuration_warnings(
         for service in services
         if service.arguments and not command_line.options
     ]
-    if metrics and not is_installed(METRICS_PACKAGE):
-        warnings.append(
-            f"{', '.join(metrics)} keeps the service from starting: {missing_package()}"
-        )
+    if metrics and (error := missing_package()):
+        warnings.append(f"{', '.join(metrics)} keeps the service from starting: {error}")
     return warnings
 
 

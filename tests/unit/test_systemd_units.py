@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from calcd.config.errors import ConfigError
 from calcd.config.settings import DEFAULT_FILE, Settings, read_settings
 from calcd.daemon import check
 from calcd.daemon.check import configuration_warnings
@@ -117,7 +118,8 @@ def test_listen_beside_socket_units_need_not_be_right(
 def test_a_socket_for_metrics_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     unit = replace(SERVICE, triggered_by=("calcd-metrics.socket", "calcd.socket"))
     assert warnings(units=[unit]) == []
-    monkeypatch.setattr(check, "is_installed", lambda _: False)
+    missing = ConfigError("metrics need a library", setting="metrics")
+    monkeypatch.setattr(check, "missing_package", lambda: missing)
     (told,) = warnings(units=[unit])
     assert told.startswith("calcd-metrics.socket keeps the service from starting: metrics: metrics")
     assert warnings(units=[SERVICE]) == []
