@@ -45,25 +45,21 @@ def wait(signals: Set[signal.Signals]) -> Received:
     return Received(signal.Signals(info.si_signo), info.si_pid)
 
 
-class SignalThread(threading.Thread):
+class SignalThread:
     """Handles signals while the main thread does something else.
 
     Start it before the first client: later the system may refuse a thread.
     """
 
     def __init__(self, signals: Set[signal.Signals]) -> None:
-        super().__init__(name="signals", daemon=True)
         self._signals = signals
         self._handle: Callable[[Received], None] | None = None  # None: it is over
         self._begun = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="signals", daemon=True)
 
-    def run(self) -> None:
-        """Wait until there is something to do; then handle signals until ``end`` is called."""
-        self._begun.wait()
-        while self._handle is not None:
-            received = wait(self._signals)
-            if (handle := self._handle) is not None:
-                handle(received)
+    def start(self) -> None:
+        """Start the thread, which waits for ``begin`` or ``end``."""
+        self._thread.start()
 
     def begin(self, handle: Callable[[Received], None]) -> None:
         """Call ``handle`` for each signal from now on. The caller must not wait for signals."""
@@ -74,6 +70,14 @@ class SignalThread(threading.Thread):
         """End the thread."""
         self._handle = None
         self._begun.set()
-        while self.is_alive():  # it may have taken another signal meanwhile
-            signal.pthread_kill(self.ident or 0, SHOW)
-            self.join(0.1)
+        while self._thread.is_alive():  # it may have taken another signal meanwhile
+            signal.pthread_kill(self._thread.ident or 0, SHOW)
+            self._thread.join(0.1)
+
+    def _run(self) -> None:
+        """Wait until there is something to do; then handle signals until ``end`` is called."""
+        self._begun.wait()
+        while self._handle is not None:
+            received = wait(self._signals)
+            if (handle := self._handle) is not None:
+                handle(received)
