@@ -55,10 +55,11 @@ class SignalThread:
         self._signals = signals
         self._handle: Callable[[Received], None] | None = None  # None: it is over
         self._begun = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="signals", daemon=True)
+        self._thread: threading.Thread | None = None  # not made before a fork, which would end it
 
     def start(self) -> None:
         """Start the thread, which waits for ``begin`` or ``end``."""
+        self._thread = threading.Thread(target=self._run, name="signals", daemon=True)
         self._thread.start()
 
     def begin(self, handle: Callable[[Received], None]) -> None:
@@ -70,9 +71,10 @@ class SignalThread:
         """End the thread."""
         self._handle = None
         self._begun.set()
-        while self._thread.is_alive():  # it may have taken another signal meanwhile
-            signal.pthread_kill(self._thread.ident or 0, SHOW)
-            self._thread.join(0.1)
+        thread = self._thread
+        while thread and thread.is_alive():  # it may have taken another signal meanwhile
+            signal.pthread_kill(thread.ident or 0, SHOW)
+            thread.join(0.1)
 
     def _run(self) -> None:
         """Wait until there is something to do; then handle signals until ``end`` is called."""
