@@ -39,9 +39,9 @@ _NAMES = {  # RFC 4514, section 3, and those that are common beside it
 # Bytes. The certificates of clients that are refused are read too: none may take long.
 _MAX_NAME, _MAX_OID = 1024, 64
 _SPECIAL = re.compile(r'[",+;<>\\]|^[ #]| $')  # RFC 4514, section 2.4
-_PEM = re.compile(  # RFC 7468; OpenSSL reads the labels with X509 and TRUSTED as well
-    rb"-----BEGIN (?P<label>(?:X509 |TRUSTED )?CERTIFICATE|X509 CRL)-----"
-    rb"(?P<body>[^-]*)-----END (?P=label)-----"
+_LABEL = rb"(?:(?:X509 |TRUSTED )?CERTIFICATE|X509 CRL)"  # OpenSSL reads X509 and TRUSTED as well
+_PEM = re.compile(  # RFC 7468
+    rb"-----BEGIN (?P<label>%b)-----(?P<body>[^-]*+)-----END (?P<end>%b)-----" % (_LABEL, _LABEL)
 )
 
 
@@ -75,6 +75,8 @@ class RevocationList:
 def read_pem(text: bytes) -> Iterator[Certificate | RevocationList | None]:
     """Yield the certificates and revocation lists of a file in PEM; None for each broken one."""
     for found in _PEM.finditer(text):
+        if found["label"] != found["end"]:  # OpenSSL reads neither
+            continue
         read = read_revocation_list if found["label"] == b"X509 CRL" else read_certificate
         try:
             yield read(a2b_base64(found["body"]))

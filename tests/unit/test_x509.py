@@ -226,6 +226,9 @@ def test_a_part_that_is_broken_does_not_hide_the_others() -> None:
         assert list(read_pem(broken + good)) == [None, read_certificate(certificate())]
     cut = good.removesuffix(b"-----END CERTIFICATE-----\n")
     assert list(read_pem(cut)) == []
+    assert list(read_pem(cut + b"-----END X509 CRL-----\n" + good)) == [
+        read_certificate(certificate())
+    ]
 
 
 # What is wrong
