@@ -353,8 +353,10 @@ class TreeWalker:
         try:
             return self._reply(line) if line else ""
         except WrongError as error:
-            if str(error) == "SYNTAX" and re.search("[^\x00-\x7f]|_", line):
-                return "ERR"  # such a letter may be taken for a part of a name
+            # Such a letter may be taken for a part of a name. An exponent out of range may be what
+            # is wrong first.
+            if str(error) == "SYNTAX" and re.search("[^\x00-\x7f]|_|[eE][+-]?[0-9]{5}", line):
+                return "ERR"
             return f"ERR {error}".rstrip()
         except NotMineError:
             return None
