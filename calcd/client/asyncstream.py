@@ -6,8 +6,9 @@ import select
 import socket
 from contextlib import suppress
 
+from calcd.client.counting import ReplySplitter
 from calcd.client.endpoint import Endpoint
-from calcd.client.protocol import CHUNK, CLOSED, UNEXPECTED, ReplySplitter
+from calcd.client.protocol import CHUNK, CLOSED, UNEXPECTED
 from calcd.client.transport import resolve, unreachable
 
 TYPE_CHECKING = False

@@ -7,16 +7,11 @@ arrived.
 
 from weakref import WeakSet
 
+from calcd.client.counting import ReplySplitter
 from calcd.client.endpoint import Endpoint
-from calcd.client.protocol import (
-    STATE_LOST,
-    ClientError,
-    ReplySplitter,
-    SessionState,
-    describe,
-    is_quit,
-)
+from calcd.client.protocol import STATE_LOST, ClientError, describe, is_quit
 from calcd.client.replies import QUOTED, CalculatorError, encode_request, parse_reply
+from calcd.client.state import SessionState
 from calcd.client.streams import printable
 
 TYPE_CHECKING = False

@@ -9,15 +9,9 @@ import os
 import sys
 
 from calcd.client import transport
+from calcd.client.counting import ReplyCounter
 from calcd.client.endpoint import DEFAULT_HOST, DEFAULT_PORT, Endpoint, is_port
-from calcd.client.protocol import (
-    IGNORED,
-    MAX_TIMEOUT,
-    ClientError,
-    ReplyCounter,
-    UnknownHostError,
-    UsageError,
-)
+from calcd.client.protocol import IGNORED, MAX_TIMEOUT, ClientError, UnknownHostError, UsageError
 from calcd.client.relay import Relay, relay_datagrams
 from calcd.client.streams import (
     STDERR,

@@ -3,10 +3,11 @@
 The rows come from standard input. The server works out all results.
 """
 
+from calcd.client.counting import ReplyCounter
 from calcd.client.endpoint import Endpoint
 from calcd.client.fold import Fold, FoldError, operation_called
 from calcd.client.pipeline import Pipeline, RefusedError, lines_of
-from calcd.client.protocol import ClientError, ReplyCounter, SessionState, UsageError, is_error
+from calcd.client.protocol import ClientError, UsageError, is_error
 from calcd.client.rows import (
     NOT_OF_THE_ROW,
     SKIP_HINT,
@@ -19,6 +20,7 @@ from calcd.client.rows import (
     separator_of,
     text_of,
 )
+from calcd.client.state import SessionState
 from calcd.client.streams import Output, warn
 from calcd.client.transport import Transport, connect
 

@@ -4,16 +4,11 @@ import re
 import select
 
 from calcd.client import transport
+from calcd.client.counting import ReplySplitter
 from calcd.client.endpoint import Endpoint
 from calcd.client.promptsession import PromptSession, briefly
-from calcd.client.protocol import (
-    CHUNK,
-    SETTINGS,
-    UNEXPECTED,
-    ClientError,
-    ReplySplitter,
-    without_accents,
-)
+from calcd.client.protocol import CHUNK, UNEXPECTED, ClientError, without_accents
+from calcd.client.state import SETTINGS
 from calcd.client.streams import STDIN
 
 HELP = ("HELP", "AJUDA")

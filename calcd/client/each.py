@@ -1,8 +1,10 @@
 """--each: a request for each row, sent ahead of its reply."""
 
+from calcd.client.counting import ReplyCounter
 from calcd.client.pipeline import Pipeline
-from calcd.client.protocol import STATE_LOST, ClientError, ReplyCounter, SessionState
+from calcd.client.protocol import STATE_LOST, ClientError
 from calcd.client.rows import BLANKS, BadRows, RowError, numbers_in
+from calcd.client.state import SessionState
 from calcd.client.template import Template
 
 TYPE_CHECKING = False

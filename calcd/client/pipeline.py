@@ -3,15 +3,9 @@
 import time
 from itertools import chain
 
+from calcd.client.counting import ReplySplitter
 from calcd.client.endpoint import Endpoint
-from calcd.client.protocol import (
-    IGNORED,
-    STATE_LOST,
-    ClientError,
-    ReplySplitter,
-    describe,
-    is_error,
-)
+from calcd.client.protocol import IGNORED, REFUSALS, STATE_LOST, ClientError, describe, is_error
 from calcd.client.transport import (
     MAX_RETRY_PAUSE,
     RETRY_PAUSE,
@@ -28,7 +22,7 @@ if TYPE_CHECKING:
 
 
 # What a server says of a connection and not of a request. It serves no request after that.
-REFUSALS = (b"ERR BUSY", b"ERR FORBIDDEN", b"ERR TIMEOUT")
+ENDS = (*REFUSALS, b"ERR TIMEOUT")
 
 
 class RefusedError(ClientError):
@@ -118,7 +112,7 @@ class Pipeline:
                     self._server, taken, self._splitter, self._endpoint, reused=self._reused
                 ):
                     self._reused = True
-                    if replies and replies[-1].startswith(REFUSALS):
+                    if replies and replies[-1].startswith(ENDS):
                         if others := replies[:-1]:
                             self._drop(len(others))
                             yield others
@@ -186,7 +180,7 @@ class Pipeline:
 
     def _check(self, reply: bytes) -> None:
         """Raise RefusedError if a reply is no reply to a request. No other follows it."""
-        if reply.startswith(REFUSALS):
+        if reply.startswith(ENDS):
             raise RefusedError(f"{self._endpoint.name}: {reply.decode(errors='backslashreplace')}")
 
     def _failure(self, error: OSError) -> ClientError:

@@ -4,7 +4,7 @@ import os
 import stat
 import time
 
-from calcd.client.protocol import ReplyCounter
+from calcd.client.counting import ReplyCounter
 from calcd.client.streams import STDERR, STDIN, STDOUT
 
 TYPE_CHECKING = False

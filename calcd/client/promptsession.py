@@ -4,15 +4,10 @@ import re
 import time
 
 from calcd.client import transport
+from calcd.client.counting import ReplySplitter
 from calcd.client.endpoint import Endpoint
-from calcd.client.protocol import (
-    STATE_LOST,
-    ClientError,
-    ReplySplitter,
-    SessionState,
-    describe,
-    is_quit,
-)
+from calcd.client.protocol import REFUSALS, STATE_LOST, ClientError, describe, is_quit
+from calcd.client.state import SessionState
 from calcd.client.streams import warn
 
 TYPE_CHECKING = False
@@ -21,7 +16,6 @@ if TYPE_CHECKING:
 
 VERSION = b"VERSION\n"
 NAME_AND_VERSION = r"calcd [0-9A-Za-z.+-]{1,40}"
-REFUSALS = ("ERR BUSY", "ERR FORBIDDEN")  # the server closes after them, whatever was asked
 MAX_REASON = 300  # characters of a refusal that are shown
 SHORT_TIMEOUT = 1.0  # seconds that the greeting, and the Tab key, wait for the server
 RETRY_PAUSE = 0.5  # seconds between two attempts to reach a server that is away
@@ -170,6 +164,6 @@ def hello(server: transport.Transport, endpoint: Endpoint, setup: bytes) -> str:
     splitter = ReplySplitter(requests.count(b"\n"))
     for reply in transport.exchange(server, requests, splitter, endpoint):
         text = reply.decode(errors="replace")
-        if text.startswith(REFUSALS):
+        if text.encode().startswith(REFUSALS):
             raise ClientError(f"{endpoint.name}: {text[:MAX_REASON]}")
     return text if re.fullmatch(NAME_AND_VERSION, text) else ""

@@ -5,6 +5,7 @@ import select
 import time
 
 from calcd.client import transport
+from calcd.client.counting import ReplyCounter, ReplySplitter
 from calcd.client.endpoint import Endpoint
 from calcd.client.protocol import (
     CHUNK,
@@ -12,13 +13,10 @@ from calcd.client.protocol import (
     STATE_LOST,
     TLS_ALERT,
     ClientError,
-    ReplyCounter,
-    ReplySplitter,
-    StreamState,
-    continues,
     describe,
     is_tls_alert,
 )
+from calcd.client.state import StreamState, continues
 from calcd.client.streams import STDIN, STDOUT, Output, read_input
 from calcd.client.transport import SHUT_WR, UDP, Stream
 

@@ -11,6 +11,7 @@ import os
 import select
 import time
 
+from calcd.client.counting import ReplySplitter
 from calcd.client.endpoint import Address, Endpoint
 from calcd.client.protocol import (
     CHUNK,
@@ -18,7 +19,6 @@ from calcd.client.protocol import (
     IGNORED,
     UNEXPECTED,
     ClientError,
-    ReplySplitter,
     UnknownHostError,
     describe,
     is_number,

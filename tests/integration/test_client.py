@@ -44,7 +44,7 @@ from client_helpers import (
 )
 from helpers import ROOT, TIMEOUT, Daemon, Daemons, read_all, wait_until
 
-from calcd.client import cli, protocol, transport
+from calcd.client import cli, counting, protocol, transport
 
 NETCAT = shutil.which("nc.openbsd")
 REQUESTS = b"SOMA 2 2\nsub 5 3\nMUL 0.1 0.2\nDIV 1 3\n"
@@ -274,7 +274,7 @@ def test_counting_does_not_depend_on_where_a_chunk_ends(
     requests: bytes, sent: int, replies: bytes, received: int, has_errors: bool
 ) -> None:
     for size in range(1, max(len(requests), len(replies)) + 2):
-        counter = protocol.ReplyCounter()
+        counter = counting.ReplyCounter()
         for start in range(0, len(requests), size):
             counter.add_requests(requests[start : start + size])
         for start in range(0, len(replies), size):
@@ -784,7 +784,7 @@ def test_starting_loads_next_to_nothing(shared_daemon: Daemon) -> None:
         return {line.rpartition(b"|")[2].strip().decode() for line in lines}
 
     request = "-e", "PING", shared_daemon.host, str(shared_daemon.port)
-    own = "cli", "endpoint", "protocol", "relay", "streams", "transport"
+    own = "cli", "counting", "endpoint", "protocol", "relay", "state", "streams", "transport"
     assert loaded("from calcd.client.cli import main; main()", *request) - loaded("pass") == {
         *("_socket", "select", "calcd", "calcd.client"),
         *(f"calcd.client.{name}" for name in own),

@@ -18,7 +18,7 @@ from client_helpers import (
 )
 from helpers import TIMEOUT, Daemon, Daemons, ask
 
-from calcd.client import protocol, streams
+from calcd.client import counting, streams
 
 ZERO = "ERR DIVISION-BY-ZERO division by zero"
 SUMMARY = "errors: 2 of 4 replies, the first at line 4: " + ZERO
@@ -228,7 +228,7 @@ def test_the_first_error_is_found_wherever_a_chunk_ends() -> None:
         (b"1\n ERR\nERR\nERROR\n1\n", ""),
     ]:
         for size in range(1, len(replies) + 1):
-            counter = protocol.ReplyCounter()
+            counter = counting.ReplyCounter()
             counter.add_requests(requests)
             for start in range(0, len(replies), size):
                 counter.add_replies(replies[start : start + size])
@@ -236,7 +236,7 @@ def test_the_first_error_is_found_wherever_a_chunk_ends() -> None:
 
 
 def test_a_long_error_is_shown_in_part() -> None:
-    counter = protocol.ReplyCounter()
+    counter = counting.ReplyCounter()
     counter.add_requests(b"a\n")
     for _ in range(3):
         counter.add_replies(b"ERR X " + b"1" * 1000)
@@ -246,7 +246,7 @@ def test_a_long_error_is_shown_in_part() -> None:
 def test_errors_of_the_command_line_are_not_counted() -> None:
     replies = b"ERR X\n1\nERR Y\n2\nERR Z\n"
     for size in range(1, len(replies) + 1):
-        counter = protocol.ReplyCounter()
+        counter = counting.ReplyCounter()
         counter.add_arguments(b"a\nb\n")
         counter.add_requests(b"c\n\nd\ne\n")
         for start in range(0, len(replies), size):

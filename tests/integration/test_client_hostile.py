@@ -29,7 +29,7 @@ from client_helpers import (
 )
 from helpers import ROOT, TIMEOUT, Daemon, bytes_unacked, clean_environment, wait_until
 
-from calcd.client import CalculatorError, protocol, streams
+from calcd.client import CalculatorError, counting, protocol, streams
 from calcd.client.replies import parse_reply
 
 TOO_LONG = f"a reply has more than {protocol.MAX_REPLY} bytes"
@@ -109,7 +109,7 @@ def test_a_calculator_disconnects_from_a_server_whose_reply_does_not_end(
 @pytest.mark.parametrize("more", [0, 1])
 @pytest.mark.parametrize("size", [1, 4093, 65536])
 def test_the_bound_is_for_one_reply_wherever_a_chunk_ends(size: int, more: int) -> None:
-    replies = protocol.ReplySplitter(3)
+    replies = counting.ReplySplitter(3)
     stream = b"4\n" + b"1" * (protocol.MAX_REPLY + more) + b"\n5\n"
     if size == 1:
         stream = stream[:1000] + stream[-1000:]
@@ -367,7 +367,7 @@ def test_what_is_accepted_does_not_depend_on_where_a_chunk_ends(
 ) -> None:
     replies = accepted + refused
     for size in range(1, len(replies) + 1):
-        counter = protocol.ReplyCounter()
+        counter = counting.ReplyCounter()
         counter.add_requests(requests)
         taken = b""
         for start in range(0, len(replies), size):
@@ -392,7 +392,7 @@ def test_no_reply_of_the_daemon_is_one_too_many(seed: int, shared_daemon: Daemon
     choose = random.Random(seed)
     for _ in range(20):
         stream = b"".join(choose.choices(pieces, k=choose.randrange(14)))
-        counter = protocol.ReplyCounter()
+        counter = counting.ReplyCounter()
         for start in range(0, len(stream), 3):
             counter.add_requests(stream[start : start + 3])
         replies = shared_daemon.ask(stream)

@@ -26,7 +26,7 @@ from client_helpers import (
 )
 from helpers import TIMEOUT, Daemon, Daemons, read_all
 
-from calcd.client import protocol
+from calcd.client import counting, protocol, state
 
 CLOSED = "connection closed by the server"
 STATE_LOST = protocol.STATE_LOST
@@ -249,7 +249,7 @@ def test_no_answer_is_found_wherever_a_chunk_ends() -> None:
     for before in b"", b"1\nERR X\n":
         replies = before + protocol.NO_ANSWER + b"has no value yet\n1\n"
         for size in range(1, len(replies) + 1):
-            counter = protocol.ReplyCounter()
+            counter = counting.ReplyCounter()
             counter.add_requests(b"a\n" * 4)
             for start in range(0, len(replies), size):
                 chunk = replies[start : start + size]
@@ -287,10 +287,10 @@ def test_state_is_found_wherever_a_chunk_ends() -> None:
         (b"PING\nUPPER EXACT on\n2+2\n", False),
     ]:
         for size in range(1, len(requests)):
-            state = protocol.StreamState()
+            left = state.StreamState()
             for start in range(0, len(requests), size):
-                state.add(requests[start : start + size])
-            assert state.has_settings == is_set
+                left.add(requests[start : start + size])
+            assert left.has_settings == is_set
 
 
 def hang_up(*pairs: tuple[bytes, bytes], end: Script = socket.socket.close) -> Script:
@@ -453,7 +453,7 @@ def test_the_line_of_a_request_is_found(pattern: str, size: int, ahead: int) -> 
     lines = [
         number for number, line in enumerate(data.split("\n"), 1) if line.strip(" \t\r\0") != ""
     ]
-    counter = protocol.ReplyCounter()
+    counter = counting.ReplyCounter()
     for start in range(0, len(data), size):
         counter.add_requests(data[start : start + size].encode())
         while counter.replies < counter.requests - ahead:
@@ -464,7 +464,7 @@ def test_the_line_of_a_request_is_found(pattern: str, size: int, ahead: int) -> 
 
 def test_a_line_without_newline_is_counted_from_its_reply_on() -> None:
     """The server answers such lines until it gets the first newline."""
-    counter = protocol.ReplyCounter()
+    counter = counting.ReplyCounter()
     for number in range(3):
         counter.add_requests(b"SOMA 2 2")
         assert (counter.requests, counter.is_owed) == (number + 1, False)
@@ -473,7 +473,7 @@ def test_a_line_without_newline_is_counted_from_its_reply_on() -> None:
 
 
 def test_requests_of_the_command_line_are_no_lines() -> None:
-    counter = protocol.ReplyCounter()
+    counter = counting.ReplyCounter()
     counter.add_arguments(b"a\n\nb\n")
     assert str(counter.failure("x")) == "x; requests with a reply: 0, none from request 1 on"
     counter.add_requests(b"\nc\n")

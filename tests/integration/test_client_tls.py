@@ -43,7 +43,7 @@ from client_helpers import (
 from helpers import TIMEOUT, Daemon, clean_environment, read_all, wait_until
 from sessions import answered, new_session
 
-from calcd.client import cli, protocol, relay, streams, tls
+from calcd.client import cli, counting, relay, streams, tls
 
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 both_versions = pytest.mark.parametrize("version", VERSIONS, ids=["TLSv1.2", "TLSv1.3"])
@@ -422,7 +422,7 @@ def test_the_relay_goes_on_after_a_full_send_buffer(
     try:
         connection.handshake()
         connection.setblocking(False)
-        counter = protocol.ReplyCounter()
+        counter = counting.ReplyCounter()
         with streams.Output() as output:
             assert (
                 relay.Relay(

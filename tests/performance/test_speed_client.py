@@ -11,10 +11,12 @@ import pytest
 from calcd.client import (
     cli,
     completion,
+    counting,
     prompt,
     protocol,
     replies,
     rows,
+    state,
     steps,
     streams,
     template,
@@ -55,9 +57,9 @@ def pieces(data: bytes, size: int = 16) -> list[bytes]:
 
 
 def affects(text: str) -> None:
-    state = protocol.SessionState()
-    state.record("2+2", "4")
-    state.affects([text])
+    left = state.SessionState()
+    left.record("2+2", "4")
+    left.affects([text])
 
 
 def options(text: str) -> None:
@@ -80,7 +82,7 @@ WORKS: dict[str, tuple[Callable[[str], object], list[str]]] = {
     ),
     "help": (lambda text: prompt.wrap(text, 80), ["a", "a ", " ", "|", "a|", "a" * 79 + "|"]),
     "a request": (
-        lambda text: protocol.SessionState().record(text, "1"),
+        lambda text: state.SessionState().record(text, "1"),
         ["a", "=", " ", "a ", "a=", "\t"],
     ),
     "ans": (affects, ["ans", "an", "a", "a ns ", "ANS_", "éans", " \t", "mo", "\n mo"]),
@@ -121,13 +123,13 @@ def test_time_grows_with_the_text(work: Callable[[str], object], pattern: str, e
 
 
 def take(data: bytes) -> None:
-    replies = protocol.ReplySplitter(len(data))
+    replies = counting.ReplySplitter(len(data))
     for chunk in pieces(data):
         replies.add(chunk)
 
 
 def count(data: bytes) -> None:
-    counter = protocol.ReplyCounter()
+    counter = counting.ReplyCounter()
     for chunk in pieces(data):
         counter.add_requests(chunk)
         counter.add_replies(chunk)
