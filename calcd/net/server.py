@@ -33,6 +33,7 @@ from calcd.net.clients import (
 )
 from calcd.net.connection import Connection, Wait
 from calcd.net.deadline import Deadline
+from calcd.net.idle import IdleConnections
 from calcd.net.limits import ConnectionLimiter, RefusedError
 from calcd.net.lingering import LingeringCloser
 from calcd.net.listeners import BACKLOG, Listener
@@ -107,9 +108,7 @@ class Server(socketserver.ThreadingTCPServer):
         self._lingering = LingeringCloser()
         self._threads = IdleThreads("connection")
         self._on_tick = on_tick
-        # By idle_timeout, as a reload may change it, and descriptor; the last to ask comes last.
-        self._in_loop: dict[float, dict[int, Connection]] = {}
-        self._disordered: set[float] = set()  # those of them where that is not so
+        self._in_loop = IdleConnections()
         self._active = False  # since the last tick the loop has served a client
         self._woken = 0.0  # when it last served somebody after more than a tick of nothing
         self._poll = select.epoll()
@@ -145,9 +144,10 @@ class Server(socketserver.ThreadingTCPServer):
                     next_tick, wait = now + _TICK, _TICK
                     self.service_actions()
                     self._acceptor.resume()
-                    idle_deadline = self._end_idle(now)
+                    for connection in self._in_loop.pop_expired(now):
+                        self._leave_loop(connection, connection.expire())
                     if not (self._active or self._acceptor.paused):
-                        wait = min(poll_interval, idle_deadline - now)
+                        wait = min(poll_interval, self._in_loop.next_deadline - now)
                     self._active = False
         finally:
             self._shutdown_requested = False
@@ -186,12 +186,7 @@ class Server(socketserver.ThreadingTCPServer):
         if seconds > _TICK:
             self._woken = monotonic()
         for fd, _ in ready:
-            for clients in self._in_loop.values():  # nearly always one
-                if connection := clients.pop(fd, None):
-                    break
-            else:
-                connection = None
-            if connection:
+            if connection := self._in_loop.pop(fd):
                 self._serve_in_loop(connection)
                 continue
             listener = self._acceptor.get(fd)
@@ -224,10 +219,8 @@ class Server(socketserver.ThreadingTCPServer):
         self._active = True
         stays = wait is _READ and connection.is_prompt and not self._draining
         if stays and (not new or self._watch(connection)):
-            fd = connection.sock.fileno()
-            self._in_loop.setdefault(connection.idle_timeout, {})[fd] = connection
-            if connection.awaits_header and not new:  # a part of it moves no deadline
-                self._disordered.add(connection.idle_timeout)
+            # A part of a header moves no deadline.
+            self._in_loop.add(connection, is_last=new or not connection.awaits_header)
         elif new:
             self._hand_over(connection, wait)
         else:
@@ -242,33 +235,9 @@ class Server(socketserver.ThreadingTCPServer):
             return False
         return True
 
-    def _end_idle(self, now: float) -> float:
-        """End connections of the loop at their ``idle_deadline``; return the next one.
-
-        The first of those with the same timeout has been idle for longest.
-        """
-        next_deadline = math.inf
-        for timeout in self._disordered & self._in_loop.keys():
-            by_deadline = sorted(self._in_loop[timeout].items(), key=_idle_deadline)
-            self._in_loop[timeout] = dict(by_deadline)
-        self._disordered.clear()
-        for timeout, clients in list(self._in_loop.items()):
-            while clients:
-                fd, connection = next(iter(clients.items()))
-                if connection.idle_deadline > now:
-                    next_deadline = min(next_deadline, connection.idle_deadline)
-                    break
-                del clients[fd]
-                self._leave_loop(connection, connection.expire())
-            else:
-                del self._in_loop[timeout]
-        return next_deadline
-
     def _empty_loop(self) -> None:
         """End the connections of the loop at the stop, in threads where more has arrived."""
-        waiting = [each for clients in self._in_loop.values() for each in clients.values()]
-        self._in_loop.clear()
-        for connection in waiting:
+        for connection in self._in_loop.pop_all():
             wait: Wait | None = _READ
             if not bytes_readable(connection.sock):
                 try:
@@ -518,10 +487,6 @@ class Server(socketserver.ThreadingTCPServer):
                 self._poll.close()
                 os.close(self._wake_fd)
                 self.registry.close()
-
-
-def _idle_deadline(client: tuple[int, Connection]) -> float:
-    return client[1].idle_deadline
 
 
 def _check_allowed(host: str, settings: Settings) -> None:
