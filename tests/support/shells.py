@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import termios
 import time
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,7 +36,7 @@ zstyle ':completion:all-matches:*' insert true
 """
 
 
-class Shell:
+class Shell(ABC):
     """A shell in which the completions are installed. ``home`` is where it runs."""
 
     program: str
@@ -69,11 +70,11 @@ class Shell:
         """Say what is missing here to test this shell; ``""``: nothing."""
         return "" if shutil.which(cls.program) else f"{cls.program} is not installed"
 
+    @abstractmethod
     def complete(self, line: str) -> list[str]:
         """Return what the last word of this command line may be, each a whole word."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (fish has nothing to end)
         """End the shell."""
 
 
