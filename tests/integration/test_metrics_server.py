@@ -391,6 +391,10 @@ def run_without_the_library(*options: str) -> subprocess.CompletedProcess[str]:
 def test_without_the_library_the_setting_is_an_error(options: Sequence[str]) -> None:
     ended = run_without_the_library(*options, "-l", "tcp://127.0.0.1:0", *METRICS)
     assert ended.returncode == 2
+    told = ended.stdout.splitlines()
+    assert [line.endswith(", and the options --listen --metrics") for line in told] == (
+        [True] if options else []
+    )
     assert ended.stderr == (
         "calcd: --metrics: metrics need the Python package prometheus_client, which is not "
         "installed: pip install '.[metrics]' or Debian's python3-prometheus-client brings it; else "
