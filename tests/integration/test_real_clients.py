@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -338,6 +339,21 @@ def test_curl_gets_one_error_where_it_speaks_http(shared_daemon: Daemon, how: st
     assert shared_daemon.ask(b"SOMA 2 2\n") == b"4\n"
 
 
+@contextmanager
+def haproxy(path: Path, configuration: str) -> Iterator[None]:
+    """Run HAProxy with a configuration, which is written to ``path``."""
+    if shutil.which("haproxy") is None:
+        pytest.skip("needs the Debian package haproxy")
+    path.write_text(configuration)
+    command = ["haproxy", "-db", "-f", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.communicate(timeout=TIMEOUT)
+
+
 HAPROXY = """
 defaults
     mode tcp
@@ -354,22 +370,13 @@ listen calcd
 def test_haproxy_that_sends_a_proxy_header_is_told_so(
     shared_daemon: Daemon, tmp_path: Path, send: str
 ) -> None:
-    if shutil.which("haproxy") is None:
-        pytest.skip("needs the Debian package haproxy")
-    path, configuration = tmp_path / "socket", tmp_path / "haproxy.cfg"
-    host, port = shared_daemon.host, shared_daemon.port
-    configuration.write_text(HAPROXY.format(path=path, host=host, port=port, send=send))
-    command = ["haproxy", "-db", "-f", str(configuration)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as haproxy:
-        try:
-            with socket.socket(socket.AF_UNIX) as client:
-                client.settimeout(TIMEOUT)
-                wait_until(lambda: client.connect_ex(str(path)) == 0, "HAProxy")
-                client.sendall(b"SOMA 2 2\n")
-                replies = read_all(client)
-        finally:
-            haproxy.terminate()
-            haproxy.communicate(timeout=TIMEOUT)
+    path, host, port = tmp_path / "socket", shared_daemon.host, shared_daemon.port
+    configuration = HAPROXY.format(path=path, host=host, port=port, send=send)
+    with haproxy(tmp_path / "cfg", configuration), socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(TIMEOUT)
+        wait_until(lambda: client.connect_ex(str(path)) == 0, "HAProxy")
+        client.sendall(b"SOMA 2 2\n")
+        replies = read_all(client)
     assert replies == b"ERR FORBIDDEN a PROXY header is not accepted here\n"
     shared_daemon.logs("how=proxy-header$")
 
@@ -379,9 +386,7 @@ def test_haproxys_probes_are_logged_at_debug(
     start_daemon: Daemons, tmp_path: Path, scheme: str
 ) -> None:
     """Its check of a TCP port resets the connection before the daemon could accept it."""
-    if shutil.which("haproxy") is None:
-        pytest.skip("needs the Debian package haproxy")
-    pair, socket_file, configuration = stored("server"), tmp_path / "calcd", tmp_path / "cfg"
+    pair, socket_file = stored("server"), tmp_path / "calcd"
     endpoints = ("-l", f"unix://{socket_file}", "-l", "tls://127.0.0.1:0")
     files = ("--tls-certificate", str(pair.cert), "--tls-key", str(pair.key))
     daemon = start_daemon(*endpoints, *files, "--log-level", "debug")
@@ -390,14 +395,8 @@ def test_haproxys_probes_are_logged_at_debug(
         "tls": f"127.0.0.1:{daemon.port_of('tls')} ssl verify none check",
     }
     listen = HAPROXY.partition("    server calcd")[0].format(path=tmp_path / "socket")
-    configuration.write_text(f"{listen}    server calcd {server[scheme]} inter 50ms\n")
-    command = ["haproxy", "-db", "-f", str(configuration)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as haproxy:
-        try:
-            daemon.logs(r" debug: connection .* requests=0 errors=0 .* how=(reset|closed)$", 5)
-        finally:
-            haproxy.terminate()
-            haproxy.communicate(timeout=TIMEOUT)
+    with haproxy(tmp_path / "cfg", f"{listen}    server calcd {server[scheme]} inter 50ms\n"):
+        daemon.logs(r" debug: connection .* requests=0 errors=0 .* how=(reset|closed)$", 5)
     assert daemon.stop() == 0
     assert not re.findall(r" info: connection .* how=(?!tls-).*", daemon.log)
 

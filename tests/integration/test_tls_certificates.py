@@ -5,14 +5,13 @@ import shutil
 import signal
 import socket
 import ssl
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from certificates import LOCAL, Authority, Certificates, Pair
 from client_helpers import COMMAND
-from helpers import TIMEOUT, Daemon, Daemons, clean_environment, run_calcd, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, run_calcd, run_program, wait_until
 
 from calcd.core.x509 import Certificate, read_pem
 
@@ -100,14 +99,7 @@ class Checked:
 
 
 def run(command: list[str], stdin: bytes) -> str:
-    done = subprocess.run(
-        command,
-        input=stdin,
-        capture_output=True,
-        timeout=TIMEOUT,
-        check=False,
-        env=clean_environment(),
-    )
+    done = run_program(command, stdin)
     return (done.stdout + done.stderr).decode()
 
 

@@ -16,7 +16,7 @@ import pytest
 from background_daemon import USER, Background
 from certificates import Certificates, Pair, stored
 from client_helpers import COMMAND
-from helpers import TIMEOUT, Daemon, Daemons, clean_environment, read_all, wait_until
+from helpers import TIMEOUT, Daemon, Daemons, clean_environment, read_all, run_program, wait_until
 from serving import serving
 from sessions import answered, new_session
 
@@ -92,14 +92,7 @@ def run(command: list[str], stdin: bytes) -> bytes:
     """Run a client to its end, and return what it wrote."""
     if shutil.which(command[0]) is None:
         pytest.skip(f"needs {command[0]}")
-    done = subprocess.run(
-        command,
-        input=stdin,
-        capture_output=True,
-        timeout=TIMEOUT,
-        check=False,
-        env=clean_environment(),
-    )
+    done = run_program(command, stdin)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

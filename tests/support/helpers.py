@@ -309,6 +309,18 @@ def changed_daemon(
         daemon.stop()
 
 
+def run_program(command: list[str], stdin: bytes) -> subprocess.CompletedProcess[bytes]:
+    """Run a program to its end, with this as its input."""
+    return subprocess.run(
+        command,
+        input=stdin,
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
+        env=clean_environment(),
+    )
+
+
 def run_calcd(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run calcd to its end, as one does from a shell."""
     return subprocess.run(
